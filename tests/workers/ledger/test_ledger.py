@@ -1,0 +1,324 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from pushfleet_workers.ledger import GateNews, Settlement, pack
+from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
+from pushfleet_workers.ledger.ledger import Rate, Want, trim_marks
+from pushfleet_workers.redis_link import Link
+from tests.workers.ledger.support import KEYS, PLENTY, a_ledger, an_entry, books, put
+
+
+def on_redis(url: str, scenario: Callable[[Link], Awaitable[None]]) -> None:
+    async def run() -> None:
+        link = Link(url)
+        try:
+            await scenario(link)
+        finally:
+            await link.close()
+
+    asyncio.run(run())
+
+
+def sent(entry_id: bytes, fence: int, size: int = 1) -> Settlement:
+    return Settlement(entry_id, fence, size, ended=size, ends={"normal:sent:": size}, accepted=(b"x" * 16,))
+
+
+def test_a_part_is_decided_once(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        first = an_entry("m1", deliveries=3)
+        again = an_entry("m1", deliveries=2)
+        assert await put(link, first) == [3]
+        assert await put(link, again) == [3]
+        assert await put(link, again, bucket=2) == [3], "the bucket before is asked as well"
+        assert (await books(link))["put"] == 3
+        assert len((await a_ledger(link).claim(PLENTY)).entries) == 1
+
+    on_redis(redis_url, scenario)
+
+
+def test_markers_are_trimmed_by_age(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("m1"), bucket=1)
+        await put(link, an_entry("m2"), bucket=5)
+        assert await trim_marks(link, KEYS, 4 * MARK_BUCKET_MS) == 1
+        assert await link.call("EXISTS", KEYS.marks(1), KEYS.marks(5)) == 1
+
+    on_redis(redis_url, scenario)
+
+
+def test_claims_serve_urgent_before_normal_before_bulk(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("b", lane="bulk"), an_entry("n", lane="normal"), an_entry("u", lane="urgent"))
+        claim = await a_ledger(link).claim(PLENTY)
+        assert [entry.lane for entry in claim.entries] == ["urgent", "normal", "bulk"]
+
+    on_redis(redis_url, scenario)
+
+
+def test_bulk_keeps_a_minimum_share_under_a_flood_of_urgent_work(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, *[an_entry(f"u{n}", lane="urgent") for n in range(50)])
+        await put(link, *[an_entry(f"b{n}", lane="bulk") for n in range(5)])
+        ledger = a_ledger(link)
+        lanes = [
+            entry.lane for _ in range(20) for entry in (await ledger.claim(Want(1, 1, 1))).entries
+        ]
+        assert lanes.count("bulk") == 2
+
+    on_redis(redis_url, scenario)
+
+
+def test_what_is_settled_leaves_and_is_counted(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("m1"), an_entry("m2"))
+        ledger = a_ledger(link)
+        one, two = (await ledger.claim(PLENTY)).entries
+        assert await ledger.settle([sent(one.id, one.fence)]) == []
+        now = await books(link)
+        assert (now["put"], now["ready"], now["leased"], now["ended"]) == (2, 0, 1, 1)
+        assert now["end:normal:sent:"] == 1
+        assert await ledger.settle([sent(two.id, two.fence)]) == []
+        assert await link.call("EXISTS", KEYS.leased("w1")) == 0
+
+    on_redis(redis_url, scenario)
+
+
+def test_settling_twice_changes_nothing(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("m1"))
+        ledger = a_ledger(link)
+        (entry,) = (await ledger.claim(PLENTY)).entries
+        settlement = sent(entry.id, entry.fence)
+        assert await ledger.settle([settlement]) == []
+        assert await ledger.settle([settlement]) == [settlement]
+        assert (await books(link))["ended"] == 1
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_partial_settlement_counts_once_even_when_repeated_with_the_last(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        entry = an_entry("m1", deliveries=3)
+        await put(link, entry)
+        ledger = a_ledger(link)
+        (held,) = (await ledger.claim(PLENTY)).entries
+        rest = an_entry("m1", deliveries=1)
+        partial = Settlement(held.id, held.fence, 3, ended=2, ends={"normal:sent:": 2}, rest=pack(rest))
+        assert await ledger.settle([partial]) == []
+        assert await ledger.settle([partial, sent(held.id, held.fence)]) == [partial]
+        now = await books(link)
+        assert (now["leased"], now["ended"], now["end:normal:sent:"]) == (0, 3, 3)
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_part_and_the_rest_may_be_settled_in_one_call(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("m1", deliveries=3))
+        ledger = a_ledger(link)
+        (held,) = (await ledger.claim(PLENTY)).entries
+        partial = Settlement(held.id, held.fence, 3, ended=2, rest=pack(an_entry("m1", deliveries=1)))
+        assert await ledger.settle([partial, sent(held.id, held.fence)]) == []
+        assert (await books(link))["leased"] == 0
+        assert await link.call("EXISTS", KEYS.leased("w1")) == 0
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_postponed_delivery_comes_back_when_it_is_due_and_not_before(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("m1"))
+        ledger = a_ledger(link)
+        (entry,) = (await ledger.claim(PLENTY)).entries
+        again = an_entry("m1-again")
+        await ledger.settle([Settlement(entry.id, entry.fence, 1, later=[(150, pack(again))])])
+        early = await ledger.claim(PLENTY)
+        assert early.entries == []
+        assert 0 < early.wait_ms <= 150
+        assert (await books(link))["delayed"] == 1
+        await asyncio.sleep((early.wait_ms + 5) / 1000)
+        (due,) = (await ledger.claim(PLENTY)).entries
+        assert due.id == again.id
+        assert (await books(link))["delayed"] == 0
+
+    on_redis(redis_url, scenario)
+
+
+def test_what_is_given_back_keeps_its_place(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("m1"), an_entry("m2"))
+        ledger = a_ledger(link)
+        (first,) = (await ledger.claim(Want(1, 1, 1))).entries
+        await ledger.settle([Settlement(first.id, first.fence, 1, give_back=True)])
+        claim = await ledger.claim(PLENTY)
+        assert [entry.id for entry in claim.entries] == [an_entry("m1").id, an_entry("m2").id]
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_dead_process_gives_back_and_its_late_results_do_not_count_twice(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("m1"))
+        dead, alive = a_ledger(link, "dead"), a_ledger(link, "alive")
+        (entry,) = (await dead.claim(PLENTY)).entries
+        assert await alive.reap() == 0, "it beat a moment ago"
+        await link.call("ZADD", KEYS.owners, 1, "dead")
+        assert await alive.reap() == 1
+        assert (await books(link))["unknown"] == 1
+        late = sent(entry.id, entry.fence)
+        assert await dead.settle([late]) == [late]
+        claim = await alive.claim(PLENTY)
+        assert claim.entries[0].lost == 1
+        assert claim.late_oks == {b"x" * 16}, "the late acceptance is known to whoever claims next"
+
+    on_redis(redis_url, scenario)
+
+
+def test_an_entry_that_kills_its_process_is_singled_out_and_then_dead(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("poison"), an_entry("innocent"))
+        for round_ in range(2):
+            ledger = a_ledger(link, f"w{round_}")
+            assert len((await ledger.claim(PLENTY)).entries) == 2
+            await link.call("ZADD", KEYS.owners, 1, f"w{round_}")
+            await ledger.reap()
+        alone = a_ledger(link, "w2")
+        assert len((await alone.claim(PLENTY)).entries) == 1, "suspects travel singly"
+        await link.call("ZADD", KEYS.owners, 1, "w2")
+        assert await alone.reap() == 0
+        now = await books(link)
+        assert now["end:normal:dead:poison"] == 1
+        assert await link.call("XLEN", KEYS.dead) == 1
+        assert len((await a_ledger(link, "w3").claim(PLENTY)).entries) == 1
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_claim_whose_answer_was_lost_is_recovered(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("m1"), an_entry("m2"))
+        ledger = a_ledger(link)
+        claimed = (await ledger.claim(PLENTY)).entries
+        (missing,) = await ledger.recover({claimed[0].id})
+        assert (missing.id, missing.fence) == (claimed[1].id, claimed[1].fence)
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_full_account_drops_new_bulk_work_and_nothing_else(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("n1", deliveries=5), share_max=5)
+        await put(link, an_entry("b1", deliveries=2, lane="bulk"), an_entry("n2", deliveries=2), share_max=5)
+        now = await books(link)
+        assert (now["put"], now["ready"], now["ended"], now["end:bulk:dropped:backlog"]) == (9, 7, 2, 2)
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_pause_holds_all_work_until_it_ends(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("m1"))
+        ledger = a_ledger(link)
+        await ledger.tell_gate(GateNews(pause_ms=120, reason="TooMany"))
+        claim = await ledger.claim(PLENTY)
+        assert (claim.entries, claim.left) == ([], 1)
+        assert 0 < claim.wait_ms <= 120
+        await asyncio.sleep((claim.wait_ms + 5) / 1000)
+        assert len((await ledger.claim(PLENTY)).entries) == 1
+
+    on_redis(redis_url, scenario)
+
+
+def test_the_breaker_opens_probes_with_one_parcel_and_closes(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, *[an_entry(f"m{n}") for n in range(5)])
+        ledger = a_ledger(link)
+        ledger.breaker = type(ledger.breaker)(failures=3, open_min_ms=80, open_max_ms=1_000)
+        assert (await ledger.tell_gate(GateNews(bad=2)))[0] == "closed"
+        state, wait_ms = await ledger.tell_gate(GateNews(bad=1, reason="unreachable"))
+        assert (state, wait_ms) == ("open", 80)
+        assert (await ledger.claim(PLENTY)).entries == []
+        await asyncio.sleep(0.09)
+        probe = await ledger.claim(PLENTY)
+        assert len(probe.entries) == 1
+        assert probe.gate_listens
+        assert (await ledger.claim(PLENTY)).entries == [], "one probe at a time"
+        assert (await ledger.tell_gate(GateNews(good=1)))[0] == "closed"
+        assert len((await ledger.claim(PLENTY)).entries) == 4
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_breaker_that_opens_again_stays_open_longer(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        ledger = a_ledger(link)
+        ledger.breaker = type(ledger.breaker)(failures=1, open_min_ms=20, open_max_ms=60)
+        waits = []
+        for _ in range(4):
+            waits.append((await ledger.tell_gate(GateNews(bad=1)))[1])
+            await asyncio.sleep((waits[-1] + 5) / 1000)
+        assert waits == [20, 40, 60, 60]
+
+    on_redis(redis_url, scenario)
+
+
+@pytest.mark.parametrize(("rate_per_s", "burst"), [(200.0, 100), (50.0, 10), (1000.0, 1000), (5.0, 1)])
+def test_a_burst_is_bounded_and_a_rate_is_kept(redis_url: str, rate_per_s: float, burst: int) -> None:
+    async def scenario(link: Link) -> None:
+        rate = Rate(rate_per_s, burst)
+        await put(link, *[an_entry(f"m{n}") for n in range(int(rate_per_s + burst) * 2 + 10)])
+        ledgers = [a_ledger(link, f"w{n}", rate) for n in range(3)]
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        grants: list[tuple[float, int]] = []
+
+        async def work(ledger: object) -> None:
+            while loop.time() - started < 1.3:
+                claim = await ledger.claim(PLENTY)  # type: ignore[attr-defined]
+                grants.append((loop.time(), len(claim.entries)))
+                await asyncio.sleep(max(0.001, min(0.02, claim.wait_ms / 1000)))
+
+        await asyncio.gather(*(work(ledger) for ledger in ledgers))
+        window_s = 1.0 + rate.permit_life_s
+        peak = max(
+            sum(n for at, n in grants if start <= at < start + window_s) for start, _ in grants
+        )
+        # Permits granted within their life before the second may still be spent in it.
+        assert peak <= rate_per_s + burst + 1
+        assert sum(n for _, n in grants) >= rate_per_s * 0.8
+
+    on_redis(redis_url, scenario)
+
+
+def test_expired_work_costs_no_permits(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, *[an_entry(f"old{n}", ttl_s=-1) for n in range(50)], an_entry("fresh"))
+        claim = await a_ledger(link, rate=Rate(1.0, 1)).claim(PLENTY)
+        assert len(claim.entries) == 51
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_parcel_larger_than_the_bucket_passes_when_it_is_full_and_is_paid_back(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("big", deliveries=500), an_entry("next"))
+        ledger = a_ledger(link, rate=Rate(100.0, 50))
+        assert len((await ledger.claim(PLENTY)).entries) == 1
+        claim = await ledger.claim(PLENTY)
+        assert claim.entries == []
+        assert claim.wait_ms > 3_000
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_429_halves_the_rate_and_good_answers_restore_it(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        ledger = a_ledger(link, rate=Rate(100.0, 50))
+        await ledger.tell_gate(GateNews(rate_limited=True, pause_ms=1))
+        assert await link.call("HGET", KEYS.gate, "factor") == b"0.5"
+        await link.call("HSET", KEYS.gate, "factor_at", 0, "factor", "0.98")
+        await ledger.tell_gate(GateNews(good=5))
+        assert await link.call("HGET", KEYS.gate, "factor") is None
+
+    on_redis(redis_url, scenario)

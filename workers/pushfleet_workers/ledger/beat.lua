@@ -1,0 +1,9 @@
+-- A process says that it lives: its leases stand for another while.
+-- KEYS  owners, leased of the owner
+-- ARGV  owner, lease_ms
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+  return 0
+end
+redis.call('ZADD', KEYS[1], now_ms() + tonumber(ARGV[2]), ARGV[1])
+return 1

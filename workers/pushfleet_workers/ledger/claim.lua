@@ -1,0 +1,111 @@
+-- Work and permits together: what is due moves to its lane, then as much is leased as gate, rate and window allow.
+-- KEYS  books, gate, owners, leased of the owner, suspect, ready urgent/normal/bulk, delayed, delayed entries, late oks
+-- ARGV  owner, lease_ms, most parcels, most deliveries, most bulk deliveries, rate per second (0: none), capacity,
+--       1 to take a suspect as well
+-- Returns now, ms until more may be had (0: at once or nothing there), deliveries left ready, fence, entries, ids of
+-- deliveries that were accepted after their lease was lost, 1 when the gate waits to hear of answers.
+local books, gate, owners, leased = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local READY = {KEYS[6], KEYS[7], KEYS[8]}
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local now_us = t[1] * 1000000 + t[2]
+
+-- What is due goes to the head of its lane: it is older than what waits there.
+local moved = 0
+local due = redis.call('ZRANGE', KEYS[9], '-inf', now, 'BYSCORE', 'LIMIT', 0, 200)
+if #due > 0 then
+  local entries = redis.call('HMGET', KEYS[10], unpack(due))
+  for i = #due, 1, -1 do
+    local n, lane = header(entries[i])
+    redis.call('LPUSH', READY[lane], entries[i])
+    moved = moved + n
+  end
+  redis.call('ZREM', KEYS[9], unpack(due))
+  redis.call('HDEL', KEYS[10], unpack(due))
+  add(books, 'delayed', -moved)
+  add(books, 'ready', moved)
+end
+
+local left = tonumber(redis.call('HGET', books, 'ready') or 0)
+local function wait_for_next_due()
+  local next = redis.call('ZRANGE', KEYS[9], 0, 0, 'WITHSCORES')
+  if #next == 0 then return 0 end
+  return math.max(1, next[2] - now)
+end
+if left == 0 then return {now, wait_for_next_due(), 0, 0, {}, {}, 0} end
+
+local g = redis.call('HMGET', gate, 'pause_until', 'open_until', 'level', 'level_at', 'factor')
+local pause = math.max(tonumber(g[1]) or 0, tonumber(g[2]) or 0)
+if pause > now then return {now, pause - now, left, 0, {}, {}, 1} end
+local parcels_max = tonumber(ARGV[3])
+if g[2] then
+  -- Half open: one parcel probes, the others wait for what it finds.
+  parcels_max = 1
+  redis.call('HSET', gate, 'open_until', now + 15000)
+end
+
+local rate, capacity = tonumber(ARGV[6]), tonumber(ARGV[7])
+local level = math.huge
+if rate > 0 then
+  rate = rate * (tonumber(g[5]) or 1)
+  level = tonumber(g[3]) or capacity
+  level = math.min(capacity, level + (now_us - (tonumber(g[4]) or now_us)) * rate / 1000000)
+end
+
+local fence = redis.call('HINCRBY', books, 'fence', 1)
+local stamp = struct.pack('>d', fence)
+local taken, lease = {}, {}
+local parcels, deliveries, spent = 0, 0, 0
+local starved = false
+
+local function take(key, quota, most)
+  if quota <= 0 or most <= 0 then return end
+  local entries = redis.call('LRANGE', key, 0, most - 1)
+  local count, got = 0, 0
+  for _, entry in ipairs(entries) do
+    local n, _, _, expires = header(entry)
+    if got > 0 and got + n > quota then break end
+    local cost = expires > now and n or 0
+    -- A parcel above the capacity passes when the bucket is full, and is paid back before the next.
+    if cost > level and not (cost > capacity and level >= capacity) then
+      starved = true
+      break
+    end
+    level = level - cost
+    spent = spent + cost
+    count = count + 1
+    got = got + n
+    table.insert(taken, entry)
+    table.insert(lease, id_of(entry))
+    table.insert(lease, stamp .. entry)
+  end
+  if count > 0 then redis.call('LTRIM', key, count, -1) end
+  parcels = parcels + count
+  deliveries = deliveries + got
+end
+
+local room = tonumber(ARGV[4])
+if ARGV[8] == '1' then take(KEYS[5], room, 1) end
+local function lane(number)
+  local quota = room - deliveries
+  if number == 3 then quota = math.min(quota, tonumber(ARGV[5])) end
+  if not starved then take(READY[number], quota, parcels_max - parcels) end
+end
+-- Every tenth claim serves bulk first: a minimum share, whatever the others want.
+if fence % 10 == 0 then lane(3) end
+lane(1)
+lane(2)
+if fence % 10 ~= 0 then lane(3) end
+
+if rate > 0 then redis.call('HSET', gate, 'level', level, 'level_at', now_us) end
+local wait = 0
+if parcels > 0 then
+  push_all('HSET', leased, lease)
+  redis.call('ZADD', owners, now + tonumber(ARGV[2]), ARGV[1])
+  add(books, 'ready', -deliveries)
+  add(books, 'leased', deliveries)
+elseif starved then
+  wait = math.max(1, math.ceil((1 - level) * 1000 / rate))
+end
+if starved and wait == 0 then wait = math.max(1, math.ceil(1000 / rate)) end
+return {now, wait, left - deliveries, fence, taken, redis.call('HKEYS', KEYS[11]), (g[2] or g[5]) and 1 or 0}

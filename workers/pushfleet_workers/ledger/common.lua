@@ -1,0 +1,29 @@
+-- Shared by every script of the ledger.
+--
+-- An entry is a header and a parcel: deliveries u16, lane u8, lost u8, expires_ms f64, put_ms f64, id 16 bytes,
+-- then the parcel in msgpack, which no script looks into.
+local ID_AT, BODY_AT = 21, 37
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function header(entry)
+  return struct.unpack('>HBBdd', entry)
+end
+
+local function id_of(entry)
+  return string.sub(entry, ID_AT, BODY_AT - 1)
+end
+
+local function add(books, field, n)
+  if n ~= 0 then redis.call('HINCRBY', books, field, n) end
+end
+
+-- Calls with many arguments in bites that Lua's stack can hold.
+local function push_all(command, key, values)
+  for first = 1, #values, 1000 do
+    redis.call(command, key, unpack(values, first, math.min(first + 999, #values)))
+  end
+end

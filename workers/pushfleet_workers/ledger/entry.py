@@ -1,0 +1,66 @@
+"""A ledger entry: the header that scripts read, and the parcel that only Python reads."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from pushfleet.message import LANES, Lane
+from pushfleet_workers.push import Parcel, decode_parcel, encode_parcel
+
+__all__ = ["Entry", "pack", "parcel_id", "unpack"]
+
+_HEADER = struct.Struct(">HBBdd16s")
+_LANE_NUMBERS = {lane: number for number, lane in enumerate(LANES, start=1)}
+
+
+@dataclass(slots=True)
+class Entry:
+    """A parcel with its place in the ledger."""
+
+    id: bytes
+    """Sixteen bytes, unique in the account's ledger."""
+
+    parcel: Parcel
+    lane: Lane
+    put_ms: float
+    """When it was first put, by Redis' clock."""
+
+    lost: int = 0
+    """How often a process died with it in hand."""
+
+    fence: int = 0
+    """Of the claim that leased it; only that claim may settle it."""
+
+
+def pack(entry: Entry) -> bytes:
+    """The bytes that lie in the ledger."""
+    parcel = entry.parcel
+    head = _HEADER.pack(
+        len(parcel.deliveries),
+        _LANE_NUMBERS[entry.lane],
+        entry.lost,
+        parcel.push.expires_at_ms,
+        entry.put_ms,
+        entry.id,
+    )
+    return head + encode_parcel(parcel)
+
+
+def unpack(data: bytes, fence: int = 0) -> Entry:
+    """The entry in *data*; raises :class:`msgspec.DecodeError` or :class:`struct.error` when it is damaged."""
+    _, lane, lost, _, put_ms, entry_id = _HEADER.unpack_from(data)
+    return Entry(entry_id, decode_parcel(data[_HEADER.size :]), LANES[lane - 1], put_ms, lost, fence)
+
+
+def head_of(data: bytes) -> tuple[int, bytes]:
+    """How many deliveries a packed entry holds, and its id, without reading the parcel."""
+    head = _HEADER.unpack_from(data)
+    return head[0], head[5]
+
+
+def parcel_id(*parts: bytes | int) -> bytes:
+    """Sixteen bytes made of *parts*, the same for the same parts."""
+    name = b"\0".join(part if isinstance(part, bytes) else b"%d" % part for part in parts)
+    return blake2b(name, digest_size=16, person=b"pushfleet-parcel").digest()

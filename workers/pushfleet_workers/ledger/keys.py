@@ -1,0 +1,66 @@
+"""The names of the ledger's keys: one hash tag per account, one per vendor."""
+
+from __future__ import annotations
+
+from pushfleet.message import LANES
+
+__all__ = ["MARK_BUCKET_MS", "AccountKeys", "VendorKeys"]
+
+MARK_BUCKET_MS = 600_000
+"""A part's marker lies in the bucket of its stream entry's time; a repeat is known for one to two buckets."""
+
+
+class AccountKeys:
+    """The keys of one account."""
+
+    __slots__ = (
+        "books",
+        "credential",
+        "dead",
+        "delayed",
+        "delayed_entries",
+        "gate",
+        "mark_index",
+        "oks",
+        "owners",
+        "ready",
+        "root",
+        "suspect",
+        "vendor",
+    )
+
+    def __init__(self, prefix: str, vendor: str, credential: str) -> None:
+        self.vendor = vendor
+        self.credential = credential
+        self.root = f"{prefix}:{{{vendor}:{credential}}}"
+        self.books = f"{self.root}:books"
+        self.gate = f"{self.root}:gate"
+        self.owners = f"{self.root}:owners"
+        self.suspect = f"{self.root}:suspect"
+        self.ready = tuple(f"{self.root}:ready:{lane}" for lane in LANES)
+        self.delayed = f"{self.root}:delayed"
+        self.delayed_entries = f"{self.root}:delayed:entries"
+        self.dead = f"{self.root}:dead"
+        self.oks = f"{self.root}:oks"
+        self.mark_index = f"{self.root}:marks"
+
+    def leased(self, owner: str) -> str:
+        """What the process *owner* has in hand."""
+        return f"{self.root}:leased:{owner}"
+
+    def marks(self, bucket: int) -> str:
+        """The parts that were decided, by the time of their stream entries."""
+        return f"{self.root}:marks:{bucket}"
+
+
+class VendorKeys:
+    """The keys of one vendor: hints about where work is, which may be lost without harm."""
+
+    __slots__ = ("active", "bell", "listeners", "trigger")
+
+    def __init__(self, prefix: str, vendor: str) -> None:
+        root = f"{prefix}:{{{vendor}}}"
+        self.bell = f"{root}:bell"
+        self.trigger = f"{root}:trigger"
+        self.listeners = f"{root}:listeners"
+        self.active = f"{root}:active"

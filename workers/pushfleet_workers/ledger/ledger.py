@@ -1,0 +1,302 @@
+"""The one Python face of one account's ledger."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from pushfleet_workers.ledger.entry import Entry, head_of, unpack
+from pushfleet_workers.ledger.keys import MARK_BUCKET_MS, AccountKeys
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.scripts import Script, load
+
+__all__ = [
+    "BEAT_S",
+    "LEASE_MS",
+    "Breaker",
+    "Claim",
+    "GateNews",
+    "Ledger",
+    "Rate",
+    "Settlement",
+    "Want",
+    "trim_marks",
+]
+
+LEASE_MS = 15_000
+"""How long a process may be silent before its work goes to others."""
+
+BEAT_S = 5.0
+PERMIT_LIFE_S = 0.5
+"""How long a permit may wait in a process before it is void."""
+
+_BULK_SHARE_S = 0.05
+_LATE_OK_LIFE_MS = 86_400_000
+_PACKAGE = "pushfleet_workers.ledger"
+
+
+def _script(name: str) -> Script:
+    return load(_PACKAGE, name, preamble="common")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What may leave an account: at most ``rate_per_s + burst`` in any sliding second, over the whole fleet."""
+
+    rate_per_s: float
+    burst: int
+
+    @property
+    def permit_life_s(self) -> float:
+        """How long a permit stands; then the work goes back. Shorter where the burst is small."""
+        return min(PERMIT_LIFE_S, self.burst / (2 * self.rate_per_s))
+
+    @property
+    def capacity(self) -> float:
+        """The bucket's size.
+
+        Permits granted up to ``permit_life_s`` before a second began may be spent within it: what they may amount to
+        is taken off the burst, so that the bound holds for what leaves, not only for what is granted.
+        """
+        return max(1.0, self.burst - self.rate_per_s * self.permit_life_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """How much a claim may take."""
+
+    parcels: int
+    deliveries: int
+    bulk_deliveries: int
+    suspect: bool = True
+
+
+@dataclass(slots=True)
+class Claim:
+    """What a claim brought."""
+
+    now_ms: int
+    wait_ms: int
+    """How long until more may be had; 0: at once, or nothing is there."""
+
+    left: int
+    """Deliveries still ready."""
+
+    entries: list[Entry] = field(default_factory=list)
+    late_oks: frozenset[bytes] = frozenset()
+    """Deliveries that were accepted after their lease was lost: they must not be sent again."""
+
+    gate_listens: bool = False
+    """The breaker is half open or the rate lowered: the gate must hear of good answers."""
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What became of a leased parcel, as a whole or so far."""
+
+    id: bytes
+    fence: int
+    size: int
+    """Deliveries in hand before this: tells a repeat of a partial settlement from the settlement itself."""
+
+    ended: int = 0
+    ends: dict[str, int] = field(default_factory=dict)
+    """``lane:end:reason`` to deliveries, for example ``normal:sent:``."""
+
+    later: list[tuple[int, bytes]] = field(default_factory=list)
+    """Milliseconds from now, and the packed entry that becomes due then."""
+
+    rest: bytes = b""
+    """The packed entry of what is still in hand; empty when all of it is settled."""
+
+    give_back: bool = False
+    """Nothing was tried: the parcel returns to the head of its lane."""
+
+    dead: list[tuple[bytes, str, str, int]] = field(default_factory=list)
+    """Dead letters: packed entry, reason, vendor code, attempts."""
+
+    unknown: int = 0
+    """Attempts that ended without our knowing whether the vendor took the push."""
+
+    accepted: tuple[bytes, ...] = ()
+    """Ids of the deliveries that the vendor took, for the case that the lease is gone."""
+
+
+@dataclass(slots=True)
+class GateNews:
+    """What recent answers mean for the whole account."""
+
+    good: int = 0
+    bad: int = 0
+    pause_ms: int = 0
+    reason: str = ""
+    rate_limited: bool = False
+    open_now: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.bad or self.pause_ms or self.rate_limited or self.open_now)
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """When an account is left alone, and for how long."""
+
+    failures: int = 20
+    open_min_ms: int = 1_000
+    open_max_ms: int = 60_000
+
+
+class Ledger:
+    """One account's ledger, seen by one process.
+
+    * **link** - the connection to the queue's Redis.
+    * **keys** - the account's keys.
+    * **owner** - the process' name in leases, unique in the fleet.
+    * **rate** - the account's limit; None: none.
+    """
+
+    _put = _script("put")
+    _claim = _script("claim")
+    _settle = _script("settle")
+    _reap = _script("reap")
+    _beat = _script("beat")
+    _gate = _script("gate")
+
+    def __init__(
+        self,
+        link: Link,
+        keys: AccountKeys,
+        owner: str,
+        *,
+        rate: Rate | None = None,
+        breaker: Breaker | None = None,
+    ) -> None:
+        self.link = link
+        self.keys = keys
+        self.owner = owner
+        self.rate = rate
+        self.breaker = breaker or Breaker()
+        self._leased = keys.leased(owner)
+        self._claim_keys = (
+            keys.books, keys.gate, keys.owners, self._leased, keys.suspect, *keys.ready, keys.delayed,
+            keys.delayed_entries, keys.oks,
+        )  # fmt: skip
+        self._settle_keys = (
+            keys.books, self._leased, keys.delayed, keys.delayed_entries, keys.dead, *keys.ready
+        )  # fmt: skip
+
+    @staticmethod
+    def put_call(
+        keys: AccountKeys, bucket: int, parts: Sequence[tuple[bytes, Sequence[bytes]]], share_max: int
+    ) -> tuple[Script, tuple[str, ...], tuple[Any, ...]]:
+        """The script call that puts *parts* (part id, packed entries), for :meth:`Link.run_many`.
+
+        It answers ``[now_ms, repeats, [deliveries of each part's first write]]``. *bucket* is the stream entry's time
+        divided by ``MARK_BUCKET_MS``; *share_max* is the number of deliveries above which new bulk work is dropped.
+        """
+        return (
+            Ledger._put,
+            (keys.books, keys.marks(bucket), keys.marks(bucket - 1), keys.mark_index, *keys.ready),
+            (bucket, share_max, *chain.from_iterable((part, len(entries), *entries) for part, entries in parts)),
+        )
+
+    async def claim(self, want: Want) -> Claim:
+        """Work with the permits to send it, leased to this process.
+
+        Raises :class:`LinkLost`; entries may be leased then that we do not know of: see :meth:`recover`.
+        """
+        rate, capacity, bulk = 0.0, 0.0, want.bulk_deliveries
+        if self.rate is not None:
+            rate, capacity = self.rate.rate_per_s, self.rate.capacity
+            bulk = min(bulk, max(1, int(rate * _BULK_SHARE_S)))
+        now, wait, left, fence, entries, oks, listens = await self.link.run(
+            self._claim,
+            self._claim_keys,
+            (self.owner, LEASE_MS, want.parcels, want.deliveries, bulk, rate, capacity, int(want.suspect)),
+        )
+        return Claim(now, wait, left, [unpack(data, fence) for data in entries], frozenset(oks), bool(listens))
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Write what became of leased parcels; returns those whose lease was gone.
+
+        Repeating it is safe. A late acceptance is remembered, so that the delivery is not sent again. Raises
+        :class:`LinkLost`.
+        """
+        arguments: list[Any] = []
+        for one in settlements:
+            arguments += (
+                one.id, one.fence, one.size, one.ended, one.unknown, int(one.give_back), one.rest, len(one.ends)
+            )  # fmt: skip
+            for end in one.ends.items():
+                arguments += end
+            arguments.append(len(one.later))
+            for later in one.later:
+                arguments += later
+            arguments.append(len(one.dead))
+            for letter in one.dead:
+                arguments += letter
+        _, gone = await self.link.run(self._settle, self._settle_keys, arguments)
+        late = [settlements[position] for position in gone]
+        accepted = [delivery for one in late for delivery in one.accepted]
+        if accepted:
+            fields = [part for delivery in accepted for part in (delivery, b"1")]
+            await self.link.pipeline([("HSET", self.keys.oks, *fields), ("PEXPIRE", self.keys.oks, _LATE_OK_LIFE_MS)])
+        return late
+
+    async def recover(self, known: set[bytes]) -> list[Entry]:
+        """Entries that are leased to this process but not among *known*: a claim's answer was lost."""
+        values: list[bytes] = await self.link.call("HVALS", self._leased)
+        return [
+            unpack(value[8:], int(struct.unpack_from(">d", value)[0]))
+            for value in values
+            if head_of(value[8:])[1] not in known
+        ]
+
+    async def beat(self) -> None:
+        """Tell the others that this process lives."""
+        await self.link.run(self._beat, (self.keys.owners, self._leased), (self.owner, LEASE_MS))
+
+    async def reap(self) -> int:
+        """Deliveries given back from processes that stopped beating."""
+        seconds, _ = await self.link.call("TIME")
+        overdue: list[bytes] = await self.link.call(
+            "ZRANGE", self.keys.owners, "-inf", int(seconds) * 1000, "BYSCORE", "LIMIT", 0, 20
+        )
+        given_back = 0
+        for name in overdue:
+            owner = name.decode()
+            keys = self.keys
+            back = await self.link.run(
+                self._reap,
+                (keys.books, keys.owners, keys.leased(owner), keys.suspect, keys.dead, *keys.ready),
+                (owner,),
+            )
+            given_back += max(0, back)
+        return given_back
+
+    async def tell_gate(self, news: GateNews) -> tuple[str, int]:
+        """The breaker's state after *news* (``closed`` or ``open``) and the ms until it is tried again."""
+        breaker = self.breaker
+        state, wait_ms = await self.link.run(
+            self._gate,
+            (self.keys.gate,),
+            (
+                news.good, news.bad, breaker.failures, breaker.open_min_ms, breaker.open_max_ms, news.pause_ms,
+                news.reason, int(news.rate_limited), int(news.open_now),
+            ),
+        )  # fmt: skip
+        return state.decode(), wait_ms
+
+
+async def trim_marks(link: Link, keys: AccountKeys, before_ms: int) -> int:
+    """Forget the markers of parts whose stream entries are older than *before_ms*; returns the buckets removed."""
+    last = before_ms // MARK_BUCKET_MS - 1
+    buckets = await link.call("ZRANGE", keys.mark_index, "-inf", last, "BYSCORE", "LIMIT", 0, 1000)
+    if buckets:
+        await link.pipeline(
+            [("UNLINK", keys.marks(int(bucket))) for bucket in buckets] + [("ZREM", keys.mark_index, *buckets)]
+        )
+    return len(buckets)

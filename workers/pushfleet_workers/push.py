@@ -1,0 +1,112 @@
+"""What travels through the ledger: a push, its deliveries, and the parcel that binds them."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Struct
+
+from pushfleet.message import Kind, Lane, OfflinePush
+
+__all__ = ["Delivery", "Parcel", "Push", "delivery_id", "fingerprint"]
+
+
+class Push(Struct, frozen=True, array_like=True):
+    """What all deliveries of a parcel share, text already composed.
+
+    Array-like on the wire: new fields are appended, with a default.
+    """
+
+    app: str
+    message_id: str
+    kind: Kind
+    lane: Lane
+    title: str
+    body: str
+    expires_at_ms: int
+    """Unix milliseconds after which the push makes no sense."""
+
+    sent_at_ms: int
+    enqueued_at_ms: int
+    """When the ingress entry was written, by Redis' clock; end-to-end latency counts from here."""
+
+    conversation_id: str = ""
+    replace_key: str = ""
+    """A later push with the same key replaces this one on screen; empty: none."""
+
+    ext: str = ""
+    options: OfflinePush | None = None
+    """Per-message overrides, as the backend gave them."""
+
+    group: bool = False
+    sender_name: str = ""
+
+
+class Delivery(Struct, array_like=True):
+    """One message to one device. Array-like on the wire: new fields are appended, with a default."""
+
+    id: bytes
+    """Sixteen bytes, see :func:`delivery_id`; as a UUID it is the vendor's message id."""
+
+    user: str
+    """Empty for a device that was addressed directly."""
+
+    device: str
+    token: str
+    registered_at_ms: int
+    badge: int = -1
+    """Absolute badge; -1: leave the badge as it is."""
+
+    token_kind: str = "alert"
+    """``alert``, ``voip`` or ``fid``."""
+
+    attempt: int = 0
+    """How many answers or failures this delivery has seen."""
+
+    remedy: str = ""
+    """The remedy already used, if any."""
+
+    unknown: int = 0
+    """How many attempts ended without our knowing whether the vendor took the push."""
+
+    def __repr__(self) -> str:
+        return f"Delivery(id={self.id.hex()}, device={self.device!r}, attempt={self.attempt})"
+
+
+class Parcel(Struct, array_like=True):
+    """Deliveries of one account that are claimed together. Array-like: new fields are appended."""
+
+    push: Push
+    deliveries: list[Delivery]
+
+    def __repr__(self) -> str:
+        return f"Parcel({self.push.app}/{self.push.message_id}, {len(self.deliveries)} deliveries)"
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Parcel)
+
+
+def encode_parcel(parcel: Parcel) -> bytes:
+    """The msgpack form of *parcel*, as it lies in the ledger."""
+    return _encoder.encode(parcel)
+
+
+def decode_parcel(data: bytes) -> Parcel:
+    """The parcel in *data*; raises :class:`msgspec.DecodeError`."""
+    return _decoder.decode(data)
+
+
+def delivery_id(app: str, message_id: str, user: str, device: str) -> bytes:
+    """Sixteen bytes, the same in every process, shaped as a UUID (version 8, RFC 9562)."""
+    name = f"{app}\0{message_id}\0{user}\0{device}".encode(errors="surrogatepass")
+    raw = bytearray(blake2b(name, digest_size=16, person=b"pushfleet-dlvry").digest())
+    raw[6] = (raw[6] & 0x0F) | 0x80
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    return bytes(raw)
+
+
+def fingerprint(token: str) -> str:
+    """A short form of *token* that may be logged: it identifies, but does not address."""
+    return blake2b(token.encode(errors="surrogatepass"), digest_size=6).hexdigest()

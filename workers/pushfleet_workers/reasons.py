@@ -1,0 +1,44 @@
+"""Why a delivery ended without being sent: every reason once, with the sentence that operators read."""
+
+from __future__ import annotations
+
+__all__ = ["DEAD", "DROPPED", "REFUSED_ENTRIES", "SUPPRESSED"]
+
+SUPPRESSED = {
+    "online_only": "the message is for users who are online",
+    "push_disabled": "the message says that it must not be pushed",
+    "empty_text": "the message has no text to show",
+    "push_never": "the backend asked for no push to this recipient",
+    "muted": "the receiver muted this conversation",
+    "mentions_only": "the receiver wants only mentions from this conversation, and was not mentioned",
+    "no_device": "the receiver has no registered device",
+    "no_channel": "the device has no usable push token",
+    "unknown_account": "the device's channel names a credential that the settings do not have",
+    "notifications_off": "notifications are switched off on the device",
+    "logged_out": "the user is logged out on the device",
+    "foreground": "the app is in the foreground on the device",
+}
+"""The decision said no."""
+
+DROPPED = {
+    "expired": "the message's time to live ran out before it could be sent",
+    "token_dead": "the vendor says that the token is dead",
+    "device_muted": "the vendor says that the device takes no notifications",
+    "backlog": "the account holds more than its share of the ledger; new bulk work is not taken",
+    "unknown_outcome": "the request left, no answer came, and the account's on_unknown says drop",
+}
+"""It was due, but it makes no sense any more."""
+
+DEAD = {
+    "attempts": "it failed as often as the account allows",
+    "bad_payload": "the vendor refuses the payload",
+    "poison": "the process that handled it died, three times, at last with nothing else in hand",
+    "undecodable": "the ledger entry cannot be read",
+}
+"""Somebody must look: it lies in the dead letters."""
+
+REFUSED_ENTRIES = {
+    "malformed": "the stream entry breaks the contract",
+    "unknown_app": "the message names an app that the settings do not have",
+}
+"""Stream entries that never became deliveries: they lie in the lane's refused stream."""

@@ -1,0 +1,46 @@
+"""Which vendors there are: the entry points of the group ``pushfleet.vendors``, checked when first used."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+from pushfleet_workers.errors import SettingsError
+from pushfleet_workers.vendor import Vendor
+
+__all__ = ["GROUP", "load", "names"]
+
+GROUP = "pushfleet.vendors"
+
+_MEMBERS = (
+    "name", "account_type", "batch_size", "payload_limit", "http2", "exact_badge",
+    "build", "read", "mint", "auth_request", "read_auth", "check",
+)  # fmt: skip
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all vendors, sorted."""
+    return tuple(sorted(_entry_points()))
+
+
+@cache
+def load(name: str) -> Vendor:
+    """The vendor called *name*.
+
+    Raises :class:`SettingsError` when there is none, or when it lacks a member of the interface.
+    """
+    point = _entry_points().get(name)
+    if point is None:
+        raise SettingsError(f"there is no vendor {name!r}: known are {', '.join(names())}")
+    vendor = point.load()()
+    missing = [member for member in _MEMBERS if not hasattr(vendor, member)]
+    if missing or vendor.name != name:
+        problem = f"lacks {', '.join(missing)}" if missing else f"calls itself {vendor.name!r}"
+        raise SettingsError(f"vendor {name!r} ({point.value}) {problem}: see pushfleet_workers.vendor.Vendor")
+    return cast("Vendor", vendor)

@@ -1,0 +1,297 @@
+"""
+The configuration: one frozen, typed object, read once from `pushfleet.toml` and `PUSHFLEET_…`, then passed down.
+
+Environment variables win over the file; a double underscore goes one level down: `PUSHFLEET_REDIS__QUEUE`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, SerializeAsAny, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pushfleet_workers import registry
+from pushfleet_workers.account import AccountSettings
+from pushfleet_workers.errors import SettingsError
+
+__all__ = ["CONFIG_VARIABLE", "AppSettings", "Settings", "load"]
+
+CONFIG_VARIABLE = "PUSHFLEET_CONFIG"
+DEFAULT_FILE = Path("pushfleet.toml")
+_ENV_PREFIX = "PUSHFLEET_"
+_PATH_SUFFIXES = ("_file", "_bundle")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class RedisSettings(_Section):
+    """Where Redis is: one server for everything, or one each."""
+
+    url: str = Field("", description="Redis for everything that has no URL of its own below; empty: an embedded one.")
+    broker: str = Field("", description="Redis of the Celery broker.")
+    queue: str = Field("", description="Redis of ingress and ledger: one failover unit.")
+    state: str = Field("", description="Redis of the token state.")
+    prefix: str = Field("pushfleet", pattern=r"^[A-Za-z0-9_.-]+$", description="Starts the name of every key.")
+    timeout_s: float = Field(10.0, gt=0, description="A reply later than this breaks the connection.")
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's URL."""
+        return self.broker or self.url
+
+    @property
+    def queue_url(self) -> str:
+        """The URL of ingress and ledger."""
+        return self.queue or self.url
+
+    @property
+    def state_url(self) -> str:
+        """The token state's URL."""
+        return self.state or self.url
+
+
+class IngressSettings(_Section):
+    """What producers that read these settings obey."""
+
+    length_max: int = Field(1_000_000, ge=1, description="Entries of a lane above which producers are refused.")
+    memory_mark: float = Field(
+        0.7, gt=0, le=1, description="Part of Redis' maxmemory above which producers are refused."
+    )
+
+
+class RouterSettings(_Section):
+    """How a router works."""
+
+    batch: int = Field(300, ge=1, le=2_000, description="Stream entries read at once.")
+    readers: int = Field(2, ge=1, le=16, description="Batches of the normal lane under way at once.")
+    takeover_s: float = Field(15.0, gt=0, description="Silence after which a router's entries go to another.")
+    parcel: int = Field(50, ge=1, le=500, description="Deliveries of a parcel, for vendors with a request each.")
+    account_backlog_max: int = Field(
+        2_000_000, ge=0, description="Deliveries an account may hold before new bulk work is dropped; 0: no limit."
+    )
+
+
+class WorkerSettings(_Section):
+    """How a vendor worker works."""
+
+    linger_s: float = Field(2.0, ge=0, le=4, description="How long a drain listens on after its queue ran dry.")
+    drains_max: int = Field(8, ge=1, description="Processes of the fleet that drain one vendor at once.")
+    settle_ms: float = Field(10.0, ge=1, le=1_000, description="Results gathered before they are written.")
+    shutdown_s: float = Field(20.0, gt=0, description="What a warm shutdown may take to finish what is in flight.")
+    pin_core: bool = Field(False, description="Pin the process to one core: about 1.5 times the pushes per CPU-second.")
+    recheck_s: float = Field(2.0, ge=0, description="Age from which a delivery's decision is checked again.")
+
+
+class RetrySettings(_Section):
+    """How failed deliveries are tried again: exponential, full jitter, inside the message's TTL."""
+
+    first_s: float = Field(1.0, gt=0, description="Longest wait before the second attempt; doubles from there.")
+    longest_s: float = Field(300.0, gt=0, description="Longest wait between two attempts.")
+
+
+class BreakerSettings(_Section):
+    """When an account is left alone for a while."""
+
+    failures: int = Field(20, ge=1, description="Failures in a row that open it.")
+    open_first_s: float = Field(1.0, gt=0, description="How long it stays open at first; doubles from there.")
+    open_longest_s: float = Field(60.0, gt=0, description="How long it stays open at most.")
+
+
+class ApiSettings(_Section):
+    """The HTTP API."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0: a free one.")
+    key: SecretStr | None = Field(None, description="Bearer key that callers must show; absent: none is asked for.")
+    foreground_lease_s: int = Field(400, ge=1, description="How long a foreground report holds without another.")
+
+
+class MetricsSettings(_Section):
+    """The /metrics, /healthz and /readyz of router and workers."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(0, ge=0, le=65_535, description="Port to listen on; 0: a free one, written to the log.")
+
+
+class LogSettings(_Section):
+    """What is logged, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for a terminal.")
+
+
+class AppSettings(_Section):
+    """One IM product."""
+
+    name: str = Field("", description="Shown as title where a message has neither title nor names.")
+    locale: str = Field("en", description="Language of composed texts for devices that report none: en or zh.")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    data_dir: Path = Field(Path(".pushfleet"), description="Where the embedded Redis keeps its data.")
+    redis: RedisSettings = RedisSettings()  # type: ignore[call-arg]
+    ingress: IngressSettings = IngressSettings()  # type: ignore[call-arg]
+    router: RouterSettings = RouterSettings()  # type: ignore[call-arg]
+    worker: WorkerSettings = WorkerSettings()  # type: ignore[call-arg]
+    retry: RetrySettings = RetrySettings()  # type: ignore[call-arg]
+    breaker: BreakerSettings = BreakerSettings()  # type: ignore[call-arg]
+    api: ApiSettings = ApiSettings()  # type: ignore[call-arg]
+    metrics: MetricsSettings = MetricsSettings()  # type: ignore[call-arg]
+    log: LogSettings = LogSettings()  # type: ignore[call-arg]
+    apps: dict[str, AppSettings] = Field(default_factory=dict, description="The IM products, by the name in messages.")
+    accounts: dict[str, dict[str, SerializeAsAny[AccountSettings]]] = Field(
+        default_factory=dict, description="The vendor credentials: accounts.<vendor>.<credential>."
+    )
+
+    @field_validator("accounts", mode="before")
+    @classmethod
+    def _each_by_its_vendor(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            vendor: {
+                credential: fields
+                if isinstance(fields, AccountSettings)
+                else _account(vendor, credential, fields)
+                for credential, fields in credentials.items()
+            }
+            for vendor, credentials in value.items()
+        }
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file."""
+        return env_settings, init_settings
+
+    def each_account(self) -> Iterator[tuple[str, str, AccountSettings]]:
+        """Vendor, credential and settings of every account."""
+        for vendor, credentials in self.accounts.items():
+            for credential, account in credentials.items():
+                yield vendor, credential, account
+
+
+def _account(vendor: str, credential: str, fields: Mapping[str, Any]) -> AccountSettings:
+    where = f"accounts.{vendor}.{credential}"
+    account_type = registry.load(vendor).account_type
+    try:
+        return account_type.model_validate(fields)
+    except ValidationError as problem:
+        raise SettingsError("; ".join(_sentences(problem, account_type, where))) from None
+
+
+def load(path: Path | None = None, *, env: Mapping[str, str] | None = None) -> Settings:
+    """
+    The settings of *path*, or of the file that `PUSHFLEET_CONFIG` names, or of `pushfleet.toml` if there is one.
+
+    Relative file names inside count from the file's folder. Raises :class:`SettingsError`: one sentence for each
+    thing that is wrong, unknown keys with the nearest known one.
+    """
+    env = os.environ if env is None else env
+    named = path or (Path(env[CONFIG_VARIABLE]) if env.get(CONFIG_VARIABLE) else None)
+    data = _read(named or DEFAULT_FILE, required=named is not None)
+    problems = _unknown_variables(env)
+    if problems:
+        raise SettingsError("; ".join(problems))
+    try:
+        settings = Settings(**data)
+    except ValidationError as problem:
+        raise SettingsError("; ".join(_sentences(problem, Settings, ""))) from None
+    for vendor, credential, account in settings.each_account():
+        if account.app not in settings.apps:
+            known = _nearest(account.app, settings.apps) or f": add [apps.{account.app}]"
+            raise SettingsError(f"accounts.{vendor}.{credential}.app names {account.app!r}, which is no app{known}")
+        if account.transport == "aioapns" and vendor != "apns":
+            raise SettingsError(f"accounts.{vendor}.{credential}.transport: aioapns speaks to APNs only")
+    return settings
+
+
+def _read(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise SettingsError(f"there is no settings file {path}: make one from pushfleet.example.toml") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        raise SettingsError(f"{path} cannot be read as TOML: {problem}") from None
+    folder = path.resolve().parent
+    for credentials in _tables(data.get("accounts")):
+        for fields in _tables(credentials):
+            for key, value in fields.items():
+                if key.endswith(_PATH_SUFFIXES) and isinstance(value, str):
+                    fields[key] = str(folder / value)
+    if isinstance(data.get("data_dir"), str):
+        data["data_dir"] = str(folder / data["data_dir"])
+    return data
+
+
+def _tables(value: object) -> list[dict[str, Any]]:
+    return [table for table in value.values() if isinstance(table, dict)] if isinstance(value, dict) else []
+
+
+def _unknown_variables(env: Mapping[str, str]) -> list[str]:
+    known = {f"{_ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
+    problems = []
+    for name in env:
+        head = name.split("__")[0].upper()
+        if head.startswith(_ENV_PREFIX) and name != CONFIG_VARIABLE and head not in known:
+            problems.append(f"{name} is no setting{_nearest(head, known)}")
+    return problems
+
+
+def _sentences(problem: ValidationError, model: type[BaseModel], where: str) -> Iterator[str]:
+    for error in problem.errors(include_url=False, include_input=False):
+        location = [str(part) for part in error["loc"]]
+        path = ".".join(filter(None, [where, *location]))
+        if error["type"] == "extra_forbidden":
+            yield f"{path} is no setting{_nearest(location[-1], _fields_at(model, location[:-1]))}"
+        elif error["type"] == "missing":
+            yield f"{path} is missing: {_description(model, location) or 'it has no default'}"
+        else:
+            yield f"{path}: {error['msg']}"
+
+
+def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(part)
+        inner = field.annotation if field is not None else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+        elif part == "apps":
+            model = AppSettings
+    return list(model.model_fields)
+
+
+def _description(model: type[BaseModel], location: list[str]) -> str:
+    field = model.model_fields.get(location[-1])
+    return (field.description or "") if field is not None else ""
+
+
+def _nearest(word: str, known: Mapping[str, Any] | set[str] | list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f": did you mean {close[0]}?" if close else ""
