@@ -26,7 +26,7 @@ from pushfleet.transfer import (
     Receipt,
     Run,
     Steps,
-    prepare,
+    preparing,
     transfer,
 )
 
@@ -83,9 +83,9 @@ class AsyncProducer:
         Raises :class:`InvalidMessage`, :class:`Backpressure` or :class:`QueueUnavailable`. Repeating the call is
         safe: the fleet drops a part of an id that it has seen.
         """
-        prepared = prepare(message, self._policy)
         self._enter()
         try:
+            prepared = await self._prepare(message)
             if self._policy.linger_ms:
                 return await self._send_together(prepared)
             batch = Batch()
@@ -141,6 +141,16 @@ class AsyncProducer:
     def __repr__(self) -> str:
         return f"AsyncProducer(prefix={self._policy.prefix!r})"
 
+    async def _prepare(self, message: OfflineMessage) -> Prepared:
+        steps = preparing(message, self._policy)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                prepared: Prepared = done.value
+                return prepared
+            await asyncio.sleep(0)
+
     async def _send_together(self, prepared: Prepared) -> Receipt:
         shared = self._open
         if shared is None:
@@ -158,7 +168,8 @@ class AsyncProducer:
 
     async def _send_shared(self, shared: _Shared) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(shared.go.wait(), self._policy.linger_ms / 1000)
+            async with asyncio.timeout(self._policy.linger_ms / 1000):
+                await shared.go.wait()
         if self._open is shared:
             self._open = None
         await self._drive(transfer(shared.batch, self._policy, self._gauge))

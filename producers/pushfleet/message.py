@@ -11,7 +11,6 @@ import ast
 import inspect
 import re
 import sys
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -104,12 +103,14 @@ class _Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         """The fields that differ from their defaults, as reprs, rich and log records may show them."""
-        for field in msgspec.structs.fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
-                yield field.name, _Hidden() if field.name in self._private else value
+        fields = ((field, getattr(self, field.name)) for field in msgspec.structs.fields(self))
+        return [
+            (field.name, _Hidden() if field.name in self._private else value)
+            for field, value in fields
+            if value != field.default
+        ]
 
 
 class Sender(_Part, frozen=True):
@@ -484,16 +485,11 @@ class OfflineMessage(_Part, frozen=True):
     part: Annotated[int, Meta(ge=0, le=2_147_483_647)] = 0
     """Which part of a large message this is. Set by the producer when it cuts."""
 
-    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         """What identifies the message: no text, and its recipients only as a number."""
-        yield "id", self.id
-        yield "app", self.app
-        yield "kind", self.kind
-        yield "lane", self.effective_lane
-        yield "recipients", len(self.recipients)
-        yield "targets", len(self.targets)
-        if self.part:
-            yield "part", self.part
+        shown = ("id", "app", "kind", "part")
+        numbers = [("recipients", len(self.recipients)), ("targets", len(self.targets))]
+        return [*((name, getattr(self, name)) for name in shown), ("lane", self.effective_lane), *numbers]
 
     def __post_init__(self) -> None:
         _check_id("id", self.id)
@@ -521,13 +517,7 @@ class OfflineMessage(_Part, frozen=True):
     @property
     def effective_lane(self) -> Lane:
         """The lane given, or the one that kind and number of recipients call for."""
-        if self.lane is not None:
-            return self.lane
-        if self.kind in _URGENT_KINDS:
-            return "urgent"
-        if self.kind in _BULK_KINDS or len(self.recipients) + len(self.targets) >= LARGE_GROUP_RECIPIENTS:
-            return "bulk"
-        return "normal"
+        return self.lane or default_lane(self.kind, len(self.recipients) + len(self.targets))
 
     @property
     def effective_ttl_s(self) -> int:
@@ -588,6 +578,15 @@ def _check_text(field: str, value: str | None, limit: int) -> None:
         size = len(value.encode(errors="replace"))
         if size > limit:
             raise ValueError(f"{field} has {size} bytes, the limit is {limit}")
+
+
+def default_lane(kind: Kind, people: int) -> Lane:
+    """The lane of a message of *kind* to so many recipients and targets that names none itself."""
+    if kind in _URGENT_KINDS:
+        return "urgent"
+    if kind in _BULK_KINDS or people >= LARGE_GROUP_RECIPIENTS:
+        return "bulk"
+    return "normal"
 
 
 def clip(value: str, length: int = 40) -> str:

@@ -117,7 +117,7 @@ class Producer:
 
         Up to 10,000 messages (32 MiB of JSON) are validated before the first is sent: a bad one refuses them all. A
         longer iterable goes chunk by chunk of that size, so that memory stays bounded but for the accepted ids.
-        Within a chunk urgent messages go first. *on_progress* is told the sum so far after each round trip.
+        Within a lane the order is kept. *on_progress* is told the sum so far after each round trip.
 
         Raises :class:`InvalidMessage` with ``.index``, :class:`Backpressure` or :class:`QueueUnavailable`, each
         with ``.accepted``: the ids that are safely in.
@@ -196,7 +196,7 @@ class Producer:
     def _round_trip(self, commands: list[Command]) -> list[Any]:
         with self._client.pipeline(transaction=False) as pipeline:
             for command in commands:
-                pipeline.execute_command(*command)
+                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
             replies = pipeline.execute(raise_on_error=False)
         if any(isinstance(reply, redis.ReadOnlyError) for reply in replies):
             # The master was demoted under us: only a new connection can find the new one.

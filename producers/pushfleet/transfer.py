@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from hashlib import sha1
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -36,6 +36,7 @@ __all__ = [
     "Run",
     "Steps",
     "prepare",
+    "preparing",
     "transfer",
 ]
 
@@ -48,16 +49,16 @@ WHOLE_BYTES = 32 * 1024 * 1024
 CONNECTIONS_MAX = 32
 """Most connections of one producer; further callers wait for a free one."""
 
-_SCRIPT_ENTRIES = 200
+_SCRIPT_ENTRIES = 400
 """Most entries written by one run of the script, during which Redis serves nobody else: about 0.5 ms."""
 
 _SCRIPT_BYTES = 512 * 1024
-_ROUND_TRIP_SCRIPTS = 8
-_ROUND_TRIP_BYTES = 2 * 1024 * 1024
-_SHARED_MESSAGES = 1_000
 _MEMORY_LOOK_S = 1.0
 _BREATH_MESSAGES = 200
 """After so many encoded messages an event loop gets its turn: about 2 ms."""
+
+_BREATH_PARTS = 20
+"""The same within a large message."""
 
 _SCRIPT = resources.files("pushfleet").joinpath("enqueue.lua").read_text("utf-8")
 _SCRIPT_SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -65,6 +66,7 @@ _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 _REPEAT = "what is not in .accepted may be in the queue all the same, repeating it is safe"
 
 Command = tuple[str | bytes | int, ...]
+_T = TypeVar("_T")
 Steps = Generator[list[Command], list[Any], None]
 
 
@@ -131,8 +133,19 @@ class Prepared(NamedTuple):
 
 
 def prepare(message: OfflineMessage, policy: Policy) -> Prepared:
+    """*message* cut and encoded in one go; see :func:`preparing`."""
+    steps = preparing(message, policy)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            prepared: Prepared = done.value
+            return prepared
+
+
+def preparing(message: OfflineMessage, policy: Policy) -> Generator[None, None, Prepared]:
     """
-    *message* cut and encoded.
+    *message* cut and encoded; pauses now and then in a large one, so that an event loop may turn.
 
     Every entry is decoded once, as a router will do it: a Struct does not check the types of what its constructor
     is given. Raises :class:`InvalidMessage`.
@@ -141,14 +154,13 @@ def prepare(message: OfflineMessage, policy: Policy) -> Prepared:
         raise InvalidMessage(f"an OfflineMessage is expected, not {type(message).__name__}")
     payloads: list[bytes] = []
     recipients = 0
-    try:
-        for part in wire.parts(message):
-            payload = wire.encode(part)
-            wire.decode(payload)
-            payloads.append(payload)
-            recipients += len(part.recipients) + len(part.targets)
-    except ValueError as problem:
-        raise InvalidMessage(str(problem)) from problem
+    for part in wire.parts(message):
+        payload = wire.encode(part)
+        wire.decode(payload)
+        payloads.append(payload)
+        recipients += len(part.recipients) + len(part.targets)
+        if len(payloads) % _BREATH_PARTS == 0:
+            yield
     if len(payloads) > policy.ingress_max:
         raise InvalidMessage(
             f"the message has {len(payloads)} parts and can never fit into a stream of ingress_max "
@@ -194,8 +206,8 @@ class Batch:
 
     @property
     def worth_sending(self) -> bool:
-        """Waiting for more would gain nothing: the batch fills a round trip."""
-        return len(self._messages) >= _SHARED_MESSAGES or self.size >= _ROUND_TRIP_BYTES
+        """Waiting for more would gain nothing: the batch fills a run of the script."""
+        return len(self._messages) >= _SCRIPT_ENTRIES or self.size >= _SCRIPT_BYTES
 
     def add(self, prepared: Prepared) -> int:
         """Take a message along; returns its place."""
@@ -250,20 +262,18 @@ class Batch:
             self._missing[owner] -= 1
 
     def round_trips(self, ingress_max: int) -> Iterator[list[_Call]]:
-        """What to send together, urgent lanes first; lanes that failed meanwhile are left out."""
-        calls: list[_Call] = []
-        size = 0
-        for lane in LANES:
-            for call in self._calls(lane, min(_SCRIPT_ENTRIES, ingress_max)):
-                if lane in self._failures:
-                    break
-                calls.append(call)
-                size += sum(map(len, call.payloads))
-                if len(calls) >= _ROUND_TRIP_SCRIPTS or size >= _ROUND_TRIP_BYTES:
-                    yield calls
-                    calls, size = [], 0
-        if calls:
-            yield calls
+        """
+        What to send together: at most one run of the script for each lane that has not failed meanwhile.
+
+        Two runs for a lane must not be under way at once: behind a refused one a smaller one might get in, out of
+        order, or as the tail of a message whose head was refused.
+        """
+        lanes = {lane: self._calls(lane, min(_SCRIPT_ENTRIES, ingress_max)) for lane in LANES}
+        while True:
+            calls = [next(runs, None) for lane, runs in lanes.items() if lane not in self._failures]
+            if not any(calls):
+                return
+            yield [call for call in calls if call is not None]
 
     def _calls(self, lane: Lane, most: int) -> Iterator[_Call]:
         """
@@ -337,7 +347,7 @@ class MemoryGauge:
 
 
 def transfer(
-    batch: Batch, policy: Policy, gauge: MemoryGauge, after_round_trip: Callable[[], None] | None = None
+    batch: Batch, policy: Policy, gauge: MemoryGauge, after_round_trip: Callable[[], object] | None = None
 ) -> Steps:
     """
     Put *batch* into the streams; what became of each message stands in the batch afterwards.
@@ -345,17 +355,23 @@ def transfer(
     Yields the commands of one round trip on one connection; expects their replies, errors of Redis among them as
     values, or :class:`redis.RedisError` or ``OSError`` thrown in. A lost connection is tried once more.
     """
+    problem = yield from _or_fail(batch, gauge.look())
+    if problem is not None:
+        batch.fail(Backpressure, problem)
+    for calls in batch.round_trips(policy.ingress_max):
+        yield from _or_fail(batch, _round_trip(batch, calls, policy))
+        if after_round_trip is not None:
+            after_round_trip()
+
+
+def _or_fail(
+    batch: Batch, steps: Generator[list[Command], list[Any], _T]
+) -> Generator[list[Command], list[Any], _T | None]:
     try:
-        problem = yield from gauge.look()
-        if problem is not None:
-            batch.fail(Backpressure, problem)
-            return
-        for calls in batch.round_trips(policy.ingress_max):
-            yield from _round_trip(batch, calls, policy)
-            if after_round_trip is not None:
-                after_round_trip()
+        return (yield from steps)
     except (RedisError, OSError) as trouble:
         batch.fail(*_reason(trouble))
+        return None
 
 
 def _reason(trouble: RedisError | OSError) -> _Failure:
@@ -376,6 +392,11 @@ def _ask(commands: list[Command]) -> Generator[list[Command], list[Any], list[An
         return (yield commands)
     except _LOST:
         return (yield commands)
+
+
+def _command(call: _Call, policy: Policy) -> Command:
+    key = wire.ingress_key(policy.prefix, call.lane)
+    return ("EVALSHA", _SCRIPT_SHA, 1, key, policy.ingress_max, call.room, wire.VERSION, *call.payloads)
 
 
 def _round_trip(batch: Batch, calls: list[_Call], policy: Policy) -> Steps:
@@ -424,7 +445,7 @@ class Run:
         self._accepted: list[str] = []
         self.receipt = BatchReceipt()
 
-    def batches(self, messages: Iterable[OfflineMessage]) -> Iterator[Batch | None]:
+    def batches(self, messages: Iterable[OfflineMessage]) -> Generator[Batch | None, None, None]:
         """
         The messages in batches, each validated whole; None now and then, a good moment to let others run.
 
@@ -433,7 +454,7 @@ class Run:
         batch = Batch()
         for index, message in enumerate(messages):
             try:
-                batch.add(prepare(message, self._policy))
+                batch.add((yield from preparing(message, self._policy)))
             except InvalidMessage as problem:
                 raise InvalidMessage(problem.problem, index, tuple(self._accepted)) from problem
             if batch.full:

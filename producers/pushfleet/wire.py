@@ -8,7 +8,7 @@ from hashlib import blake2b
 import msgspec
 
 from pushfleet.errors import InvalidMessage
-from pushfleet.message import PART_RECIPIENTS_MAX, Lane, OfflineMessage, Recipient, Target
+from pushfleet.message import PART_RECIPIENTS_MAX, Lane, OfflineMessage, Recipient, default_lane
 
 __all__ = ["ENTRY_BYTES_MAX", "VERSION", "decode", "encode", "entry", "ingress_key", "part_id", "parts"]
 
@@ -17,6 +17,8 @@ VERSION = b"1"
 
 ENTRY_BYTES_MAX = 1_048_576
 """Longest JSON of one entry; a router reads some 300 entries at a time."""
+
+_REASON_MAX = 300
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(OfflineMessage)
@@ -36,10 +38,9 @@ def encode(message: OfflineMessage) -> bytes:
     try:
         payload = _encoder.encode(message)
     except UnicodeEncodeError as problem:
-        where = _lone_surrogate(msgspec.to_builtins(message), "$")
-        raise InvalidMessage(f"not an OfflineMessage: half of a surrogate pair - at `{where}`") from problem
+        raise _refusal(f"half of a surrogate pair - at `{_lone_surrogate(message, '$')}`") from problem
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
-        raise InvalidMessage(f"not an OfflineMessage: {problem}") from problem
+        raise _refusal(str(problem)) from problem
     _check_size(payload)
     return payload
 
@@ -50,40 +51,45 @@ def decode(payload: bytes | str) -> OfflineMessage:
 
     Raises :class:`InvalidMessage` with the path of the offending field.
     """
+    _check_size(payload)
     try:
         message = _decoder.decode(payload)
     except RecursionError as problem:
-        raise InvalidMessage("not an OfflineMessage: nested too deeply") from problem
+        raise _refusal("nested too deeply") from problem
     except (msgspec.DecodeError, UnicodeError) as problem:
-        raise InvalidMessage(f"not an OfflineMessage: {problem}") from problem
-    _check_size(payload)
-    if len(message.recipients) + len(message.targets) > PART_RECIPIENTS_MAX:
-        raise InvalidMessage(
-            f"{len(message.recipients) + len(message.targets)} recipients and targets in one entry, the limit is "
-            f"{PART_RECIPIENTS_MAX}: cut the message into parts"
+        raise _refusal(str(problem)) from problem
+    people = len(message.recipients) + len(message.targets)
+    if people > PART_RECIPIENTS_MAX:
+        raise _refusal(
+            f"{people} recipients and targets in one entry, the limit is {PART_RECIPIENTS_MAX}: cut it into parts"
         )
     return message
 
 
 def _check_size(payload: bytes | str) -> None:
     if len(payload) > ENTRY_BYTES_MAX:
-        raise InvalidMessage(
+        raise _refusal(
             f"one entry has {len(payload)} bytes, the limit is {ENTRY_BYTES_MAX}: send fewer or shorter elements"
         )
+
+
+def _refusal(why: str) -> InvalidMessage:
+    """Bounded: some texts of the decoder repeat what was sent, and a reason ends in logs and dead letters."""
+    return InvalidMessage(f"not an OfflineMessage: {why if len(why) <= _REASON_MAX else why[:_REASON_MAX] + '…'}")
 
 
 def _lone_surrogate(value: object, path: str) -> str | None:
     """Where the text is that UTF-8 cannot carry; it is itself not shown."""
     if isinstance(value, str):
         return path if any("\ud800" <= character <= "\udfff" for character in value) else None
-    pairs: Iterable[tuple[str, object]] = ()
-    if isinstance(value, dict):
-        pairs = ((f"{path}.{name}", inner) for name, inner in value.items())
-        if any(_lone_surrogate(name, path) for name in value):
-            return path
+    inner: Iterable[tuple[str, object]] = ()
+    if isinstance(value, msgspec.Struct):
+        inner = ((f"{path}.{name}", getattr(value, name)) for name in value.__struct_fields__)
+    elif isinstance(value, dict):
+        inner = ((path, one) for pair in value.items() for one in pair)
     elif isinstance(value, list | tuple):
-        pairs = ((f"{path}[{number}]", inner) for number, inner in enumerate(value))
-    return next((found for where, inner in pairs if (found := _lone_surrogate(inner, where))), None)
+        inner = ((f"{path}[{number}]", one) for number, one in enumerate(value))
+    return next((found for where, one in inner if (found := _lone_surrogate(one, where))), None)
 
 
 def entry(message: OfflineMessage) -> dict[bytes, bytes]:
@@ -101,24 +107,28 @@ def parts(message: OfflineMessage) -> Iterator[OfflineMessage]:
     """
     *message* in parts of at most 500 recipients and targets, repeated recipients dropped.
 
-    Every part carries the lane of the whole, so that a large message does not travel as many small ones.
+    Every part carries the lane of the whole, so that a large message does not travel as many small ones. Raises
+    :class:`InvalidMessage` for a message that claims to be a part and is too large for one.
     """
     recipients = _once(message.recipients)
-    targets = tuple(dict.fromkeys(message.targets))
-    if len(recipients) + len(targets) <= PART_RECIPIENTS_MAX:
+    targets = message.targets if len(message.targets) < 2 else tuple(dict.fromkeys(message.targets))
+    people = len(recipients) + len(targets)
+    if people <= PART_RECIPIENTS_MAX:
         if len(recipients) == len(message.recipients) and len(targets) == len(message.targets):
             yield message
         else:
             yield msgspec.structs.replace(message, recipients=recipients, targets=targets)
         return
-    lane = msgspec.structs.replace(message, recipients=recipients, targets=targets).effective_lane
-    everyone: tuple[str | Recipient | Target, ...] = recipients + targets
-    for number, start in enumerate(range(0, len(everyone), PART_RECIPIENTS_MAX)):
-        chunk = everyone[start : start + PART_RECIPIENTS_MAX]
+    if message.part:
+        raise InvalidMessage(f"part is {message.part}, but only a producer numbers the parts of {people} recipients")
+    lane = message.lane or default_lane(message.kind, people)
+    for number, start in enumerate(range(0, people, PART_RECIPIENTS_MAX)):
+        stop = start + PART_RECIPIENTS_MAX
         yield msgspec.structs.replace(
             message,
-            recipients=tuple(one for one in chunk if not isinstance(one, Target)),
-            targets=tuple(one for one in chunk if isinstance(one, Target)),
+            recipients=recipients[start:stop],
+            # Targets follow the recipients, as if both were one row.
+            targets=targets[max(0, start - len(recipients)) : max(0, stop - len(recipients))],
             lane=lane,
             part=number,
         )
@@ -128,7 +138,10 @@ def _once(recipients: tuple[str | Recipient, ...]) -> tuple[str | Recipient, ...
     """Each user once; where one is named twice, the first entry counts."""
     if len(recipients) < 2:
         return recipients
+    ids = [recipient if isinstance(recipient, str) else recipient.id for recipient in recipients]
+    if len(set(ids)) == len(ids):
+        return recipients
     seen: dict[str, str | Recipient] = {}
-    for recipient in recipients:
-        seen.setdefault(recipient if isinstance(recipient, str) else recipient.id, recipient)
+    for name, recipient in zip(ids, recipients, strict=True):
+        seen.setdefault(name, recipient)
     return tuple(seen.values())

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+
 from pushfleet_workers.fakecloud import Credential, FakeCloudThread
 
 TOKEN = "0a1b2c3d" * 8

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import jwt
 import msgspec
 import pytest
+
 from pushfleet_workers.fakecloud.fcm import CODES, GOOGLE_TOKEN_URI, GRANT_TYPE, Fcm
 from pushfleet_workers.fakecloud.vendor import Death
 from pushfleet_workers.fakecloud.wire import Call, Request, Response
@@ -204,9 +205,7 @@ def test_forgotten_access_tokens_are_unauthenticated(fcm: Fcm, send: Callable[..
     assert error(send())["status"] == "UNAUTHENTICATED"
 
 
-@pytest.mark.parametrize(
-    ("project_id", "status"), [("nobody", "NOT_FOUND"), ("other-im", "PERMISSION_DENIED")]
-)
+@pytest.mark.parametrize(("project_id", "status"), [("nobody", "NOT_FOUND"), ("other-im", "PERMISSION_DENIED")])
 def test_a_wrong_project_is_refused_without_detail(
     send: Callable[..., Call | Response], project_id: str, status: str
 ) -> None:
@@ -245,7 +244,8 @@ def test_a_token_request_that_is_no_jwt_grant_is_refused(fcm: Fcm, request_: Req
 
 def test_a_signature_of_another_key_gets_no_access_token(fcm: Fcm) -> None:
     (file,) = STRANGER.files.values()
-    forged = jwt.encode(jwt.decode(assertion(), options={"verify_signature": False}), json.loads(file)["private_key"], "RS256")
+    claims = jwt.decode(assertion(), options={"verify_signature": False})
+    forged = jwt.encode(claims, json.loads(file)["private_key"], "RS256")
 
     response = fcm.read(token_request(forged), NOW_S)
 

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import pytest
+
 from pushfleet_workers.fakecloud.huawei import CODES, Huawei
 from pushfleet_workers.fakecloud.vendor import Death
 from pushfleet_workers.fakecloud.wire import Call, Request, Response

@@ -27,9 +27,6 @@ class Call:
     method: str
     path: str
     headers: Headers
-    number: int
-    """From 1, over all connections of the peer."""
-
     body: bytes = b""
 
     def answer(self, status: int = 200, body: bytes = b"", **headers: str) -> None:
@@ -82,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._peer.alive.discard(self)
         if not self.closed.done():
             self.closed.set_result(None)
+        self._peer.notify()
 
     def data_received(self, data: bytes) -> None:
         if self.frozen:
@@ -96,6 +94,7 @@ class Connection(asyncio.Protocol):
         for event in events:
             self._handle(event)
         self.flush()
+        self._peer.notify()
 
     def _handle(self, event: Any) -> None:
         if isinstance(event, RequestReceived):
@@ -105,9 +104,7 @@ class Connection(asyncio.Protocol):
             self.calls += 1
             headers = dict(event.headers)
             self._chunks[event.stream_id] = []
-            self._calls[event.stream_id] = Call(
-                self, event.stream_id, headers[":method"], headers[":path"], headers, self._peer.calls_total
-            )
+            self._calls[event.stream_id] = Call(self, event.stream_id, headers[":method"], headers[":path"], headers)
         elif isinstance(event, DataReceived):
             self._chunks.setdefault(event.stream_id, []).append(event.data)
             self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
@@ -135,12 +132,14 @@ class Connection(asyncio.Protocol):
         self.flush()
 
     def _send_body(self, stream_id: int, body: bytes) -> None:
-        room = min(self.h2.local_flow_control_window(stream_id), len(body))
-        if room < len(body):
-            self._unsent[stream_id] = body[room:]
-        else:
-            self.streams.discard(stream_id)
-        self.h2.send_data(stream_id, body[:room], end_stream=room == len(body))
+        while body:
+            room = min(self.h2.local_flow_control_window(stream_id), self.h2.max_outbound_frame_size)
+            if room <= 0:
+                self._unsent[stream_id] = body
+                return
+            self.h2.send_data(stream_id, body[:room], end_stream=len(body) <= room)
+            body = body[room:]
+        self.streams.discard(stream_id)
 
     def reset(self, stream_id: int, code: ErrorCodes) -> None:
         self.streams.discard(stream_id)
@@ -153,6 +152,7 @@ class Connection(asyncio.Protocol):
         assert self.transport is not None
         self.flush()
         self.transport.write(frame)
+        self._peer.going_away.add(self)
 
     def flush(self) -> None:
         data = self.h2.data_to_send()
@@ -187,9 +187,11 @@ class Peer:
     calls_total: int = 0
     connections: list[Connection] = field(default_factory=list)
     alive: set[Connection] = field(default_factory=set)
+    going_away: set[Connection] = field(default_factory=set)
     resets: int = 0
     protocol_errors: int = 0
     _server: asyncio.Server | None = None
+    _changed: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Peer:
         await self.start()
@@ -206,6 +208,19 @@ class Peer:
     def opened(self, connection: Connection) -> None:
         self.connections.append(connection)
         self.alive.add(connection)
+        self.notify()
+
+    def notify(self) -> None:
+        if self._changed is not None:
+            self._changed.set_result(None)
+            self._changed = None
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something on the wire makes *holds* true."""
+        while not holds():
+            if self._changed is None:
+                self._changed = asyncio.get_running_loop().create_future()
+            await self._changed
 
     async def start(self) -> None:
         """Listen; on the port of the last time, if there was one."""

@@ -53,7 +53,10 @@ class FakeCloud:
         self.vendors = tuple(VENDORS if vendors is None else vendors)
         """The names of the vendors that this cloud has."""
 
-        for name in (*self.vendors, *(ports or ())):
+        for name in self.vendors:
+            if name not in VENDORS:
+                raise ValueError(f"the fake cloud has no vendor {name!r}: {', '.join(VENDORS)}")
+        for name in ports or ():
             self._known(name)
         self._host = host
         self._ports = dict(ports or {})

@@ -1,4 +1,17 @@
-"""The control API: the methods of the fake cloud over plain HTTP and JSON."""
+"""The control API: the methods of the fake cloud over plain HTTP and JSON.
+
+================= ==========================================================================================
+GET /stats        ``{"vendors": {name: totals}}``, without tokens
+GET /received     ``?vendor=&token=&limit=``; ``{"received": [...]}``, the latest last
+GET /rules        ``?vendor=``; ``{"rules": [...]}`` with ``id`` and ``matches``
+POST /rules       one rule or a list; ``{"ids": [...]}``
+DELETE /rules     ``?vendor=&id=``; without either, all rules
+POST /revive      ``{"vendor", "token"}``; ``{"revived": bool}``
+POST /settings    ``{"vendor"}`` with any of ``max_streams``, ``blackout``, ``expire_auth``
+POST /credentials ``{"vendor", "options"}``; ``{"vendor", "id", "settings", "file"}``
+POST /reset       forgets script and book
+================= ==========================================================================================
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+from h2.errors import ErrorCodes
 
 from pushfleet_workers.fakecloud.book import Book, Page
 from pushfleet_workers.fakecloud.rules import FAULTS, Action, Rule, RuleBook
@@ -14,6 +15,8 @@ from pushfleet_workers.fakecloud.wire import Call, Fault, Reply, Request, Respon
 __all__ = ["Desk"]
 
 Clock = Callable[[], float]
+
+_H2_ERRORS = {Action.RESET: ErrorCodes.INTERNAL_ERROR, Action.GOAWAY: ErrorCodes.NO_ERROR}
 
 
 class Desk:
@@ -89,7 +92,8 @@ class Desk:
         processed = rule.takes if rule.processed is None else rule.processed
         reason = rule.code if rule.action is Action.GOAWAY else ""
         fault: Fault = FAULTS[rule.action]
-        return Reply(None, rule.delay_s, fault, rule.h2_error, processed, reason)
+        h2_error = rule.h2_error if rule.h2_error is not None else _H2_ERRORS.get(rule.action, 0)
+        return Reply(None, rule.delay_s, fault, h2_error, processed, reason)
 
     def _accept(self, call: Call, tokens: tuple[str, ...], now_s: float) -> None:
         if tokens and call.endpoint == "send" and not call.dry_run:

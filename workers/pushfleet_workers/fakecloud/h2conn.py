@@ -28,8 +28,8 @@ __all__ = ["Http2Connection"]
 BODY_BYTES_MAX = 1 << 20
 """Also each stream's window, which is never widened: a larger body is reset."""
 
-_CONNECTION_WINDOW = 1 << 24
-_WINDOW_STEP = 1 << 20
+_CONNECTION_WINDOW = 1 << 22
+_WINDOW_STEP = 1 << 19
 _DEFAULT_WINDOW = 65_535
 
 
@@ -68,6 +68,8 @@ class Http2Connection(asyncio.Protocol):
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._session: dict[str, str] = {}
         self._consumed = 0
+        self._last_asked = 0
+        self._asked_before = 0
         self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -149,6 +151,8 @@ class Http2Connection(asyncio.Protocol):
         arrived = self._arriving.pop(event.stream_id, None)
         if arrived is None:
             return
+        if event.stream_id > self._last_asked:
+            self._asked_before, self._last_asked = self._last_asked, event.stream_id
         reply = self._answerer(self._request(arrived))
         if reply.delay_s:
             self._timers[event.stream_id] = self._loop.call_later(
@@ -226,7 +230,8 @@ class Http2Connection(asyncio.Protocol):
             body = body[room:]
 
     def _go_away(self, stream_id: int, reply: Reply) -> None:
-        last = self._h2.highest_inbound_stream_id if reply.processed else max(stream_id - 2, 0)
+        # Streams above the last one named were not processed: that must stay true of all that were asked since.
+        last = self._asked_before if stream_id == self._last_asked and not reply.processed else self._last_asked
         data = msgspec.json.encode({"reason": reply.reason}) if reply.reason else None
         self._h2.close_connection(reply.h2_error, data, last)
         self._flush()

@@ -96,11 +96,17 @@ class Rule(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     accepts: bool | None = None
     """Whether the vendor took the push although the client never learns it; absent: only ``silent`` did."""
 
-    h2_error: Annotated[int, Meta(ge=0, le=13)] = 2
-    """RFC 9113 error code; 7 is REFUSED_STREAM, which promises that nothing was processed."""
+    h2_error: Annotated[int, Meta(ge=0, le=13)] | None = None
+    """RFC 9113 error code; absent: INTERNAL_ERROR (2) for ``reset``, NO_ERROR (0) for ``goaway``.
+
+    7 is REFUSED_STREAM, which promises that nothing was processed.
+    """
 
     processed: bool | None = None
-    """Whether the last-stream-id of a ``goaway`` includes the request; absent: as ``accepts``."""
+    """Whether the last-stream-id of a ``goaway`` includes the request; absent: as ``accepts``.
+
+    A late one (``delay_s``) includes it in any case once a later request has been read.
+    """
 
     @property
     def takes(self) -> bool:

@@ -88,8 +88,8 @@ class Reply(Struct, frozen=True):
     response: Response | None = None
     delay_s: float = 0.0
     fault: Fault = Fault.NONE
-    h2_error: int = 2
-    """Error code of RST_STREAM and GOAWAY (RFC 9113, section 7); 2 is INTERNAL_ERROR."""
+    h2_error: int = 0
+    """Error code of RST_STREAM and GOAWAY (RFC 9113, section 7)."""
 
     processed: bool = True
     """Whether the last-stream-id of a GOAWAY includes this request: if so, its outcome is unknown to the client."""
@@ -102,7 +102,7 @@ Answerer = Callable[[Request], Reply]
 
 
 def json_response(status: int, result: str, content: object, headers: tuple[tuple[str, str], ...] = ()) -> Response:
-    """A JSON answer; `content` is anything msgspec can encode."""
+    """A JSON answer; *content* is anything msgspec can encode."""
     return Response(status, result, msgspec.json.encode(content), (JSON, *headers))
 
 

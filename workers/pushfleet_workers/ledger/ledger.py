@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 from pushfleet_workers.ledger.entry import Entry, head_of, unpack
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS, AccountKeys
@@ -291,7 +291,17 @@ class Ledger:
         return state.decode(), wait_ms
 
 
-async def trim_marks(link: Link, keys: AccountKeys, before_ms: int) -> int:
+class Marked(Protocol):
+    """Keys of which some are markers by time."""
+
+    mark_index: str
+
+    def marks(self, bucket: int) -> str:
+        """The markers of a bucket."""
+        ...
+
+
+async def trim_marks(link: Link, keys: Marked, before_ms: int) -> int:
     """Forget the markers of parts whose stream entries are older than *before_ms*; returns the buckets removed."""
     last = before_ms // MARK_BUCKET_MS - 1
     buckets = await link.call("ZRANGE", keys.mark_index, "-inf", last, "BYSCORE", "LIMIT", 0, 1000)

@@ -19,22 +19,32 @@ class TransportOptions:
     """Speak HTTP/2 and nothing else."""
 
     timeout_s: float = 10.0
+    """From when a request leaves; before that it may wait as long again for its connection's first answer."""
+
     connect_timeout_s: float = 5.0
+    """TCP and TLS together; cut to below ``timeout_s``, so that an unreachable peer is known as one."""
+
     connections: int = 1
     in_flight_max: int = 200
     ca_bundle: Path | None = None
     proxy: str = ""
+    ping_interval_s: float = 10.0
+    """How often an HTTP/2 connection is asked for a sign of life, idle ones too."""
+
+    ping_timeout_s: float = 5.0
+    """After how long without that sign it is given up."""
 
 
 class Transport(Protocol):
     """One account's connections in one process, bound to one event loop."""
 
     async def send(self, request: Request) -> Response:
-        """
-        The vendor's answer to *request*, whatever its status.
+        """The vendor's answer to *request*, whatever its status.
 
         Raises :class:`NoAnswer` when none came within ``timeout_s``; its ``maybe_delivered`` is False only where
-        the request provably never left. Never raises anything else; never times out by cancelling.
+        the peer provably never took the request: no connection was made, the peer does not speak the HTTP/2 that
+        was demanded, or it said that it had not begun with the request. Never raises anything else; never times
+        out by cancelling. A cancelled caller breaks no other; whether its request was delivered is unknown.
         """
         ...
 
@@ -43,5 +53,5 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close all connections. Call it when nothing is in flight."""
+        """Close all connections; what is in flight is waited for, at most ``timeout_s``. Nothing can be sent after."""
         ...

@@ -1,0 +1,144 @@
+"""
+A believable hour of an IM product, made up but the same every time: users with devices, and what they write.
+
+`python examples/im_hour.py FOLDER` writes `devices.jsonl` (for `pushfleet devices import`) and `messages.jsonl` (for
+`pushfleet enqueue`).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SEED = 20_261
+USERS = 2_000
+MESSAGES = 5_000
+DEAD_TOKEN_SHARE = 0.02
+
+NAMES = "Ann Bob Chen Dora Emil Fatima Goro Hana Ivan Jun 李雷 韩梅梅 王芳 张伟 陈静 刘洋 赵敏 周杰".split()
+GROUP_NAMES = ["Team", "Family", "周末爬山", "Book club", "项目群", "同学会", "Neighbours", "五号楼业主"]
+ENGLISH = [
+    "See you at eight?", "On my way", "Did you read the draft?", "Happy birthday! 🎂", "Can you call me back",
+    "The train is late again 🙄", "Lunch?", "Thanks, got it", "Here is the address", "😂😂😂",
+]  # fmt: skip
+CHINESE = [
+    "晚上一起吃饭吗？", "我到了", "收到，谢谢", "明天的会改到十点", "生日快乐🎉", "在吗？", "文件发你邮箱了",
+    "哈哈哈哈", "路上堵车，晚点到", "周末去爬山吧 ⛰️",
+]  # fmt: skip
+
+
+@dataclass
+class Hour:
+    """The made-up product."""
+
+    devices: list[dict[str, Any]] = field(default_factory=list)
+    options: list[dict[str, Any]] = field(default_factory=list)
+    """Conversations that somebody muted."""
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    dead_tokens: dict[str, list[str]] = field(default_factory=dict)
+    """Tokens of each vendor whose app was uninstalled."""
+
+
+def make_hour() -> Hour:
+    """The hour: about 2,000 users with one to three devices, 5,000 messages of 20 groups and many single chats."""
+    rng = random.Random(SEED)
+    hour = Hour(dead_tokens={"apns": [], "fcm": [], "huawei": []})
+    people = [f"user-{number:04d}" for number in range(USERS)]
+    for person in people:
+        _add_devices(hour, rng, person)
+    sizes = [5, 5, 8, 8, 12, 12, 15, 20, 20, 30, 30, 40, 60, 80, 120, 500]
+    groups = [(f"group-{n:02d}", rng.choice(GROUP_NAMES), rng.sample(people, size)) for n, size in enumerate(sizes)]
+    for identity, _, members in groups:
+        for person in rng.sample(members, max(1, len(members) // 10)):
+            receive = rng.choice(["none", "mentions"])
+            hour.options.append({"app": "demo", "user": person, "conversation": identity, "receive": receive})
+    for number in range(MESSAGES):
+        hour.messages.append(_message(rng, number, people, groups))
+    return hour
+
+
+def _add_devices(hour: Hour, rng: random.Random, person: str) -> None:
+    makes = rng.choices([("apns",), ("fcm",), ("huawei",), ("apns", "fcm"), ("apns", "huawei", "fcm")],
+                        weights=[35, 25, 25, 10, 5])[0]  # fmt: skip
+    for vendor in makes:
+        token = f"{rng.getrandbits(256):064x}" if vendor == "apns" else f"{vendor}-{rng.getrandbits(512):0128x}"
+        credential = "main"
+        if vendor == "apns" and rng.random() < 0.2:
+            # The same people's second app, whose pushes go through another engine.
+            credential = "lite"
+        if rng.random() < DEAD_TOKEN_SHARE:
+            hour.dead_tokens[vendor].append(token)
+        state = rng.choices(["background", "killed", "foreground", "logged_out"], weights=[55, 35, 8, 2])[0]
+        hour.devices.append(
+            {
+                "app": "lite" if credential == "lite" else "demo",
+                "user": person,
+                "device": f"{person}-{vendor}",
+                "vendor": vendor,
+                "credential": credential,
+                "token": token,
+                "locale": rng.choice(["zh-CN", "zh-CN", "en-US", "en-GB"]),
+                "state": state,
+                "unread": rng.randrange(5),
+            }
+        )
+
+
+def _message(
+    rng: random.Random, number: int, people: list[str], groups: list[tuple[str, str, list[str]]]
+) -> dict[str, Any]:
+    sender = rng.choice(people)
+    message: dict[str, Any] = {
+        "id": f"m-{number:05d}",
+        "app": "lite" if rng.random() < 0.1 else "demo",
+        "sender": {"id": sender, "name": rng.choice(NAMES)},
+        "elements": [_element(rng)],
+        "offline_push": {"ext": json.dumps({"message": f"m-{number:05d}"})},
+    }
+    if rng.random() < 0.9:
+        peer = rng.choice(people)
+        message["conversation"] = {"id": "-".join(sorted((sender, peer)))}
+        message["recipients"] = [peer]
+        if rng.random() < 0.01:
+            message.update(kind="call", elements=[])
+        elif rng.random() < 0.02:
+            message["online_only"] = True
+        return message
+    identity, name, members = groups[min(int(rng.expovariate(0.25)), len(groups) - 1)]
+    message["conversation"] = {"id": identity, "kind": "group", "name": name}
+    message["recipients"] = [
+        {"id": person, "mention": True} if rng.random() < 0.02 else person for person in members if person != sender
+    ]
+    return message
+
+
+def _element(rng: random.Random) -> dict[str, str]:
+    kind = rng.choices(["text", "image", "sound", "face", "file"], weights=[75, 10, 6, 6, 3])[0]
+    if kind == "text":
+        return {"type": "text", "text": rng.choice(rng.choice([ENGLISH, CHINESE]))}
+    return {"type": kind}
+
+
+def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Each row as one line of JSON."""
+    for row in rows:
+        yield json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def main(folder: Path) -> None:
+    """Write the hour's files into *folder*."""
+    hour = make_hour()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("devices", hour.devices), ("messages", hour.messages)):
+        with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(lines(rows))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))

@@ -1,0 +1,230 @@
+"""What holds for every vendor, by whoever it was added."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tests.workers.vendors.samples import AUTH, NOW_MS, a_delivery, a_push, an_account, codes, token
+
+from pushfleet.message import AndroidOptions, ApnsOptions, FcmOptions, HuaweiOptions, OfflinePush
+from pushfleet_workers import registry
+from pushfleet_workers.account import AccountSettings
+from pushfleet_workers.outcome import Verdict
+from pushfleet_workers.vendor import Request, Response, Vendor
+
+pytestmark = pytest.mark.filterwarnings("error")
+quick = settings(deadline=None, max_examples=60)
+
+
+@pytest.fixture(scope="module", params=registry.names())
+def vendor(request: pytest.FixtureRequest) -> Vendor:
+    return registry.load(request.param)
+
+
+@pytest.fixture(scope="module")
+def account(vendor: Vendor, keys: Path) -> AccountSettings:
+    return an_account(vendor.name, keys)
+
+
+def payload_size(request: Request) -> int:
+    """The bytes of the body without the tokens in it and what separates them."""
+    body = request.body.decode()
+    for number in range(3):
+        body = body.replace(f',"{token(number)}"', "").replace(f'"{token(number)}"', "")
+    return len(body.encode())
+
+
+def bytes_within(limit: int) -> st.SearchStrategy[str]:
+    return st.text(max_size=limit).filter(lambda text: len(text.encode()) <= limit)
+
+
+long_texts = st.one_of(
+    st.sampled_from(["今晚八点见", "👨‍👩‍👧‍👦🇨🇳👍🏽", "مرحبا بالعالم ", 'say "\\" \n', "a", "e\u0301\u0323", "क्षि"]).map(
+        lambda piece: piece * (10_240 // len(piece.encode()))
+    ),
+    st.text(max_size=40),
+    st.text(min_size=3_000, max_size=4_200),
+)
+extras = st.one_of(bytes_within(256), st.sampled_from(['"' * 2_048, "\x01" * 2_048, "字" * 682, '{"a":"b"}' * 200]))
+options = st.one_of(
+    st.none(),
+    st.builds(
+        lambda text, style, form: OfflinePush(
+            apns=ApnsOptions(title=text, subtitle=text, sound=text, category=text, image=text),
+            android=AndroidOptions(sound=text, style=style),
+            huawei=HuaweiOptions(channel_id=text, category=text, image=text, ext_as_intent_param=style == "big_text"),
+            fcm=FcmOptions(channel_id=text, image=text, form=form),
+        ),
+        long_texts,
+        st.sampled_from(["default", "big_text"]),
+        st.sampled_from(["data", "notification"]),
+    ),
+)
+
+
+@quick
+@given(
+    title=long_texts,
+    body=long_texts,
+    ext=extras,
+    ids=st.one_of(bytes_within(60), st.sampled_from(["\x01" * 256, '"' * 256, "会" * 85])),
+    options=options,
+    remedy=st.sampled_from(["", "shrink"]),
+)
+@example(title="", body="今" * 3_400, ext='"' * 2_048, ids="\x01" * 256, options=None, remedy="")
+def test_no_payload_is_above_the_limit(
+    vendor: Vendor,
+    account: AccountSettings,
+    title: str,
+    body: str,
+    ext: str,
+    ids: str,
+    options: OfflinePush | None,
+    remedy: str,
+) -> None:
+    push = a_push(
+        title=title, body=body, ext=ext, message_id=ids, conversation_id=ids, replace_key=ids, options=options
+    )
+    deliveries = [a_delivery(number, remedy=remedy) for number in range(min(vendor.batch_size, 3))]
+    request = vendor.build(account, push, deliveries, AUTH, NOW_MS)
+    assert payload_size(request) <= vendor.payload_limit
+    assert isinstance(json.loads(request.body), dict)
+    assert all(value.isascii() and value.isprintable() for value in request.headers.values())
+
+
+def test_an_ordinary_push_keeps_its_texts_whole(vendor: Vendor, account: AccountSettings) -> None:
+    request = vendor.build(account, a_push(), [a_delivery()], AUTH, NOW_MS)
+    assert "See you at 8? 今晚八点见" in request.body.decode()
+    assert request.url.startswith("https://")
+
+
+def test_a_shrunk_push_has_half_of_its_texts(vendor: Vendor, account: AccountSettings) -> None:
+    push = a_push(body="0123456789" * 20)
+    whole = vendor.build(account, push, [a_delivery()], AUTH, NOW_MS)
+    shrunk = vendor.build(account, push, [a_delivery(remedy="shrink")], AUTH, NOW_MS)
+    assert 90 <= len(whole.body) - len(shrunk.body) <= 115
+
+
+def test_base_url_replaces_the_vendors_address(vendor: Vendor, account: AccountSettings) -> None:
+    moved = account.model_copy(update={"base_url": "https://127.0.0.1:8443/"})
+    ours = vendor.build(moved, a_push(), [a_delivery()], AUTH, NOW_MS).url
+    theirs = vendor.build(account, a_push(), [a_delivery()], AUTH, NOW_MS).url
+    assert ours == "https://127.0.0.1:8443/" + theirs.split("/", 3)[3]
+
+
+def test_nothing_that_is_built_shows_token_or_text(vendor: Vendor, account: AccountSettings) -> None:
+    request = vendor.build(account, a_push(), [a_delivery()], AUTH, NOW_MS)
+    for secret in (token(0), "See you", AUTH):
+        assert secret not in repr(request)
+
+
+# Values that stand where codes, texts and lists stand, those of all vendors mixed.
+_words = ["reason", "code", "msg", "error", "details", "errorCode", "@type", "status", "timestamp", "message"]
+_words += ["illegal_tokens", "illegalTokens", "violations", "fieldViolations", "access_token", "expires_in"]
+_types = ["type.googleapis.com/google.firebase.fcm.v1.FcmError", "type.googleapis.com/google.rpc.QuotaFailure"]
+_known = [code for name in registry.names() for code in codes(registry.load(name))]
+_scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from([*_types, *_known, token(0), token(1), json.dumps({"illegal_tokens": [token(0)]})]),
+)
+_objects = st.recursive(
+    _scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from([*_words, token(0)]), inner, max_size=6)
+    ),
+    max_leaves=12,
+)
+_pages = st.sampled_from([b"", b"<html><h1>502 Bad Gateway</h1></html>", b"[]", b"{}", b"null", b'{"reason":"Unregis'])
+bodies = st.one_of(st.binary(max_size=60), _pages, _objects.map(lambda content: json.dumps(content).encode()))
+statuses = st.one_of(st.integers(0, 999), st.sampled_from([200, 400, 401, 403, 404, 410, 413, 429, 500, 503]))
+headers = st.dictionaries(
+    st.sampled_from(["retry-after", "date", "apns-id"]),
+    st.one_of(st.text(max_size=20), st.sampled_from(["37", "-1", "Wed, 21 Oct 2026 07:28:00 GMT", "9" * 5_000])),
+)
+
+
+@settings(deadline=None, max_examples=250)
+@given(status=statuses, headers=headers, body=bodies, count=st.integers(1, 4))
+def test_reading_answers_for_every_delivery_whatever_came_back(
+    vendor: Vendor, status: int, headers: dict[str, str], body: bytes, count: int
+) -> None:
+    deliveries = [a_delivery(number) for number in range(min(count, vendor.batch_size))]
+    outcomes = vendor.read(deliveries, Response(status, headers, body))
+    assert len(outcomes) == len(deliveries)
+    for outcome in outcomes:
+        assert token(0) not in repr(outcome)
+        assert token(1) not in repr(outcome)
+        assert len(outcome.code) <= 40
+        assert outcome.code.isprintable()
+        assert outcome.wait_s is None or 0 <= outcome.wait_s <= 86_400
+
+
+@quick
+@given(status=statuses, body=st.one_of(st.binary(max_size=60), _pages))
+def test_no_token_dies_of_an_answer_that_cannot_be_read(vendor: Vendor, status: int, body: bytes) -> None:
+    (outcome,) = vendor.read([a_delivery()], Response(status, {}, body))
+    assert outcome.verdict is not Verdict.DROP_TOKEN
+    assert status == 200 or outcome.verdict is not Verdict.OK
+
+
+@settings(deadline=None, max_examples=250)
+@given(status=statuses, headers=headers, body=bodies)
+def test_every_answer_of_a_token_endpoint_is_a_token_or_a_failure(
+    vendor: Vendor, status: int, headers: dict[str, str], body: bytes
+) -> None:
+    answer = vendor.read_auth(Response(status, headers, body))
+    assert bool(answer.value) != (answer.failure is not None)
+    assert (answer.life_s > 0) == bool(answer.value)
+    assert token(0) not in repr(answer)
+
+
+def test_every_vendor_mints_its_token_or_asks_for_it(vendor: Vendor, account: AccountSettings) -> None:
+    minted = vendor.mint(account, NOW_MS / 1_000)
+    if minted is None:
+        request = vendor.auth_request(account, NOW_MS / 1_000)
+        assert request.url.startswith("https://")
+        assert request.method == "POST"
+        moved = account.model_copy(update={"auth_url": "https://127.0.0.1:8443/token"})
+        assert vendor.auth_request(moved, NOW_MS / 1_000).url == "https://127.0.0.1:8443/token"
+    else:
+        assert minted.value
+        assert minted.value not in repr(minted)
+
+
+def test_a_good_account_has_no_problems(vendor: Vendor, account: AccountSettings) -> None:
+    assert vendor.check(account, NOW_MS / 1_000) == []
+
+
+def test_every_setting_is_described(vendor: Vendor) -> None:
+    assert issubclass(vendor.account_type, AccountSettings)
+    assert [name for name, field in vendor.account_type.model_fields.items() if not field.description] == []
+
+
+def test_every_code_has_a_meaning_and_its_own_name(vendor: Vendor) -> None:
+    for code, row in codes(vendor).items():
+        assert row.outcome.code == code
+        assert row.meaning.endswith(".")
+        assert "|" not in row.meaning
+
+
+def as_object(body: bytes) -> dict[str, Any]:
+    content = json.loads(body)
+    assert isinstance(content, dict)
+    return content
+
+
+@pytest.mark.parametrize("kind", ["chat", "marketing", "call"])
+def test_mid_and_ext_reach_the_app(vendor: Vendor, account: AccountSettings, kind: str) -> None:
+    request = vendor.build(account, a_push(kind=kind, ext='{"x":"y"}'), [a_delivery()], AUTH, NOW_MS)
+    flat = json.dumps(as_object(request.body)).replace("\\", "")
+    assert "m-9f3c1d" in flat
+    assert '{"x":"y"}' in flat

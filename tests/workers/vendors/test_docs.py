@@ -1,0 +1,47 @@
+"""docs/vendors/<name>.md tells what the module's table tells, row by row."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+from tests.workers.vendors.samples import HERE, REWRITE, codes
+
+from pushfleet_workers import registry
+from pushfleet_workers.vendors._answers import Row
+
+DOCS = HERE.parents[2] / "docs" / "vendors"
+HEAD = "| code | status | verdict | scope | what it means |\n| --- | --- | --- | --- | --- |\n"
+TABLE = re.compile(re.escape(HEAD) + r"((?:\|.*\|\n)*)")
+
+
+def line(code: str, row: Row) -> str:
+    outcome = row.outcome
+    verdict = [f"`{outcome.verdict}`"]
+    if outcome.wait_s is not None:
+        verdict.append(f"{outcome.wait_s:g} s")
+    if outcome.remedy is not None:
+        verdict.append(f"remedy `{outcome.remedy}`")
+    if outcome.reconnect:
+        verdict.append("new connection")
+    return f"| `{code}` | {row.status} | {', '.join(verdict)} | {outcome.scope} | {row.meaning} |\n"
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_the_table_in_the_docs_is_the_modules(name: str) -> None:
+    file = DOCS / f"{name}.md"
+    rows = "".join(line(code, row) for code, row in codes(registry.load(name)).items())
+    page = file.read_text(encoding="utf-8")
+    if os.environ.get(REWRITE):
+        page = TABLE.sub(lambda found: HEAD + rows, page)
+        file.write_text(page, encoding="utf-8")
+    (found,) = TABLE.findall(page)
+    assert found.splitlines() == rows.splitlines()
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_setting_of_the_vendor_is_in_the_docs(name: str) -> None:
+    page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    own = registry.load(name).account_type.__annotations__
+    assert [setting for setting in own if f"`{setting}`" not in page] == []

@@ -1,0 +1,40 @@
+"""Requests as files that can be reviewed: golden/<vendor>/<push>.json.
+
+PUSHFLEET_REWRITE=1 pytest tests/workers/vendors writes them anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tests.workers.vendors.samples import AUTH, HERE, NOW_MS, REWRITE, a_delivery, an_account, golden_pushes
+
+from pushfleet_workers import registry
+
+
+@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("case", golden_pushes())
+def test_the_request_is_the_golden_one(name: str, case: str, keys: Path) -> None:
+    vendor = registry.load(name)
+    deliveries = [a_delivery(number) for number in range(min(vendor.batch_size, 2))]
+    request = vendor.build(an_account(name, keys), golden_pushes()[case], deliveries, AUTH, NOW_MS)
+    shown = {
+        "method": request.method,
+        "url": request.url,
+        "headers": dict(request.headers),
+        "body": json.loads(request.body),
+    }
+    file = HERE / "golden" / name / f"{case}.json"
+    if os.environ.get(REWRITE):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(shown, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    assert shown == json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_there_is_no_golden_file_without_a_push() -> None:
+    known = {f"{name}/{case}.json" for name in registry.names() for case in golden_pushes()}
+    found = {path.relative_to(HERE / "golden").as_posix() for path in (HERE / "golden").rglob("*.json")}
+    assert found <= known

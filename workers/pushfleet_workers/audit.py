@@ -1,0 +1,184 @@
+"""
+The books: whether every message and delivery is accounted for, stage by stage.
+
+Ingress, per lane: entries added = present + routed + malformed. Ledger, per account: put = ready + leased + delayed +
+ended, each recounted from what really lies there. With an idle fleet: deliveries decided = deliveries put.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from pushfleet.message import LANES, Lane
+
+from pushfleet_workers.ingress import IngressKeys
+from pushfleet_workers.ledger import AccountKeys
+from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.scripts import load
+
+__all__ = ["AccountBook", "Books", "LaneBook", "read_books"]
+
+_RECOUNT = load("pushfleet_workers.ledger", "recount", preamble="common")
+_LANE_BOOK = load("pushfleet_workers.ingress", "book")
+_RECOUNT_ENTRIES_MAX = 200_000
+_TRIES = 20
+
+
+class LaneBook(msgspec.Struct, kw_only=True):
+    """One lane's ingress."""
+
+    added: int
+    present: int
+    routed: int
+    malformed: int
+    repeated: int
+    deliveries: int
+    recipients: int
+    oldest_ms: int
+    """When the oldest present entry was written; 0: none is there."""
+
+    suppressed: dict[str, int]
+    """``app:reason`` to recipients or devices that got no push."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether nothing is missing."""
+        return self.added == self.present + self.routed + self.malformed
+
+
+class AccountBook(msgspec.Struct, kw_only=True):
+    """One account's ledger."""
+
+    put: int
+    ready: int
+    leased: int
+    delayed: int
+    ended: int
+    unknown: int
+    dead_letters: int
+    oldest_ms: int
+    """When the oldest ready delivery was put; 0: none is there."""
+
+    open: bool
+    """Whether the breaker is open or the account pauses."""
+
+    pause_reason: str
+    ends: dict[str, int]
+    """``lane:end:reason`` to deliveries."""
+
+    recounted: tuple[int, int, int] | None
+    """Ready, leased and delayed as found; None where there are too many to count in one go."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether nothing is missing."""
+        if self.recounted is not None and self.recounted != (self.ready, self.leased, self.delayed):
+            return False
+        return self.put == self.ready + self.leased + self.delayed + self.ended == sum(
+            self.ends.values()
+        ) + self.ready + self.leased + self.delayed
+
+
+class Books(msgspec.Struct, kw_only=True):
+    """All stages."""
+
+    lanes: dict[str, LaneBook]
+    accounts: dict[str, AccountBook]
+
+    @property
+    def pending(self) -> int:
+        """Entries not yet routed and deliveries not yet ended."""
+        waiting = sum(book.ready + book.leased + book.delayed for book in self.accounts.values())
+        return waiting + sum(book.present for book in self.lanes.values())
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every book balances, and with an idle fleet also across the stages."""
+        each = all(book.balanced for book in (*self.lanes.values(), *self.accounts.values()))
+        if not each or self.pending:
+            return each
+        decided = sum(book.deliveries for book in self.lanes.values())
+        return decided == sum(book.put for book in self.accounts.values())
+
+    def ends(self) -> dict[str, int]:
+        """``sent``, ``suppressed``, ``dropped`` and ``dead`` over all lanes and accounts."""
+        totals = dict.fromkeys(("sent", "suppressed", "dropped", "dead"), 0)
+        for account in self.accounts.values():
+            for name, count in account.ends.items():
+                totals[name.split(":")[1]] += count
+        totals["suppressed"] += sum(sum(book.suppressed.values()) for book in self.lanes.values())
+        return totals
+
+
+async def read_books(
+    link: Link, prefix: str, accounts: Sequence[tuple[str, str]], *, recount: bool = True
+) -> Books:
+    """
+    The books of all lanes and of *accounts* (vendor, credential); each exact at its moment.
+
+    Raises :class:`RedisUnusable`.
+    """
+    lanes = {lane: await _lane_book(link, prefix, lane) for lane in LANES}
+    ledgers = {
+        f"{vendor}:{credential}": await _account_book(link, AccountKeys(prefix, vendor, credential), recount=recount)
+        for vendor, credential in accounts
+    }
+    return Books(lanes=dict(lanes), accounts=ledgers)
+
+
+async def _lane_book(link: Link, prefix: str, lane: Lane) -> LaneBook:
+    keys = IngressKeys(prefix, lane)
+    added, present, oldest, flat = await link.run(_LANE_BOOK, (keys.stream, keys.books), ())
+    books = _counts(flat)
+    return LaneBook(
+        added=added,
+        present=present,
+        routed=books.get("routed", 0),
+        malformed=books.get("malformed", 0),
+        repeated=books.get("repeated", 0),
+        deliveries=books.get("deliveries", 0),
+        recipients=books.get("recipients", 0),
+        oldest_ms=int(oldest.partition(b"-")[0]) if oldest else 0,
+        suppressed=_named(books, "suppressed:"),
+    )
+
+
+async def _account_book(link: Link, keys: AccountKeys, *, recount: bool) -> AccountBook:
+    for _ in range(_TRIES):
+        owners: list[bytes] = await link.call("ZRANGE", keys.owners, 0, -1)
+        leased = [keys.leased(owner.decode()) for owner in owners]
+        answer = await link.run(
+            _RECOUNT,
+            (keys.books, keys.suspect, *keys.ready, keys.delayed_entries, keys.owners, keys.dead, keys.gate, *leased),
+            (_RECOUNT_ENTRIES_MAX if recount else 0, *owners),
+        )
+        if answer:
+            break
+    else:
+        raise ReplyError(f"the processes that hold work of {keys.root} changed {_TRIES} times while it was counted")
+    flat, ready, leased_now, delayed, dead_letters, oldest_ms, is_open, reason = answer
+    books = _counts(flat)
+    return AccountBook(
+        put=books.get("put", 0),
+        ready=books.get("ready", 0),
+        leased=books.get("leased", 0),
+        delayed=books.get("delayed", 0),
+        ended=books.get("ended", 0),
+        unknown=books.get("unknown", 0),
+        dead_letters=dead_letters,
+        oldest_ms=oldest_ms,
+        open=bool(is_open),
+        pause_reason=reason.decode() if is_open else "",
+        ends=_named(books, "end:"),
+        recounted=None if ready < 0 else (ready, leased_now, delayed),
+    )
+
+
+def _counts(flat: Sequence[Any]) -> dict[str, int]:
+    return {flat[at].decode(): int(flat[at + 1]) for at in range(0, len(flat), 2)}
+
+
+def _named(books: dict[str, int], start: str) -> dict[str, int]:
+    return {name.removeprefix(start): count for name, count in sorted(books.items()) if name.startswith(start)}

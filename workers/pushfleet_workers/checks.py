@@ -1,0 +1,124 @@
+"""What `pushfleet check` looks at: each account's credential files, and each Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Literal
+
+import msgspec
+
+from pushfleet_workers import registry
+from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_server import FLOORS
+from pushfleet_workers.settings import Settings
+
+__all__ = ["Finding", "check_all", "check_redis", "refuse_old_redis"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at."""
+
+    level: Literal["ok", "warning", "error"]
+    about: str
+    sentence: str
+
+    @property
+    def wrong(self) -> bool:
+        """Whether something should be mended."""
+        return self.level != "ok"
+
+
+def check_all(settings: Settings) -> list[Finding]:
+    """Everything that can be found without sending a push."""
+    findings = _check_accounts(settings)
+    urls = {
+        "redis.broker": settings.redis.broker_url,
+        "redis.queue": settings.redis.queue_url,
+        "redis.state": settings.redis.state_url,
+    }
+    seen: set[str] = set()
+    for about, url in urls.items():
+        if not url:
+            findings.append(Finding("warning", about, "no URL is set: only `pushfleet up` works, with an embedded server"))
+        elif url not in seen:
+            seen.add(url)
+            findings += asyncio.run(_check_url(about, url))
+    return findings
+
+
+def _check_accounts(settings: Settings) -> list[Finding]:
+    findings = []
+    for vendor, credential, account in settings.each_account():
+        about = f"accounts.{vendor}.{credential}"
+        problems = registry.load(vendor).check(account, time.time())
+        findings += [Finding("error", about, problem) for problem in problems]
+        if not problems:
+            findings.append(Finding("ok", about, f"complete, for app {account.app}"))
+        if account.ca_bundle is not None and not account.ca_bundle.is_file():
+            findings.append(Finding("error", about, f"ca_bundle {account.ca_bundle} is no file"))
+    if not findings:
+        findings.append(Finding("warning", "accounts", "no vendor account is configured: nothing can be sent"))
+    return findings
+
+
+async def _check_url(about: str, url: str) -> list[Finding]:
+    try:
+        link = Link(url, name="pushfleet-check")
+        try:
+            return await check_redis(link, about)
+        finally:
+            await link.close()
+    except RedisUnusable as problem:
+        return [Finding("error", about, str(problem))]
+
+
+async def check_redis(link: Link, about: str) -> list[Finding]:
+    """Version, eviction and hash encoding of one Redis; raises :class:`RedisUnusable` when it is not there."""
+    findings = []
+    name, version = await _version(link)
+    floor = FLOORS[name]
+    if version < floor:
+        sentence = f"{name} {_dotted(version)} is too old: {name} {_dotted(floor)} is the oldest that works"
+        findings.append(Finding("error", about, sentence))
+    for directive, wanted, why in (
+        ("maxmemory-policy", "noeviction", "any other policy may throw queued pushes away"),
+        ("hash-max-listpack-value", "512", "smaller values store device records in two to three times the memory"),
+    ):
+        value = await _directive(link, directive)
+        low = value is not None and (int(value) < int(wanted) if wanted.isdigit() else value != wanted)
+        if low:
+            findings.append(Finding("warning", about, f"{directive} is {value}: CONFIG SET {directive} {wanted}; {why}"))
+    return findings or [Finding("ok", about, f"{name} {_dotted(version)} at {link.address.shown}")]
+
+
+async def refuse_old_redis(link: Link) -> None:
+    """Raise :class:`RedisUnusable` when the server is older than the floor."""
+    name, version = await _version(link)
+    if version < FLOORS[name]:
+        raise RedisUnusable(
+            f"{name} {_dotted(version)} at {link.address.shown} is too old: pushfleet needs Redis "
+            f"{_dotted(FLOORS['redis'])} or Valkey {_dotted(FLOORS['valkey'])}"
+        )
+
+
+async def _version(link: Link) -> tuple[str, tuple[int, int]]:
+    info: bytes = await link.call("INFO", "server")
+    facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+    name = "valkey" if "valkey_version" in facts else "redis"
+    major, minor = facts[f"{name}_version"].split(".")[:2]
+    return name, (int(major), int(minor))
+
+
+async def _directive(link: Link, name: str) -> str | None:
+    try:
+        reply = await link.call("CONFIG", "GET", name)
+    except ReplyError:
+        # Managed services and ACLs hide CONFIG; what cannot be seen cannot be judged.
+        return None
+    return reply[1].decode() if len(reply) == 2 else None
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"

@@ -1,0 +1,72 @@
+"""Commands that look: whether the books balance, whether the settings can work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import click
+import msgspec
+from rich.table import Table
+
+from pushfleet_workers.audit import Books, read_books
+from pushfleet_workers.checks import Finding, check_all
+from pushfleet_workers.cli.context import Context, console, json_option, pass_context, with_link
+
+__all__ = ["audit", "check"]
+
+
+@click.command()
+@json_option
+@pass_context
+def audit(context: Context, as_json: bool) -> None:
+    """Print the books of every lane and account; exit code 1 when one does not balance."""
+    settings = context.settings
+    accounts = [(vendor, credential) for vendor, credential, _ in settings.each_account()]
+    books = with_link(context.queue_url, lambda link: read_books(link, settings.redis.prefix, accounts))
+    if as_json:
+        summary = {"balanced": books.balanced, "pending": books.pending, **books.ends(), **msgspec.to_builtins(books)}
+        click.echo(json.dumps(summary))
+    else:
+        _show(books)
+    if not books.balanced:
+        raise SystemExit(1)
+
+
+def _show(books: Books) -> None:
+    ingress = Table("lane", "added", "present", "routed", "malformed", "balanced", title="Ingress")
+    for lane, book in books.lanes.items():
+        row: Sequence[object] = (lane, book.added, book.present, book.routed, book.malformed, book.balanced)
+        ingress.add_row(*map(str, row))
+    ledger = Table("account", "put", "ready", "leased", "delayed", "ended", "dead letters", "balanced", title="Ledger")
+    for name, account in books.accounts.items():
+        row = (name, account.put, account.ready, account.leased, account.delayed, account.ended,
+               account.dead_letters, account.balanced)  # fmt: skip
+        ledger.add_row(*map(str, row))
+    console.print(ingress, ledger)
+    console.print(
+        "The books balance." if books.balanced else "The books do NOT balance: something is lost or counted twice."
+    )
+
+
+@click.command()
+@json_option
+@pass_context
+def check(context: Context, as_json: bool) -> None:
+    """Say what is wrong with settings, credentials and Redis, and how to mend it; exit code 1 when something is."""
+    findings = check_all(context.settings)
+    wrong = [finding for finding in findings if finding.wrong]
+    if as_json:
+        click.echo(json.dumps([msgspec.to_builtins(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            _show_finding(finding)
+        console.print(f"{len(findings) - len(wrong)} good, {len(wrong)} to mend")
+    if any(finding.level == "error" for finding in wrong):
+        raise SystemExit(1)
+
+
+def _show_finding(finding: Finding) -> None:
+    style = {"ok": "green", "warning": "yellow", "error": "red"}[finding.level]
+    console.print(f"[{style}]{finding.level:8}[/] ", end="")
+    console.print(f"{finding.about}: {finding.sentence}", markup=False, highlight=False, soft_wrap=True)

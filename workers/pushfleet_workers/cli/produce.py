@@ -1,0 +1,123 @@
+"""Commands that feed the fleet from files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import click
+from pushfleet import OfflineMessage, Producer
+from pushfleet.errors import InvalidMessage
+from pushfleet.wire import decode_message
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pushfleet_workers.cli.context import Context, console, errors, json_option, pass_context
+
+__all__ = ["devices", "enqueue"]
+
+_CHUNK = 500
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, exists=True, dir_okay=False))
+@json_option
+@pass_context
+def enqueue(context: Context, file: Path, as_json: bool) -> None:
+    """Enqueue the messages of FILE, one JSON object a line; `-` reads standard input.
+
+    A line that breaks the contract is reported with its number and left out; the exit code is then 1.
+    """
+    settings = context.settings
+    accepted = refused = 0
+    with (
+        Producer(
+            context.queue_url,
+            prefix=settings.redis.prefix,
+            ingress_max=settings.ingress.length_max,
+            memory_mark=settings.ingress.memory_mark,
+        ) as producer,
+        _lines(file, "enqueue") as lines,
+    ):
+        chunk: list[OfflineMessage] = []
+        for number, line in lines:
+            try:
+                chunk.append(decode_message(line))
+            except InvalidMessage as problem:
+                refused += 1
+                errors.print(f"line {number}: {problem}", markup=False, highlight=False, soft_wrap=True)
+            if len(chunk) >= _CHUNK:
+                accepted += len(producer.enqueue_many(chunk))
+                chunk = []
+        accepted += len(producer.enqueue_many(chunk))
+    _report({"accepted": accepted, "refused": refused}, as_json)
+
+
+@click.group()
+def devices() -> None:
+    """Devices of users."""
+
+
+@devices.command("import")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, exists=True, dir_okay=False))
+@json_option
+@pass_context
+def import_devices(context: Context, file: Path, as_json: bool) -> None:
+    """Register the devices of FILE, one JSON object a line: a registration with `app`, `user` and `device`.
+
+    A line that is wrong is reported with its number and left out; the exit code is then 1.
+    """
+    from pushfleet_workers.tokens.importing import import_lines
+
+    settings = context.settings
+    url = settings.redis.state_url or context.queue_url
+    imported = refused = 0
+    with _lines(file, "import") as lines:
+
+        async def run() -> None:
+            nonlocal imported, refused
+            async for progress in import_lines(url, settings.redis.prefix, lines, known_apps=settings.apps):
+                imported, refused = progress.imported, progress.refused
+                for number, problem in progress.problems:
+                    errors.print(f"line {number}: {problem}", markup=False, highlight=False, soft_wrap=True)
+
+        asyncio.run(run())
+    _report({"imported": imported, "refused": refused}, as_json)
+
+
+def _report(counts: dict[str, int], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(counts))
+    else:
+        console.print(", ".join(f"{count} {name}" for name, count in counts.items()))
+    if counts["refused"]:
+        raise SystemExit(1)
+
+
+@contextmanager
+def _lines(file: Path, what: str) -> Iterator[Iterator[tuple[int, bytes]]]:
+    """Numbered non-empty lines, with a progress bar by bytes where the size is known and somebody looks."""
+    source: IO[bytes] = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+    total = file.stat().st_size if str(file) != "-" else None
+    bar = Progress(
+        TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=errors,
+        disable=not errors.is_terminal, transient=True,
+    )  # fmt: skip
+
+    def numbered() -> Iterator[tuple[int, bytes]]:
+        task = bar.add_task(what, total=total)
+        for number, line in enumerate(source, start=1):
+            bar.advance(task, len(line))
+            if line.strip():
+                yield number, line
+
+    try:
+        with bar:
+            yield numbered()
+    finally:
+        if source is not sys.stdin.buffer:
+            source.close()

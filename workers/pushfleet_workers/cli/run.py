@@ -1,0 +1,139 @@
+"""Commands that run a role of the fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+
+from pushfleet_workers import registry
+from pushfleet_workers.cli.context import Context, console, pass_context, require_redis
+from pushfleet_workers.errors import SettingsError
+
+__all__ = ["api", "fakecloud", "router", "up", "worker"]
+
+
+def run_until_signal(start: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run *start*, whose argument is set when SIGTERM or SIGINT asks to end."""
+    import uvloop
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await start(stop)
+
+    uvloop.run(run())
+
+
+@click.command()
+@pass_context
+def router(context: Context) -> None:
+    """Read the ingress streams, decide, and put deliveries into the ledgers."""
+    from pushfleet_workers.hooks.logs import configure_logs
+    from pushfleet_workers.router_process import run_router
+
+    settings = context.settings
+    require_redis(settings)
+    configure_logs(settings.log)
+    run_until_signal(lambda stop: run_router(settings, stop))
+
+
+@click.command()
+@click.option("--vendor", "vendors", multiple=True, help="A vendor to serve; repeat for more. Default: all with accounts.")
+@pass_context
+def worker(context: Context, vendors: tuple[str, ...]) -> None:
+    """Drain the queues of vendors: a Celery worker, the same as `celery -A pushfleet_workers.app worker -Q push.NAME`."""
+    from pushfleet_workers.app import make_app
+    from pushfleet_workers.up import celery_worker_argv
+
+    settings = context.settings
+    require_redis(settings)
+    for vendor in vendors:
+        registry.load(vendor)
+        if vendor not in settings.accounts:
+            raise SettingsError(f"vendor {vendor} has no account: add [accounts.{vendor}.<credential>] to pushfleet.toml")
+    chosen = vendors or tuple(settings.accounts)
+    if not chosen:
+        raise SettingsError("no vendor account is configured: add [accounts.<vendor>.<credential>] to pushfleet.toml")
+    make_app(settings).worker_main(celery_worker_argv(chosen, "-".join(chosen), settings.log.level))
+
+
+@click.command()
+@pass_context
+def api(context: Context) -> None:
+    """Serve the HTTP API: devices, states, preferences, metrics."""
+    from pushfleet_workers.api_process import run_api
+    from pushfleet_workers.hooks.logs import configure_logs
+
+    settings = context.settings
+    require_redis(settings)
+    configure_logs(settings.log)
+    run_until_signal(lambda stop: run_api(settings, stop))
+
+
+@click.command()
+@click.option("--credentials", type=click.Path(path_type=Path, file_okay=False), default=Path(".pushfleet/fakecloud"),
+              show_default=True, help="Folder for its certificates and throw-away credentials.")  # fmt: skip
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", "ports", multiple=True, metavar="VENDOR=PORT", help="A fixed port for a vendor; default: free ones.")
+@click.option("--control-port", type=int, default=0, help="Port of /stats and /rules; 0: a free one.")
+@click.option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="Written with all addresses once it listens.")
+def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port: int, ready_file: Path | None) -> None:
+    """Play all vendors on this machine: strict, scriptable, for development and tests."""
+    from pushfleet_workers.fakecloud import serve
+
+    fixed: dict[str, int] = {}
+    for pair in ports:
+        vendor, _, port = pair.partition("=")
+        if not port.isdigit():
+            raise SettingsError(f"--port takes VENDOR=PORT, not {pair!r}")
+        fixed[vendor] = int(port)
+
+    async def run(stop: asyncio.Event) -> None:
+        serving = asyncio.ensure_future(
+            serve(credentials=credentials, host=host, ports=fixed, control_port=control_port, ready_file=ready_file)
+        )
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+    run_until_signal(run)
+
+
+@click.command()
+@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Routers, and workers per vendor.")
+@pass_context
+def up(context: Context, processes: int) -> None:
+    """Run everything on this machine until Ctrl-C: Redis if none is configured, API, router, workers."""
+    from pushfleet_workers.settings import DEFAULT_FILE
+    from pushfleet_workers.up import Fleet
+
+    settings = context.settings
+    if not settings.accounts:
+        raise SettingsError(
+            "no vendor account is configured: copy pushfleet.example.toml to pushfleet.toml and fill it in, "
+            "or see everything at work without one: make demo"
+        )
+    stop: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: stop.append(received))
+    with Fleet(settings, (context.config or DEFAULT_FILE).resolve(), processes) as fleet:
+        console.print(f"redis    {fleet.redis_url}")
+        console.print(f"api      {fleet.api_url}/docs")
+        for name, url in fleet.metrics_urls.items():
+            console.print(f"metrics  {url}  ({name})")
+        console.print(f"logs     {fleet.folder / 'logs'}")
+        console.print("Ctrl-C ends it.")
+        while not stop:
+            fleet.supervisor.watch()
+            time.sleep(0.2)

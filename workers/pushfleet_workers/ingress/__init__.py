@@ -1,0 +1,153 @@
+"""The streams between producers and routers: reading, taking over, acknowledging, refusing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from pushfleet.message import Lane
+from pushfleet.wire import ingress_key
+
+from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
+from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.scripts import load
+
+__all__ = ["GROUP", "IngressKeys", "IngressStream", "Raw", "Routed"]
+
+GROUP = "router"
+_ACKNOWLEDGE = load(__name__, "acknowledge")
+_REFUSE = load(__name__, "refuse")
+_FORGET = load(__name__, "forget")
+_GONE_AFTER_MS = 3_600_000
+_REFUSED_BYTES_MAX = 65_536
+
+
+class IngressKeys:
+    """The keys of one lane's ingress."""
+
+    def __init__(self, prefix: str, lane: Lane) -> None:
+        self.stream = ingress_key(prefix, lane)
+        self.books = f"{self.stream}:books"
+        self.refused = f"{self.stream}:refused"
+        self.mark_index = f"{self.stream}:marks"
+
+    def marks(self, bucket: int) -> str:
+        """The parts that were acknowledged, by the time of their entries."""
+        return f"{self.stream}:marks:{bucket}"
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A stream entry as it came."""
+
+    id: bytes
+    fields: Mapping[bytes, bytes] = field(repr=False)
+
+    @property
+    def time_ms(self) -> int:
+        """When it was written, by Redis' clock."""
+        return int(self.id.partition(b"-")[0])
+
+    @property
+    def bucket(self) -> int:
+        """The bucket of its markers."""
+        return self.time_ms // MARK_BUCKET_MS
+
+
+@dataclass(slots=True)
+class Routed:
+    """What the router decided on an entry."""
+
+    raw: Raw
+    part: bytes
+    deliveries: int
+    counts: dict[str, int]
+    """Books' fields to add to, for example ``recipients`` or ``suppressed:demo:muted``."""
+
+
+class IngressStream:
+    """
+    One lane's stream, seen by one router.
+
+    * **link** - for commands that answer at once.
+    * **waiting_link** - a connection of its own, since reading blocks.
+    """
+
+    def __init__(self, link: Link, waiting_link: Link, prefix: str, lane: Lane, consumer: str) -> None:
+        self.lane = lane
+        self.keys = IngressKeys(prefix, lane)
+        self._link = link
+        self._waiting_link = waiting_link
+        self._consumer = consumer
+
+    async def prepare(self) -> None:
+        """Make the stream and the group of routers where they are not there yet."""
+        try:
+            await self._link.call("XGROUP", "CREATE", self.keys.stream, GROUP, "0", "MKSTREAM")
+        except ReplyError as problem:
+            if not str(problem).startswith("BUSYGROUP"):
+                raise
+
+    async def read(self, count: int, wait_ms: int) -> list[Raw]:
+        """Up to *count* new entries, at once if there are any, else within *wait_ms*; empty when none came."""
+        reply = await self._waiting_link.call(
+            "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, "BLOCK", wait_ms, "STREAMS",
+            self.keys.stream, ">",
+        )  # fmt: skip
+        return _raws(reply[0][1]) if reply else []
+
+    async def take_over(self, idle_ms: int, count: int) -> list[Raw]:
+        """Entries that another router read more than *idle_ms* ago and has not acknowledged: now they are ours."""
+        reply = await self._link.call(
+            "XAUTOCLAIM", self.keys.stream, GROUP, self._consumer, idle_ms, "0", "COUNT", count
+        )
+        return _raws(reply[1])
+
+    async def acknowledge(self, routed: Sequence[Routed]) -> int:
+        """Remove *routed* entries and count what was decided, each part once; returns how many were repeats."""
+        by_bucket: dict[int, list[Routed]] = {}
+        for one in routed:
+            by_bucket.setdefault(one.raw.bucket, []).append(one)
+        keys = self.keys
+        calls = [
+            (
+                _ACKNOWLEDGE,
+                (keys.stream, keys.books, keys.marks(bucket), keys.marks(bucket - 1), keys.mark_index),
+                (GROUP, bucket, *chain.from_iterable(_acknowledgement(one) for one in some)),
+            )
+            for bucket, some in by_bucket.items()
+        ]
+        repeats = 0
+        for reply in await self._link.run_many(calls):
+            if isinstance(reply, ReplyError):
+                raise reply
+            repeats += reply[1]
+        return repeats
+
+    async def refuse(self, raw: Raw, reason: str, problem: str) -> None:
+        """Move an entry that cannot be routed to the refused ones."""
+        payload = raw.fields.get(b"m", b"")[:_REFUSED_BYTES_MAX]
+        keys = self.keys
+        await self._link.run(
+            _REFUSE, (keys.stream, keys.books, keys.refused), (GROUP, raw.id, payload, reason, problem[:500])
+        )
+
+    async def oldest_unacknowledged_ms(self) -> int | None:
+        """The time of the oldest entry that a router has read and not acknowledged."""
+        summary = await self._link.call("XPENDING", self.keys.stream, GROUP)
+        return int(summary[1].partition(b"-")[0]) if summary and summary[1] else None
+
+    async def forget_idle_consumers(self) -> int:
+        """Remove routers from the group that have been idle for an hour and hold nothing; returns how many."""
+        return int(await self._link.run(_FORGET, (self.keys.stream,), (GROUP, _GONE_AFTER_MS)))
+
+
+def _acknowledgement(one: Routed) -> tuple[Any, ...]:
+    return (one.raw.id, one.part, one.deliveries, len(one.counts), *chain.from_iterable(one.counts.items()))
+
+
+def _raws(entries: Sequence[Any]) -> list[Raw]:
+    # XAUTOCLAIM names deleted entries without fields.
+    return [Raw(entry[0], dict(zip(entry[1][::2], entry[1][1::2], strict=True))) for entry in entries if entry[1]]

@@ -1,0 +1,340 @@
+"""
+The router: from ingress entries to parcels in the ledgers.
+
+For a batch of entries: the state of every recipient in one pipelined round trip, the pure decision, text and badge,
+then one put per account, the bells, and the acknowledgement. A batch that breaks anywhere is simply done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pushfleet.errors import InvalidMessage
+from pushfleet.message import OfflineMessage, Recipient
+from pushfleet.wire import decode, part_id
+
+from pushfleet_workers import registry
+from pushfleet_workers.compose import compose, language_of
+from pushfleet_workers.decision import channel_for, refuse_device, refuse_message, refuse_receiver
+from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.hooks import metrics
+from pushfleet_workers.ingress import IngressStream, Raw, Routed
+from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pack
+from pushfleet_workers.ledger.entry import parcel_id
+from pushfleet_workers.push import Delivery, Parcel, Push, delivery_id
+from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.runtime import rate_of
+from pushfleet_workers.settings import Settings
+from pushfleet_workers.tokens.lookup import Lookup, UserState
+from pushfleet_workers.tokens.record import Channel, Device
+from pushfleet_workers.wake import Trigger, ring_call
+
+__all__ = ["Router"]
+
+log = logging.getLogger(__name__)
+
+_RECIPIENTS_AT_ONCE = 2_000
+_NOBODY = Recipient(id="-")
+
+
+@dataclass(slots=True)
+class _Account:
+    """What the router knows of an account."""
+
+    vendor: str
+    credential: str
+    app: str
+    keys: AccountKeys
+    parcel: int
+
+
+@dataclass(slots=True)
+class _Job:
+    """One entry on its way through a batch."""
+
+    raw: Raw
+    message: OfflineMessage
+    part: bytes
+    counts: dict[str, int] = field(default_factory=dict)
+    planned: dict[_Group, list[Delivery]] = field(default_factory=dict)
+    deliveries: int = 0
+
+    def suppress(self, reason: str) -> None:
+        """Count a recipient or device that gets no push."""
+        name = f"suppressed:{self.message.app}:{reason}"
+        self.counts[name] = self.counts.get(name, 0) + 1
+        metrics.SUPPRESSED.labels(reason).inc()
+
+
+_Group = tuple[str, str, str, bool]
+"""Vendor, credential, language and whether mentioned: deliveries that share a text."""
+
+
+class Router:
+    """
+    Routes batches of entries; holds no state of its own between them.
+
+    * **queue** - the Redis of ingress and ledgers.
+    * **state** - the Redis of the token state.
+    * **trigger** - publishes `push.drain` where nobody listens.
+    """
+
+    def __init__(self, settings: Settings, queue: Link, state: Link, trigger: Trigger) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._state = state
+        self._trigger = trigger
+        self._lookup = Lookup(settings.redis.prefix)
+        self._accounts: dict[tuple[str, str], _Account] = {}
+        self._vendors: dict[str, VendorKeys] = {}
+        for vendor, credential, account in settings.each_account():
+            size = registry.load(vendor).batch_size
+            size = settings.router.parcel if size == 1 else size
+            rate = rate_of(account)
+            if rate is not None:
+                size = max(1, min(size, int(rate.capacity)))
+            keys = AccountKeys(settings.redis.prefix, vendor, credential)
+            self._accounts[vendor, credential] = _Account(vendor, credential, account.app, keys, size)
+            self._vendors[vendor] = VendorKeys(settings.redis.prefix, vendor)
+
+    async def route(self, stream: IngressStream, raws: Sequence[Raw]) -> None:
+        """
+        Decide on *raws*, put what is to be sent, ring, and acknowledge.
+
+        Raises :class:`RedisUnusable`; doing the same entries again changes nothing that was done.
+        """
+        started = time.perf_counter()
+        for jobs in _slices([job for raw in raws if (job := await self._job(stream, raw)) is not None]):
+            await self._decide(jobs)
+            await self._put(jobs)
+            await stream.acknowledge([Routed(job.raw, job.part, job.deliveries, job.counts) for job in jobs])
+            metrics.ROUTED_MESSAGES.labels(stream.lane).inc(len(jobs))
+        metrics.ROUTER_BATCH_SECONDS.labels(stream.lane).observe(time.perf_counter() - started)
+
+    async def _job(self, stream: IngressStream, raw: Raw) -> _Job | None:
+        try:
+            message = decode(raw.fields.get(b"m", b""))
+        except InvalidMessage as problem:
+            await self._refuse(stream, raw, "malformed", str(problem))
+            return None
+        if message.app not in self._settings.apps:
+            await self._refuse(stream, raw, "unknown_app", f"the settings have no app {message.app!r}")
+            return None
+        return _Job(raw, message, part_id(message))
+
+    async def _refuse(self, stream: IngressStream, raw: Raw, reason: str, problem: str) -> None:
+        log.warning("entry %s of %s is refused: %s", raw.id.decode(), stream.keys.stream, reason)
+        await stream.refuse(raw, reason, problem)
+
+    # ---- the decision
+
+    async def _decide(self, jobs: Sequence[_Job]) -> None:
+        commands: list[tuple[Any, ...]] = []
+        asked: list[tuple[_Job, Recipient]] = []
+        for job in jobs:
+            message = job.message
+            refusal = refuse_message(message)
+            recipients = _recipients(message)
+            job.counts["recipients"] = len(recipients) + len(message.targets)
+            if refusal:
+                for _ in range(job.counts["recipients"]):
+                    job.suppress(refusal)
+                continue
+            conversation = message.conversation.id if message.conversation is not None else ""
+            for recipient in recipients:
+                commands += self._lookup.commands(message.app, recipient.id, conversation)
+                asked.append((job, recipient))
+            self._plan_targets(job)
+        replies = await self._state.pipeline(commands)
+        width = self._lookup.width
+        badges: list[_BadgeWanted] = []
+        for number, (job, recipient) in enumerate(asked):
+            state = self._lookup.read(replies[number * width : (number + 1) * width])
+            self._decide_receiver(job, recipient, state, badges)
+        await self._count_badges(badges)
+
+    def _decide_receiver(
+        self, job: _Job, recipient: Recipient, state: UserState, badges: list[_BadgeWanted]
+    ) -> None:
+        message = job.message
+        if not state.devices:
+            job.suppress("no_device")
+            return
+        now_ms = job.raw.time_ms
+        refusal = refuse_receiver(message.kind, recipient, state.receive_at(now_ms))
+        for device in state.devices:
+            reason = refusal or refuse_device(device, now_ms, forced=recipient.push == "force")
+            if reason:
+                job.suppress(reason)
+                continue
+            channel = channel_for(device, message.kind)
+            if channel is None:
+                job.suppress("no_channel")
+                continue
+            account = self._accounts.get((channel.vendor, channel.credential))
+            if account is None or account.app != message.app:
+                job.suppress("unknown_account")
+                continue
+            self._plan(job, recipient, device, channel, badges)
+
+    def _plan_targets(self, job: _Job) -> None:
+        """Devices addressed directly, past state and badge."""
+        message = job.message
+        for target in message.targets:
+            account = self._accounts.get((target.vendor, target.credential))
+            if account is None or account.app != message.app:
+                job.suppress("unknown_account")
+                continue
+            group = (target.vendor, target.credential, self._settings.apps[message.app].locale, False)
+            identity = delivery_id(message.app, message.id, "", f"{target.vendor}:{target.credential}:{target.token}")
+            delivery = Delivery(identity, "", "", target.token, job.raw.time_ms)
+            job.planned.setdefault(group, []).append(delivery)
+
+    def _plan(
+        self,
+        job: _Job,
+        recipient: Recipient,
+        device: Device,
+        channel: Channel,
+        badges: list[_BadgeWanted],
+    ) -> None:
+        message = job.message
+        language = language_of(device.locale, self._settings.apps[message.app].locale)
+        group = (channel.vendor, channel.credential, language, recipient.mention)
+        delivery = Delivery(
+            delivery_id(message.app, message.id, recipient.id, device.id),
+            recipient.id,
+            device.id,
+            channel.token,
+            channel.registered_at_ms,
+            token_kind=channel.kind,
+        )
+        if registry.load(channel.vendor).exact_badge:
+            if recipient.unread is not None:
+                delivery.badge = recipient.unread
+            elif _counts_in_badge(message):
+                badges.append((delivery, message, device.unread))
+        job.planned.setdefault(group, []).append(delivery)
+
+    async def _count_badges(self, badges: Sequence[_BadgeWanted]) -> None:
+        """Each device's base plus the pushes counted since; a message counts once, however often it is routed."""
+        if not badges:
+            return
+        calls = [
+            self._lookup.badge_call(message.app, delivery.user, delivery.device, message.id)
+            for delivery, message, _ in badges
+        ]
+        for (delivery, _, base), counted in zip(badges, await self._state.run_many(calls), strict=True):
+            if isinstance(counted, ReplyError):
+                raise counted
+            delivery.badge = base + counted
+
+    # ---- to the ledgers
+
+    async def _put(self, jobs: Sequence[_Job]) -> None:
+        """One put per account and bucket; its answer says what the first write of each part decided."""
+        puts: dict[tuple[str, str, int], list[tuple[_Job, list[bytes]]]] = {}
+        for job in jobs:
+            by_account: dict[tuple[str, str], list[bytes]] = {}
+            for group, deliveries in job.planned.items():
+                by_account.setdefault(group[:2], []).extend(self._entries(job, group, deliveries))
+            for (vendor, credential), entries in by_account.items():
+                if entries:
+                    puts.setdefault((vendor, credential, job.raw.bucket), []).append((job, entries))
+        if not puts:
+            return
+        share = self._settings.router.account_backlog_max
+        calls = [
+            Ledger.put_call(
+                self._accounts[vendor, credential].keys, bucket, [(job.part, entries) for job, entries in some], share
+            )
+            for (vendor, credential, bucket), some in puts.items()
+        ]
+        for ((vendor, _, _), some), answer in zip(puts.items(), await self._queue.run_many(calls), strict=True):
+            if isinstance(answer, ReplyError):
+                raise answer
+            metrics.ROUTED_DELIVERIES.labels(vendor).inc(sum(answer[2]))
+            for (job, _), deliveries in zip(some, answer[2], strict=True):
+                job.deliveries += deliveries
+        await self._ring({(vendor, credential) for vendor, credential, _ in puts})
+
+    def _entries(self, job: _Job, group: _Group, deliveries: list[Delivery]) -> Iterator[bytes]:
+        vendor, credential, language, mentioned = group
+        push = self._push(job, language, mentioned)
+        if not push.body:
+            for _ in deliveries:
+                job.suppress("empty_text")
+            return
+        size = self._accounts[vendor, credential].parcel
+        for number, first in enumerate(range(0, len(deliveries), size)):
+            identity = parcel_id(job.part, f"{language}:{mentioned}".encode(), number)
+            parcel = Parcel(push, deliveries[first : first + size])
+            yield pack(Entry(identity, parcel, push.lane, job.raw.time_ms))
+
+    def _push(self, job: _Job, language: str, mentioned: bool) -> Push:
+        message = job.message
+        app_name = self._settings.apps[message.app].name or message.app
+        title, body = compose(message, language, app_name, mentioned=mentioned)
+        sent_at_ms = message.sent_at_ms or job.raw.time_ms
+        conversation = message.conversation
+        return Push(
+            app=message.app,
+            message_id=message.id,
+            kind=message.kind,
+            lane=message.effective_lane,
+            title=title,
+            body=body,
+            expires_at_ms=sent_at_ms + message.effective_ttl_s * 1000,
+            sent_at_ms=sent_at_ms,
+            enqueued_at_ms=job.raw.time_ms,
+            conversation_id=conversation.id if conversation is not None else "",
+            replace_key=message.effective_replace_key or "",
+            ext=(message.offline_push.ext or "") if message.offline_push is not None else "",
+            options=message.offline_push,
+            group=conversation is not None and conversation.kind != "single",
+            sender_name=message.sender.name if message.sender is not None else "",
+        )
+
+    async def _ring(self, accounts: set[tuple[str, str]]) -> None:
+        rung = sorted(accounts)
+        calls = [ring_call(self._vendors[vendor], credential) for vendor, credential in rung]
+        for (vendor, _), wanted in zip(rung, await self._queue.run_many(calls), strict=True):
+            if wanted == 1:
+                self._trigger(vendor)
+
+
+_BadgeWanted = tuple[Delivery, OfflineMessage, int]
+"""A delivery, its message, and the device's unread number when it went to the background."""
+
+
+def _counts_in_badge(message: OfflineMessage) -> bool:
+    push = message.offline_push
+    return push is None or push.apns is None or push.apns.badge_mode == "count"
+
+
+def _recipients(message: OfflineMessage) -> list[Recipient]:
+    """Each recipient once; where one is named twice, the first entry counts."""
+    seen: dict[str, Recipient] = {}
+    for one in message.recipients:
+        recipient = one if isinstance(one, Recipient) else Recipient(id=one)
+        seen.setdefault(recipient.id, recipient)
+    return list(seen.values())
+
+
+def _slices(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
+    """Batches of jobs with a bounded number of recipients, so that large groups do not pile up in memory."""
+    batch: list[_Job] = []
+    recipients = 0
+    for job in jobs:
+        batch.append(job)
+        recipients += len(job.message.recipients) + len(job.message.targets)
+        if recipients >= _RECIPIENTS_AT_ONCE:
+            yield batch
+            batch, recipients = [], 0
+    if batch:
+        yield batch

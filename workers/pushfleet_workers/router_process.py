@@ -1,0 +1,165 @@
+"""The router's process: a reader per lane, urgent first by having one of its own, and the chores of the streams."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+
+from pushfleet.message import LANES, Lane
+
+from pushfleet_workers.app import make_app
+from pushfleet_workers.checks import refuse_old_redis
+from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.hooks import metrics
+from pushfleet_workers.hooks.probes import ProbeServer
+from pushfleet_workers.ingress import IngressStream
+from pushfleet_workers.ledger.keys import MARK_BUCKET_MS, AccountKeys
+from pushfleet_workers.ledger.ledger import trim_marks
+from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.router import Router
+from pushfleet_workers.settings import Settings
+from pushfleet_workers.tasks import publish_drain
+from pushfleet_workers.trigger import Publisher
+
+__all__ = ["run_router"]
+
+log = logging.getLogger(__name__)
+
+_READ_WAIT_MS = 1_000
+_REDIS_RETRY_S = 0.5
+_CHORES_S = 60.0
+_TAKE_OVER_AT_ONCE = 100
+
+
+async def run_router(settings: Settings, stop: asyncio.Event) -> None:
+    """
+    Route until *stop* is set, then finish the batches in hand.
+
+    Raises :class:`RedisUnusable` when Redis is not there at the start, or too old.
+    """
+    process = _RouterProcess(settings)
+    try:
+        await process.prepare()
+        await process.run(stop)
+    finally:
+        await process.close()
+
+
+class _RouterProcess:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._links: list[Link] = []
+        self._queue = self._link(settings.redis.queue_url)
+        same = settings.redis.state_url == settings.redis.queue_url
+        state = self._queue if same else self._link(settings.redis.state_url)
+        app = make_app(settings)
+        self._publisher = Publisher(lambda vendor: publish_drain(app, vendor))
+        self._router = Router(settings, self._queue, state, self._publisher.trigger)
+        self._consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._streams: dict[Lane, IngressStream] = {lane: self._stream(lane) for lane in LANES}
+        self._stopping = asyncio.Event()
+        self._reading = False
+        self._probes = ProbeServer(settings.metrics, role="router", ready=lambda: self._reading)
+
+    def _link(self, url: str) -> Link:
+        link = Link(url, name=f"pushfleet-router-{os.getpid()}", timeout_s=self._settings.redis.timeout_s)
+        self._links.append(link)
+        return link
+
+    def _stream(self, lane: Lane) -> IngressStream:
+        url = self._settings.redis.queue_url
+        return IngressStream(self._queue, self._link(url), self._settings.redis.prefix, lane, self._consumer)
+
+    async def prepare(self) -> None:
+        await refuse_old_redis(self._queue)
+        for stream in self._streams.values():
+            await stream.prepare()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        router = self._settings.router
+        # Bulk takes one entry at a time: what it costs a chat is one entry's work.
+        readers = {"urgent": (1, router.batch), "normal": (router.readers, router.batch), "bulk": (1, 1)}
+        tasks = [asyncio.create_task(self._again(self._chores, _CHORES_S))]
+        for lane, stream in self._streams.items():
+            count, batch = readers[lane]
+            one_at_a_time = asyncio.Lock()
+            tasks += [asyncio.create_task(self._read(stream, batch, one_at_a_time)) for _ in range(count)]
+            every_s = router.takeover_s / 3
+            tasks.append(asyncio.create_task(self._again(lambda stream=stream: self._take_over(stream), every_s)))
+        self._reading = True
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        self._reading = False
+        self._stopping.set()
+        stopped.cancel()
+        for task in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(task, Exception):
+                raise task
+
+    async def _read(self, stream: IngressStream, batch: int, one_at_a_time: asyncio.Lock) -> None:
+        """Readers of a lane take turns at the stream and overlap in everything after it."""
+        while not self._stopping.is_set():
+            try:
+                async with one_at_a_time:
+                    raws = await stream.read(batch, _READ_WAIT_MS)
+                if raws:
+                    await self._router.route(stream, raws)
+            except ReplyError as problem:
+                # A flushed Redis has no group any more.
+                log.error("lane %s cannot be read: %s", stream.lane, problem)
+                await self._pause(_REDIS_RETRY_S)
+                await self._prepare_again(stream)
+            except RedisUnusable as problem:
+                metrics.REDIS_LOST.labels("router").inc()
+                log.warning("the router waits for Redis: %s", problem)
+                await self._pause(_REDIS_RETRY_S)
+
+    async def _prepare_again(self, stream: IngressStream) -> None:
+        try:
+            await stream.prepare()
+        except (RedisUnusable, ReplyError) as problem:
+            log.warning("lane %s cannot be prepared: %s", stream.lane, problem)
+
+    async def _take_over(self, stream: IngressStream) -> None:
+        idle_ms = int(self._settings.router.takeover_s * 1000)
+        while raws := await stream.take_over(idle_ms, _TAKE_OVER_AT_ONCE):
+            log.warning("%d entries of lane %s come from a router that is gone", len(raws), stream.lane)
+            await self._router.route(stream, raws)
+
+    async def _chores(self) -> None:
+        """Forget the markers of parts that no entry can name any more."""
+        seconds, _ = await self._queue.call("TIME")
+        horizon = int(seconds) * 1000 - 2 * MARK_BUCKET_MS
+        for stream in self._streams.values():
+            oldest = await stream.oldest_unacknowledged_ms()
+            horizon = min(horizon, oldest - MARK_BUCKET_MS if oldest is not None else horizon)
+        for stream in self._streams.values():
+            await trim_marks(self._queue, stream.keys, horizon)
+            await stream.forget_idle_consumers()
+        for vendor, credential, _account in self._settings.each_account():
+            await trim_marks(self._queue, AccountKeys(self._settings.redis.prefix, vendor, credential), horizon)
+
+    async def _again(self, chore: Callable[[], Awaitable[None]], every_s: float) -> None:
+        while not self._stopping.is_set():
+            try:
+                await chore()
+            except (RedisUnusable, ReplyError) as problem:
+                log.warning("a chore of the router failed: %s", problem)
+            await self._pause(every_s)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    async def close(self) -> None:
+        self._probes.close()
+        self._publisher.close()
+        for link in self._links:
+            await link.close()

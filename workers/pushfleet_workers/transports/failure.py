@@ -1,0 +1,71 @@
+"""Why no answer came, as values: what the caller is told, and what it means for the connection."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from pushfleet_workers.errors import NoAnswer
+
+__all__ = ["Failure", "Reason"]
+
+
+class Reason(enum.Enum):
+    """Why no answer came."""
+
+    UNREACHABLE = "no connection could be made"
+    NOT_HTTP2 = "the peer does not speak HTTP/2"
+    CROWDED = "the first request of the connection was not answered in time"
+    UNTAKEN = "the peer closed the connection before it began with the request"
+    REFUSED = "the peer refused the request before it began with it"
+    CLOSED = "the transport is closed"
+    UNSENDABLE = "the request could not be built: its address or one of its headers is not valid"
+    RESET = "the peer reset the request"
+    LOST = "the connection was lost"
+    FROZEN = "the peer stopped answering pings"
+    LATE = "no answer came in time"
+
+
+_NEVER_TAKEN = frozenset(
+    {
+        Reason.UNREACHABLE,
+        Reason.NOT_HTTP2,
+        Reason.CROWDED,
+        Reason.UNTAKEN,
+        Reason.REFUSED,
+        Reason.CLOSED,
+        # UNSENDABLE is missing on purpose: "never left" blames the account, and what is wrong is this one request.
+        # As an unknown outcome it uses up its own attempts, and its neighbours go on.
+    }
+)
+_TRY_AGAIN = frozenset({Reason.UNTAKEN, Reason.REFUSED})
+_SHARED = frozenset({Reason.UNREACHABLE, Reason.NOT_HTTP2})
+_ENDS_CONNECTION = frozenset({Reason.UNREACHABLE, Reason.NOT_HTTP2, Reason.UNTAKEN, Reason.LOST, Reason.FROZEN})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No answer, and why; ``detail`` never holds an address, a header or a body."""
+
+    reason: Reason
+    detail: str = ""
+
+    @property
+    def try_again(self) -> bool:
+        """Whether the peer itself says that it did not begin: the one case where a repeat is free of doubt."""
+        return self.reason in _TRY_AGAIN
+
+    @property
+    def shared(self) -> bool:
+        """Whether those who wait for the same connection fare no better."""
+        return self.reason in _SHARED
+
+    @property
+    def ends_connection(self) -> bool:
+        """Whether the next request meets a new connection."""
+        return self.reason in _ENDS_CONNECTION
+
+    def as_error(self) -> NoAnswer:
+        """What the caller of a transport gets."""
+        problem = f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
+        return NoAnswer(problem, self.reason not in _NEVER_TAKEN)

@@ -1,0 +1,178 @@
+"""The second engine: httpx's own transport over pure Python HTTP/2, for where pyreqwest has no wheel.
+
+Used below :class:`httpx.AsyncClient`, which logs every URL (here: every token) and keeps cookies.
+
+httpcore has no pings and no deadline for one stream of a busy connection, and a request cancelled while it writes can
+break its connection for all. So requests run in tasks of their own that nobody cancels, a deadline only stops the
+waiting, and a connection that missed one is left: the next request makes a new one. After a GOAWAY httpcore gives up
+all streams, those too that the peer would still answer, so that this engine sees more unknown outcomes than the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+
+import httpcore
+import httpx
+from h2.errors import ErrorCodes
+from h2.events import ConnectionTerminated, StreamReset
+
+from pushfleet_workers.errors import SettingsError
+from pushfleet_workers.transports.base import TransportOptions
+from pushfleet_workers.transports.failure import Failure, Reason
+from pushfleet_workers.transports.lines import Line, LineTransport, connect_timeout_s
+from pushfleet_workers.transports.tls import PeerLacksHttp2, client_context
+from pushfleet_workers.vendor import Request, Response
+
+__all__ = ["HttpxTransport"]
+
+# At DEBUG it writes every header, authorization and paths with tokens included.
+logging.getLogger("hpack").setLevel(logging.INFO)
+
+_HTTP1_IDLE_S = 30.0
+_VERSIONS = {b"HTTP/2": "HTTP/2.0", b"HTTP/1.1": "HTTP/1.1", b"HTTP/1.0": "HTTP/1.0"}
+
+
+class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
+    """Requests over httpx, one transport of it for each HTTP/2 connection."""
+
+    def __init__(self, options: TransportOptions) -> None:
+        super().__init__(options, one_connection_per_line=options.http2)
+        self._context = client_context(options.ca_bundle, options.http2)
+        try:
+            self._proxy = httpx.Proxy(options.proxy) if options.proxy else None
+        except (httpx.InvalidURL, ValueError):
+            raise SettingsError("proxy is not an address like http://proxy:3128") from None
+        # Streams have no deadline of their own here: one that reads times out for all of its connection.
+        read_s = None if options.http2 else options.timeout_s
+        times = httpx.Timeout(
+            connect=connect_timeout_s(options), read=read_s, write=options.timeout_s, pool=options.timeout_s
+        )
+        self._extensions = {"timeout": times.as_dict()}
+        self._socket_options = _liveness(options)
+        self._exchanges: set[asyncio.Task[Response | Failure]] = set()
+
+    async def close(self) -> None:
+        """See :meth:`Transport.close`."""
+        await super().close()
+        # Left over are those whose callers went away; their connections are closed.
+        for left in list(self._exchanges):
+            left.cancel()
+        if self._exchanges:
+            await asyncio.wait(self._exchanges)
+
+    def _open(self, line: Line[httpx.AsyncHTTPTransport]) -> httpx.AsyncHTTPTransport:
+        http2 = self._options.http2
+        return httpx.AsyncHTTPTransport(
+            verify=self._context,
+            trust_env=False,
+            http1=not http2,
+            http2=http2,
+            proxy=self._proxy,
+            limits=httpx.Limits(
+                max_connections=None,
+                max_keepalive_connections=None,
+                keepalive_expiry=None if http2 else _HTTP1_IDLE_S,
+            ),
+            socket_options=self._socket_options,
+        )
+
+    async def _exchange(
+        self, line: Line[httpx.AsyncHTTPTransport], client: httpx.AsyncHTTPTransport, request: Request
+    ) -> Response | Failure:
+        exchange = asyncio.get_running_loop().create_task(self._run(client, request))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
+        done, _ = await asyncio.wait([exchange], timeout=self._timeout_s)
+        if done:
+            return exchange.result()
+        if self._options.http2:
+            await self._replace(line)
+        return Failure(Reason.LATE)
+
+    async def _run(self, client: httpx.AsyncHTTPTransport, request: Request) -> Response | Failure:
+        try:
+            ready = httpx.Request(
+                request.method,
+                request.url,
+                headers=dict(request.headers),
+                content=request.body,
+                extensions=self._extensions,
+            )
+        except Exception:  # noqa: BLE001 - whatever it is, nothing was sent
+            return Failure(Reason.UNSENDABLE)
+        try:
+            answer = await client.handle_async_request(ready)
+            try:
+                assert isinstance(answer.stream, httpx.AsyncByteStream)
+                body = b"".join([chunk async for chunk in answer.stream])
+            finally:
+                await answer.aclose()
+        except Exception as problem:  # noqa: BLE001 - also what h2 and anyio raise through httpcore
+            return _failure(problem)
+        version: bytes = answer.extensions.get("http_version", b"")
+        return Response(answer.status_code, dict(answer.headers), body, _VERSIONS.get(version, ""))
+
+    async def _shut(self, client: httpx.AsyncHTTPTransport) -> None:
+        await client.aclose()
+
+
+def _failure(problem: Exception) -> Failure:
+    origin = _origin(problem)
+    if isinstance(origin, PeerLacksHttp2):
+        return Failure(Reason.NOT_HTTP2)
+    match problem:
+        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
+            return Failure(Reason.UNREACHABLE, _detail(origin))
+        case httpx.PoolTimeout():
+            return Failure(Reason.UNREACHABLE, "no connection became free")
+        case httpx.UnsupportedProtocol() | httpx.InvalidURL():
+            return Failure(Reason.UNSENDABLE)
+        case httpx.TimeoutException():
+            return Failure(Reason.LATE)
+    said = _said(problem)
+    if isinstance(said, StreamReset):
+        refused = said.error_code == ErrorCodes.REFUSED_STREAM
+        return Failure(Reason.REFUSED if refused else Reason.RESET)
+    if isinstance(said, ConnectionTerminated) and said.last_stream_id == 0:
+        return Failure(Reason.UNTAKEN)
+    return Failure(Reason.LOST)
+
+
+def _origin(problem: BaseException) -> BaseException:
+    """What *problem* was made from: httpx wraps httpcore, which wraps anyio, which wraps what happened."""
+    while True:
+        inner = problem.__cause__ or problem.__context__
+        if inner is None:
+            return problem
+        problem = inner
+
+
+def _said(problem: BaseException) -> object:
+    """What the peer said by HTTP/2 to end a stream or the connection; httpcore leaves it among the arguments."""
+    inner = problem.__cause__
+    return inner.args[0] if isinstance(inner, httpcore.RemoteProtocolError) and inner.args else None
+
+
+def _detail(origin: BaseException) -> str:
+    if isinstance(origin, ssl.SSLCertVerificationError):
+        return origin.verify_message
+    if isinstance(origin, OSError):
+        return origin.strerror or "" if not isinstance(origin, ssl.SSLError) else "TLS failed"
+    return "timed out" if isinstance(origin, TimeoutError | asyncio.CancelledError) else ""
+
+
+def _liveness(options: TransportOptions) -> list[tuple[int, int, int]]:
+    """In place of pings: the kernel gives up a peer that acknowledges nothing. A frozen process it does not notice."""
+    idle_s, lost_s = max(1, int(options.ping_interval_s)), max(1, int(options.ping_timeout_s))
+    wanted = [("TCP_KEEPIDLE", idle_s), ("TCP_KEEPINTVL", lost_s), ("TCP_KEEPCNT", 1)]
+    # Not everywhere; there the deadline of the next request has to notice.
+    wanted.append(("TCP_USER_TIMEOUT", int((options.ping_interval_s + options.ping_timeout_s) * 1000)))
+    chosen = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    for name, value in wanted:
+        if hasattr(socket, name):
+            chosen.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return chosen

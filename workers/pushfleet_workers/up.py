@@ -1,0 +1,103 @@
+"""Everything on one machine: Redis if none is configured, API, router, a worker for each vendor that has accounts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from pushfleet_workers.redis_server import EmbeddedRedis, free_port
+from pushfleet_workers.settings import CONFIG_VARIABLE, Settings
+from pushfleet_workers.supervisor import Child, Supervisor
+from pushfleet_workers.topology import queue_of
+
+__all__ = ["Fleet", "pushfleet_command"]
+
+
+def pushfleet_command(*words: str) -> list[str]:
+    """The command line that runs `pushfleet` with this interpreter."""
+    return [sys.executable, "-m", "pushfleet", *words]
+
+
+@dataclass
+class Fleet:
+    """
+    The processes of one machine; a context manager.
+
+    * **config** - the settings file that the children read.
+    * **processes** - routers, and workers per vendor.
+    """
+
+    settings: Settings
+    config: Path
+    processes: int = 1
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder = self.settings.data_dir
+        self.redis: EmbeddedRedis | None = None
+        self.supervisor = Supervisor(self.folder / "logs")
+        self.api_url = ""
+        self.metrics_urls: dict[str, str] = {}
+
+    @property
+    def redis_url(self) -> str:
+        """Where producers enqueue."""
+        return self.redis.url if self.redis is not None else self.settings.redis.queue_url
+
+    def start(self) -> None:
+        """Start all of it and wait until all of it is ready; raises :class:`FleetError`."""
+        env = {**self.env, CONFIG_VARIABLE: str(self.config)}
+        if not self.settings.redis.queue_url:
+            self.redis = EmbeddedRedis(self.folder / "redis")
+            self.redis.start()
+            env["PUSHFLEET_REDIS__URL"] = self.redis.url
+        api_port = self.settings.api.port or free_port()
+        self.api_url = f"http://{self.settings.api.host}:{api_port}"
+        env["PUSHFLEET_API__PORT"] = str(api_port)
+        self.supervisor.start(
+            Child("api", pushfleet_command("api"), env, ready_url=f"{self.api_url}/readyz")
+        )
+        for number in range(self.processes):
+            self._start_probed(f"router-{number}", pushfleet_command("router"), env)
+        for vendor in self.settings.accounts:
+            for number in range(self.processes):
+                command = pushfleet_command("worker", "--vendor", vendor)
+                self._start_probed(f"worker-{vendor}-{number}", command, env)
+        self.supervisor.wait_ready()
+
+    def _start_probed(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        self.metrics_urls[name] = f"{url}/metrics"
+        own = {**env, "PUSHFLEET_METRICS__HOST": "127.0.0.1", "PUSHFLEET_METRICS__PORT": str(port)}
+        self.supervisor.start(Child(name, command, own, ready_url=f"{url}/readyz"))
+
+    def close(self) -> None:
+        """End all of it, Redis last."""
+        self.supervisor.close()
+        if self.redis is not None:
+            self.redis.stop()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def celery_worker_argv(vendors: tuple[str, ...], name: str, level: str) -> list[str]:
+    """The arguments of `celery worker` for the queues of *vendors*."""
+    queues = ",".join(queue_of(vendor) for vendor in vendors)
+    return [
+        "worker", "--queues", queues, "--hostname", f"{name}-{os.getpid()}@%h", "--loglevel", level.upper(),
+        "--without-gossip", "--without-mingle", "--without-heartbeat",
+    ]  # fmt: skip

@@ -1,0 +1,82 @@
+"""Credential files: parsed once, read again when they change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from pushfleet_workers.errors import CredentialError
+
+__all__ = ["ParsedFiles", "private_key", "read_file"]
+
+T = TypeVar("T")
+
+_Stamp = tuple[int, int, int]
+
+
+class ParsedFiles(Generic[T]):
+    """What the files named by one setting hold, parsed, by path."""
+
+    def __init__(self, setting: str, parse: Callable[[bytes], T]) -> None:
+        self._setting = setting
+        self._parse = parse
+        self._known: dict[Path, tuple[_Stamp, T]] = {}
+
+    def get(self, path: Path) -> T:
+        """What *path* holds; costs one ``stat`` while the file is unchanged.
+
+        A file that is gone or half written leaves its last good content in use; without one :class:`CredentialError`
+        is raised, as by :meth:`load`.
+        """
+        known = self._known.get(path)
+        try:
+            stamp = _stamp(path)
+            if known is not None and known[0] == stamp:
+                return known[1]
+            value = self.load(path)
+        except (OSError, CredentialError):
+            if known is not None:
+                return known[1]
+            return self.load(path)
+        self._known[path] = stamp, value
+        return value
+
+    def load(self, path: Path) -> T:
+        """What *path* holds now; raises :class:`CredentialError`, one sentence with its mend and no secret."""
+        data = read_file(self._setting, path)
+        try:
+            return self._parse(data)
+        except ValueError as problem:
+            raise CredentialError(f"{self._setting} {path} {problem}") from None
+
+
+def read_file(setting: str, path: Path) -> bytes:
+    """The bytes of *path*; raises :class:`CredentialError`, one sentence with its mend."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        mend = "does not exist: put the file there or correct the setting"
+    except PermissionError:
+        mend = "may not be read: let the user of the worker read it"
+    except OSError as problem:
+        mend = f"cannot be read ({problem.strerror}): name a readable file"
+    raise CredentialError(f"{setting} {path} {mend}")
+
+
+def private_key(pem: bytes) -> PrivateKeyTypes | None:
+    """The key in *pem*; None where it is none, is encrypted, or is of a kind that is not known here."""
+    try:
+        return load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+
+
+def _stamp(path: Path) -> _Stamp:
+    facts = os.stat(path)
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino

@@ -1,0 +1,317 @@
+"""APNs: Apple's HTTP/2 provider API with token authentication (.p8), one push a request.
+
+Facts are Apple's ("Sending notification requests to APNs", "Handling notification responses from APNs",
+"Establishing a token-based connection to APNs", "Generating a remote notification").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from urllib.parse import quote
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import Field
+
+from pushfleet.message import ApnsOptions
+from pushfleet_workers.account import AccountSettings
+from pushfleet_workers.errors import CredentialError
+from pushfleet_workers.outcome import OK, Outcome, Remedy, Scope, Verdict
+from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.vendor import AuthAnswer, Request, Response
+from pushfleet_workers.vendors._answers import (
+    BAD_PAYLOAD,
+    DROP_TOKEN,
+    MISCONFIGURED,
+    RATE_LIMITED,
+    REFRESH_AUTH,
+    RETRY,
+    STATUS_ROWS,
+    judge,
+    parse_object,
+    table,
+)
+from pushfleet_workers.vendors._files import ParsedFiles, private_key
+from pushfleet_workers.vendors._text import BARE, FULL, clip, encode, within
+
+__all__ = ["CODES", "Apns", "ApnsAccount"]
+
+HOSTS: Mapping[str, str] = {
+    "production": "https://api.push.apple.com",
+    "development": "https://api.sandbox.push.apple.com",
+}
+VOIP_PAYLOAD_LIMIT = 5_120
+COLLAPSE_ID_BYTES_MAX = 64
+SUBTITLE_BYTES_MAX = 256
+"""Ours: iOS shows one line."""
+
+JWT_LIFE_S = 3_000.0
+"""Apple takes a token for an hour from its ``iat`` and a new one every 20 minutes at most: 50 minutes leave room on
+both sides for clocks that differ."""
+
+TOKEN_UPDATES_WAIT_S = 60.0
+"""Apple's complaint about new tokens ends within 20 minutes by itself; a try a minute mints nothing."""
+
+_DEVICE_RETRY = Outcome(Verdict.RETRY, reconnect=True)
+
+CODES = table(
+    *STATUS_ROWS,
+    ("BadCollapseId", "400", BAD_PAYLOAD, "The replace key is longer than 64 bytes."),
+    ("BadDeviceToken", "400", DROP_TOKEN, "No token, or one of the other environment."),
+    ("BadExpirationDate", "400", BAD_PAYLOAD, "The expiry is no Unix time in seconds."),
+    ("BadMessageId", "400", BAD_PAYLOAD, "The message id is no UUID."),
+    ("BadPriority", "400", BAD_PAYLOAD, "The priority does not go with the push type."),
+    ("BadTopic", "400", MISCONFIGURED, "There is no such topic."),
+    ("DeviceTokenNotForTopic", "400", DROP_TOKEN, "The token belongs to another app."),
+    ("DuplicateHeaders", "400", BAD_PAYLOAD, "A header came twice."),
+    ("IdleTimeout", "400", _DEVICE_RETRY, "The connection had been idle for too long."),
+    ("InvalidPushType", "400", BAD_PAYLOAD, "There is no such push type."),
+    ("MissingDeviceToken", "400", BAD_PAYLOAD, "The token is empty."),
+    ("MissingTopic", "400", MISCONFIGURED, "The topic is missing."),
+    ("PayloadEmpty", "400", BAD_PAYLOAD, "The payload is empty."),
+    ("TopicDisallowed", "400", MISCONFIGURED, "The key may not push to this topic."),
+    ("BadCertificate", "403", MISCONFIGURED, "The client certificate is no good."),
+    ("BadCertificateEnvironment", "403", MISCONFIGURED, "The client certificate is for the other environment."),
+    ("BadEnvironmentKeyIdInToken", "403", MISCONFIGURED, "The key is for the other environment."),
+    ("BadEnvironmentKeyInToken", "403", MISCONFIGURED, "Taken for the one above; seen in one client library only."),
+    (
+        "ExpiredProviderToken",
+        "403",
+        replace(REFRESH_AUTH, reconnect=True),
+        "The JWT is older than an hour; the connection that said so stays useless.",
+    ),
+    ("Forbidden", "403", MISCONFIGURED, "The account may not do this."),
+    ("InvalidProviderToken", "403", MISCONFIGURED, "Key, key id and team id do not belong together."),
+    ("MissingProviderToken", "403", MISCONFIGURED, "The request carried no JWT."),
+    (
+        "UnrelatedKeyIdInToken",
+        "403",
+        replace(RETRY, reconnect=True),
+        "The connection is pinned to another key; a new one is not.",
+    ),
+    ("BadPath", "404", MISCONFIGURED, "The address has a wrong path."),
+    ("MethodNotAllowed", "405", MISCONFIGURED, "The request was no POST."),
+    ("ExpiredToken", "410", DROP_TOKEN, "The token has expired."),
+    ("Unregistered", "410", DROP_TOKEN, "The app is gone from the device, or its token has changed."),
+    ("PayloadTooLarge", "413", replace(BAD_PAYLOAD, remedy=Remedy.SHRINK), "The payload is above the limit."),
+    (
+        "TooManyProviderTokenUpdates",
+        "429",
+        replace(RATE_LIMITED, wait_s=TOKEN_UPDATES_WAIT_S),
+        "The JWT was renewed too often: go on with the old one.",
+    ),
+    ("TooManyRequests", "429", replace(RATE_LIMITED, scope=Scope.DEVICE), "Too many pushes to this one device."),
+    ("InternalServerError", "500", RETRY, "Apple has a fault."),
+    ("ServiceUnavailable", "503", RETRY, "Apple is overloaded."),
+    ("Shutdown", "503", _DEVICE_RETRY, "This one server is going away."),
+)
+"""Every reason of Apple's list, those of the channel API left out. A reason that is missing here goes by its status."""
+
+_TOPIC_FAULTS = frozenset({"BadTopic", "MissingTopic", "TopicDisallowed"})
+_APPLE_ID = re.compile(r"[A-Z0-9]{10}").fullmatch
+_DOWNLOAD_NAME = re.compile(r"AuthKey_([A-Z0-9]{10})\.p8").fullmatch
+
+
+class ApnsAccount(AccountSettings):
+    """A signing key of an Apple developer team, for one app."""
+
+    team_id: str = Field(description="Team ID of the Apple developer account, ten letters and digits.")
+    key_id: str = Field(description="Key ID of the signing key, ten letters and digits.")
+    key_file: Path = Field(description="The signing key as downloaded from Apple: AuthKey_<key id>.p8.")
+    topic: str = Field(
+        pattern=r"^[A-Za-z0-9.-]{1,155}$", description="Bundle ID of the app; suffixes such as .voip are added by us."
+    )
+    environment: Literal["development", "production"] = Field(
+        "production", description="Which of Apple's two services: debug builds get tokens of development."
+    )
+    thread: Literal["conversation", "app"] = Field(
+        "conversation", description="What iOS stacks in the notification centre: each conversation, or the whole app."
+    )
+    mutable_content: bool = Field(
+        False, description="Run the app's notification service extension for every push, asked for or not."
+    )
+
+
+class Apns:
+    """Apple's push cloud."""
+
+    name: ClassVar[str] = "apns"
+    account_type: ClassVar[type[AccountSettings]] = ApnsAccount
+    batch_size: ClassVar[int] = 1
+    payload_limit: ClassVar[int] = 4_096
+    http2: ClassVar[bool] = True
+    exact_badge: ClassVar[bool] = True
+
+    def build(
+        self, account: ApnsAccount, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int
+    ) -> Request:
+        """The request for the one delivery; its payload is at most 4,096 bytes, 5,120 for VoIP."""
+        delivery = deliveries[0]
+        token, topic, push_type, priority, limit = delivery.token, account.topic, "alert", "10", self.payload_limit
+        options = push.options.apns if push.options is not None else None
+        # The kind of the token decides about VoIP, not the message: a wrong guess would cost a good token its life.
+        if delivery.token_kind == "voip":
+            topic, push_type, limit = topic + ".voip", "voip", VOIP_PAYLOAD_LIMIT
+        elif options is not None and options.push_type == "background":
+            push_type, priority = "background", "5"
+        if not (token.isalnum() and token.isascii()):
+            # It came from a client: it must not become another path. With the dash it is nobody's token.
+            token = quote(token, safe="").replace(".", "-")
+        title = push.title if options is None or options.title is None else options.title
+        quiet = push_type == "background"
+        body = _payload(account, push, delivery, options, quiet, title, push.body, FULL)
+        if len(body) > limit or delivery.remedy == "shrink":
+            form = partial(_payload, account, push, delivery, options, quiet)
+            texts = ("", "") if quiet else (title, push.body)
+            body = within(limit, *texts, delivery.remedy == "shrink", form)
+        number = delivery.id.hex()
+        headers = {
+            "authorization": f"bearer {auth}",
+            "apns-topic": topic,
+            "apns-push-type": push_type,
+            "apns-priority": priority,
+            # Absolute seconds; 0 means "now or never", which is what a ringing call wants.
+            "apns-expiration": "0" if push.kind == "call" else str(push.expires_at_ms // 1_000),
+            "apns-id": f"{number[:8]}-{number[8:12]}-{number[12:16]}-{number[16:20]}-{number[20:]}",
+        }
+        if push.replace_key:
+            headers["apns-collapse-id"] = _collapse_id(push.replace_key)
+        return Request(f"{account.base_url.rstrip('/') or HOSTS[account.environment]}/3/device/{token}", headers, body)
+
+    def read(self, deliveries: Sequence[Delivery], response: Response) -> list[Outcome]:
+        """OK for 200, else the outcome of the reason in the body."""
+        if response.status == 200:
+            return [OK] * len(deliveries)
+        content = parse_object(response.body)
+        reason = content.get("reason")
+        outcome = judge(CODES, reason if isinstance(reason, str) else "", response)
+        since_ms = content.get("timestamp")
+        if outcome.verdict is Verdict.DROP_TOKEN and type(since_ms) is int and since_ms > 0:
+            outcome = replace(outcome, since_ms=since_ms)
+        return [_for(delivery, outcome) for delivery in deliveries]
+
+    def mint(self, account: ApnsAccount, now_s: float) -> AuthAnswer:
+        """A JWT signed with ES256 that counts from *now_s*, to be used for 50 minutes."""
+        try:
+            key = _keys.get(account.key_file)
+        except CredentialError:
+            return AuthAnswer(failure=replace(MISCONFIGURED, code="KeyFile"))
+        # Apple documents alg and kid alone, and iat as an integer.
+        claims = {"iss": account.team_id, "iat": int(now_s)}
+        value = jwt.encode(claims, key, algorithm="ES256", headers={"kid": account.key_id, "typ": None})
+        return AuthAnswer(value, JWT_LIFE_S)
+
+    def auth_request(self, account: ApnsAccount, now_s: float) -> Request:
+        """Never called, as `mint` always answers; raises :class:`CredentialError`."""
+        raise CredentialError("APNs hands out no access tokens: they are minted from key_file")
+
+    def read_auth(self, response: Response) -> AuthAnswer:
+        """A failure: APNs hands out no access tokens."""
+        return AuthAnswer(failure=replace(MISCONFIGURED, code="NoTokenEndpoint"))
+
+    def check(self, account: ApnsAccount, now_s: float) -> list[str]:
+        """What is wrong with ids, topic and key file."""
+        problems = [
+            f"{setting} must be ten capital letters and digits and has {len(value)} characters: copy it from the "
+            "membership and keys pages of the Apple developer account"
+            for setting, value in (("team_id", account.team_id), ("key_id", account.key_id))
+            if not _APPLE_ID(value)
+        ]
+        if account.topic.endswith(".voip"):
+            problems.append(f"topic {account.topic} names the VoIP topic: give the bundle id, .voip is added by us")
+        download = _DOWNLOAD_NAME(account.key_file.name)
+        if download and download[1] != account.key_id:
+            problems.append(
+                f"key_file {account.key_file} is named after key {download[1]}, but key_id is {account.key_id}: "
+                "let both speak of the same key"
+            )
+        try:
+            _keys.load(account.key_file)
+        except CredentialError as problem:
+            problems.append(str(problem))
+        return problems
+
+
+def _payload(
+    account: ApnsAccount,
+    push: Push,
+    delivery: Delivery,
+    options: ApnsOptions | None,
+    quiet: bool,
+    title: str,
+    body: str,
+    detail: int,
+) -> bytes:
+    """The JSON of one push; *quiet* is the form of background pushes, which wake the app and show nothing."""
+    payload: dict[str, Any]
+    if quiet:
+        aps: dict[str, Any] = {"content-available": 1}
+        payload = {"aps": aps, "mid": push.message_id}
+    else:
+        aps = {"alert": {"title": title, "body": body} if title else {"body": body}, "sound": "default"}
+        payload = {"aps": aps, "mid": push.message_id}
+        if delivery.badge >= 0:
+            aps["badge"] = delivery.badge
+        if account.mutable_content:
+            aps["mutable-content"] = 1
+        if options is not None and detail != BARE:
+            _apply(options, payload)
+    if detail != BARE and push.conversation_id:
+        payload["cid"] = push.conversation_id
+        if account.thread == "conversation" and not quiet:
+            aps["thread-id"] = push.conversation_id
+    if detail == FULL and push.ext:
+        payload["ext"] = push.ext
+    return encode(payload)
+
+
+def _apply(options: ApnsOptions, payload: dict[str, Any]) -> None:
+    """Put what the message asks for into the payload of an alert."""
+    aps = payload["aps"]
+    if options.subtitle:
+        aps["alert"]["subtitle"] = clip(options.subtitle, SUBTITLE_BYTES_MAX)
+    if options.sound is not None:
+        aps["sound"] = options.sound
+    if not aps["sound"]:
+        del aps["sound"]
+    elif options.interruption_level == "critical":
+        # A critical alert sounds through the mute switch only in this form.
+        aps["sound"] = {"critical": 1, "name": aps["sound"], "volume": 1.0}
+    if options.category:
+        aps["category"] = options.category
+    if options.interruption_level is not None:
+        aps["interruption-level"] = options.interruption_level
+    if options.mutable_content or options.image:
+        aps["mutable-content"] = 1
+    if options.image:
+        payload["image"] = options.image
+
+
+def _collapse_id(key: str) -> str:
+    """*key*, or a hash of it where it is too long for Apple or no header value."""
+    if len(key) <= COLLAPSE_ID_BYTES_MAX and key.isascii() and key.isprintable() and key == key.strip():
+        return key
+    return blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def _for(delivery: Delivery, outcome: Outcome) -> Outcome:
+    # A key that lacks the VoIP topic still serves all alerts.
+    if delivery.token_kind == "voip" and outcome.code in _TOPIC_FAULTS:
+        return replace(outcome, scope=Scope.CLASS)
+    return outcome
+
+
+def _signing_key(data: bytes) -> ec.EllipticCurvePrivateKey:
+    key = private_key(data)
+    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    raise ValueError("holds no P-256 private key in PEM form: use the .p8 file as it came from Apple")
+
+
+_keys = ParsedFiles("key_file", _signing_key)
