@@ -1,5 +1,4 @@
-"""
-The obvious alternative: one Celery task per push, aioapns in a loop thread. Written as its authors would.
+"""The obvious alternative: one Celery task per push, aioapns in a loop thread. Written as its authors would.
 
 JSON, no results, no events, no prefetch surprises, one connection pool a process, 16 slots. No state look-up, no
 limits, no retries: less than what it is compared with.
@@ -11,10 +10,11 @@ import asyncio
 import os
 import ssl
 import threading
+from pathlib import Path
 from typing import Any
 
 from aioapns import APNs, NotificationRequest
-from aioapns.connection import APNsBaseClientProtocol
+from aioapns.connection import APNsProductionClientProtocol
 from celery import Celery, signals
 
 QUEUE = "naive"
@@ -38,20 +38,23 @@ def open_client(**_: Any) -> None:
     """One client for the process, its loop in a thread."""
     threading.Thread(target=_loop.run_forever, daemon=True).start()
 
+    key = Path(os.environ["NAIVE_KEY"]).read_text()
+
     async def make() -> APNs:
         context = ssl.create_default_context(cafile=os.environ["NAIVE_CA"])
         context.set_alpn_protocols(["h2"])
-        client = APNs(
-            key=open(os.environ["NAIVE_KEY"]).read(),  # noqa: ASYNC230
+        return APNs(
+            key=key,
             key_id="KEY0000001",
             team_id="TEAM000001",
             topic="com.example.bench",
             ssl_context=context,
             max_connections=2,
         )
-        return client
 
-    APNsBaseClientProtocol.APNS_PORT = int(os.environ["NAIVE_PORT"])
+    # The library has no argument for the address.
+    APNsProductionClientProtocol.APNS_SERVER = "localhost"
+    APNsProductionClientProtocol.APNS_PORT = int(os.environ["NAIVE_PORT"])
     _client.append(asyncio.run_coroutine_threadsafe(make(), _loop).result())
 
 

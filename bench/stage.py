@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from pushfleet_workers.fakecloud.certs import make_certificates
 from pushfleet_workers.redis_server import EmbeddedRedis, free_port
 

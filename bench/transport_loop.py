@@ -10,18 +10,18 @@ import time
 from pathlib import Path
 
 import uvloop
+from bench.cpu import cpu_s
+
 from pushfleet_workers.transports import open_transport
 from pushfleet_workers.transports.base import TransportOptions
 from pushfleet_workers.vendor import Request
-
-from bench.cpu import cpu_s
 
 BODY = b'{"aps":{"alert":{"title":"Ann","body":"See you at eight?"},"badge":3,"sound":"default"},"mid":"m-1"}'
 
 
 async def main(engine: str, url: str, ca_file: str, count: int) -> None:
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     in_flight = 100 if engine == "httpx" else 200
     options = TransportOptions(http2=True, ca_bundle=Path(ca_file), in_flight_max=in_flight, timeout_s=60)
     transport = open_transport(engine, options)

@@ -1,5 +1,4 @@
-"""
-An hour of a made-up IM product, from `enqueue` to the fake vendors, on this machine: `make demo`.
+"""An hour of a made-up IM product, from `enqueue` to the fake vendors, on this machine: `make demo`.
 
 Starts an embedded Redis, the fake cloud, API, router and vendor workers on free ports, registers the devices over
 HTTP, enqueues the messages, waits until nothing is pending, and prints what became of them. `--stay` keeps it up.
@@ -7,33 +6,20 @@ HTTP, enqueues the messages, waits until nothing is pending, and prints what bec
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import json
-import shutil
-import signal
-import sys
-import tempfile
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from im_hour import Hour, make_hour
-from pushfleet import Producer
-from pushfleet.wire import decode_message
-from pushfleet_workers.audit import Books, read_books
+from im_hour import Hour
+from rich.console import Console
+
 from pushfleet_workers.errors import FleetError
-from pushfleet_workers.redis_link import Link
-from pushfleet_workers.settings import load
 from pushfleet_workers.supervisor import Child, Supervisor
 from pushfleet_workers.up import Fleet, pushfleet_command
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 console = Console(stderr=True)
 TIMEOUT_S = 300.0
@@ -91,7 +77,9 @@ def write_settings(folder: Path, cloud: dict[str, Any]) -> Path:
 def script_the_vendors(cloud: dict[str, Any], hour: Hour) -> None:
     """Some tokens are dead, and for a while FCM says "too fast"."""
     rules: list[dict[str, Any]] = [
-        {"vendor": vendor, "action": "dead", "token": token} for vendor, dead in hour.dead_tokens.items() for token in dead
+        {"vendor": vendor, "action": "dead", "token": token}
+        for vendor, dead in hour.dead_tokens.items()
+        for token in dead
     ]
     rules.append({"vendor": "fcm", "action": "throttle", "after": 200, "times": 5, "retry_after_s": 2})
     call(f"{cloud['control_url']}/rules", rules)

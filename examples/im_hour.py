@@ -1,5 +1,4 @@
-"""
-A believable hour of an IM product, made up but the same every time: users with devices, and what they write.
+"""A believable hour of an IM product, made up but the same every time: users with devices, and what they write.
 
 `python examples/im_hour.py FOLDER` writes `devices.jsonl` (for `pushfleet devices import`) and `messages.jsonl` (for
 `pushfleet enqueue`).
@@ -20,7 +19,26 @@ USERS = 2_000
 MESSAGES = 5_000
 DEAD_TOKEN_SHARE = 0.02
 
-NAMES = "Ann Bob Chen Dora Emil Fatima Goro Hana Ivan Jun 李雷 韩梅梅 王芳 张伟 陈静 刘洋 赵敏 周杰".split()
+NAMES = [
+    "Ann",
+    "Bob",
+    "Chen",
+    "Dora",
+    "Emil",
+    "Fatima",
+    "Goro",
+    "Hana",
+    "Ivan",
+    "Jun",
+    "李雷",
+    "韩梅梅",
+    "王芳",
+    "张伟",
+    "陈静",
+    "刘洋",
+    "赵敏",
+    "周杰",
+]
 GROUP_NAMES = ["Team", "Family", "周末爬山", "Book club", "项目群", "同学会", "Neighbours", "五号楼业主"]
 ENGLISH = [
     "See you at eight?", "On my way", "Did you read the draft?", "Happy birthday! 🎂", "Can you call me back",

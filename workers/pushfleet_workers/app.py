@@ -1,5 +1,4 @@
-"""
-The Celery application: `celery -A pushfleet_workers.app worker -Q push.apns`.
+"""The Celery application: `celery -A pushfleet_workers.app worker -Q push.apns`.
 
 Celery wakes and scales the queues of the vendors; what must not be lost, limited or repeated lives in the ledger.
 """

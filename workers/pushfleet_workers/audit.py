@@ -1,5 +1,4 @@
-"""
-The books: whether every message and delivery is accounted for, stage by stage.
+"""The books: whether every message and delivery is accounted for, stage by stage.
 
 Ingress, per lane: entries added = present + routed + malformed. Ledger, per account: put = ready + leased + delayed +
 ended, each recounted from what really lies there. With an idle fleet: deliveries decided = deliveries put.
@@ -11,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from pushfleet.message import LANES, Lane
 
+from pushfleet.message import LANES, Lane
 from pushfleet_workers.ingress import IngressKeys
 from pushfleet_workers.ledger import AccountKeys
 from pushfleet_workers.redis_link import Link, ReplyError
@@ -76,9 +75,11 @@ class AccountBook(msgspec.Struct, kw_only=True):
         """Whether nothing is missing."""
         if self.recounted is not None and self.recounted != (self.ready, self.leased, self.delayed):
             return False
-        return self.put == self.ready + self.leased + self.delayed + self.ended == sum(
-            self.ends.values()
-        ) + self.ready + self.leased + self.delayed
+        return (
+            self.put
+            == self.ready + self.leased + self.delayed + self.ended
+            == sum(self.ends.values()) + self.ready + self.leased + self.delayed
+        )
 
 
 class Books(msgspec.Struct, kw_only=True):
@@ -96,7 +97,9 @@ class Books(msgspec.Struct, kw_only=True):
     @property
     def balanced(self) -> bool:
         """Whether every book balances, and with an idle fleet also across the stages."""
-        each = all(book.balanced for book in (*self.lanes.values(), *self.accounts.values()))
+        each = all(lane.balanced for lane in self.lanes.values()) and all(
+            account.balanced for account in self.accounts.values()
+        )
         if not each or self.pending:
             return each
         decided = sum(book.deliveries for book in self.lanes.values())
@@ -112,20 +115,17 @@ class Books(msgspec.Struct, kw_only=True):
         return totals
 
 
-async def read_books(
-    link: Link, prefix: str, accounts: Sequence[tuple[str, str]], *, recount: bool = True
-) -> Books:
-    """
-    The books of all lanes and of *accounts* (vendor, credential); each exact at its moment.
+async def read_books(link: Link, prefix: str, accounts: Sequence[tuple[str, str]], *, recount: bool = True) -> Books:
+    """The books of all lanes and of *accounts* (vendor, credential); each exact at its moment.
 
     Raises :class:`RedisUnusable`.
     """
-    lanes = {lane: await _lane_book(link, prefix, lane) for lane in LANES}
+    lanes: dict[str, LaneBook] = {lane: await _lane_book(link, prefix, lane) for lane in LANES}
     ledgers = {
         f"{vendor}:{credential}": await _account_book(link, AccountKeys(prefix, vendor, credential), recount=recount)
         for vendor, credential in accounts
     }
-    return Books(lanes=dict(lanes), accounts=ledgers)
+    return Books(lanes=lanes, accounts=ledgers)
 
 
 async def _lane_book(link: Link, prefix: str, lane: Lane) -> LaneBook:

@@ -41,7 +41,9 @@ def check_all(settings: Settings) -> list[Finding]:
     seen: set[str] = set()
     for about, url in urls.items():
         if not url:
-            findings.append(Finding("warning", about, "no URL is set: only `pushfleet up` works, with an embedded server"))
+            findings.append(
+                Finding("warning", about, "no URL is set: only `pushfleet up` works, with an embedded server")
+            )
         elif url not in seen:
             seen.add(url)
             findings += asyncio.run(_check_url(about, url))
@@ -89,7 +91,9 @@ async def check_redis(link: Link, about: str) -> list[Finding]:
         value = await _directive(link, directive)
         low = value is not None and (int(value) < int(wanted) if wanted.isdigit() else value != wanted)
         if low:
-            findings.append(Finding("warning", about, f"{directive} is {value}: CONFIG SET {directive} {wanted}; {why}"))
+            findings.append(
+                Finding("warning", about, f"{directive} is {value}: CONFIG SET {directive} {wanted}; {why}")
+            )
     return findings or [Finding("ok", about, f"{name} {_dotted(version)} at {link.address.shown}")]
 
 

@@ -8,7 +8,7 @@ __all__ = ["FleetClock"]
 
 
 class FleetClock:
-    """This machine's clock, corrected by what Redis says; a worker whose clock is off does no harm."""
+    """The machine's clock, corrected by what Redis says; a worker whose clock is off does no harm."""
 
     def __init__(self) -> None:
         self._offset_ms = 0.0

@@ -1,5 +1,4 @@
-"""
-What the user reads: title and text from the message's elements, in the device's language. Pure.
+"""What the user reads: title and text from the message's elements, in the device's language. Pure.
 
 Elements are joined in order without a separator. A text given in `offline_push` or the message wins over them.
 """
@@ -57,8 +56,7 @@ def language_of(locale: str, default: str) -> str:
 
 
 def compose(message: OfflineMessage, language: str, app_name: str, *, mentioned: bool = False) -> tuple[str, str]:
-    """
-    Title and text of the push; an empty text means that nothing is to be pushed.
+    """Title and text of the push; an empty text means that nothing is to be pushed.
 
     The title is the message's, else the group's or the sender's name, else *app_name*. In groups the text begins
     with the sender's name.

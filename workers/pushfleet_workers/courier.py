@@ -1,5 +1,4 @@
-"""
-One account's deliveries in one process: claimed from the ledger, sent, read, settled.
+"""One account's deliveries in one process: claimed from the ledger, sent, read, settled.
 
 Everything here runs on one event loop. The pure parts live elsewhere: `vendors` build and read, `retry` decides.
 """
@@ -16,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pushfleet.message import LANES, Lane
-
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credentials import Authorization, AuthRefused
 from pushfleet_workers.errors import NoAnswer, RedisUnusable
@@ -68,8 +66,7 @@ _Chunk = tuple[_Held, list[Delivery]]
 
 
 class Courier:
-    """
-    The deliveries of one account in one process.
+    """The deliveries of one account in one process.
 
     * **recheck** - asked about entries older than *recheck_s*, retried ones included.
     * **on_change** - called when there is room for another claim, or nothing is left in hand.
@@ -147,8 +144,7 @@ class Courier:
         return self._waiting - len(self._queues["bulk"]) < _LOW_WATER and not self._stopping
 
     async def claim(self) -> Claim:
-        """
-        Claim what fits and start sending it.
+        """Claim what fits and start sending it.
 
         Raises :class:`RedisUnusable` when Redis does not answer; nothing is lost by it.
         """
@@ -176,8 +172,7 @@ class Courier:
             await self.ledger.beat()
 
     async def stop(self, budget_s: float) -> None:
-        """
-        Give back what has not left, wait for what has, settle all.
+        """Give back what has not left, wait for what has, settle all.
 
         What is still without an answer after *budget_s* goes back as an unknown outcome.
         """
@@ -310,7 +305,7 @@ class Courier:
             return
         try:
             request = self._vendor.build(self._account, push, deliveries, auth, self._clock.now_ms())
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 - a defect of a vendor module costs only its own delivery
             self._log_module_failure("build", problem)
             self._apply(held, deliveries, [_BROKEN_MODULE] * len(deliveries))
             return
@@ -323,7 +318,7 @@ class Courier:
         self._request_seconds.observe(time.perf_counter() - started)
         try:
             outcomes = self._vendor.read(deliveries, response)
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001
             # The vendor has answered; what it said we cannot know.
             self._log_module_failure("read", problem)
             outcomes = [_NO_ANSWER] * len(deliveries)
@@ -339,9 +334,7 @@ class Courier:
         line = trace.tb_lineno if trace is not None else 0
         log.error("%s of %s raised %s in line %d", step, self.name, type(problem).__name__, line)
 
-    async def _heed(
-        self, push: Push, deliveries: list[Delivery], outcomes: list[Outcome], auth: str
-    ) -> None:
+    async def _heed(self, push: Push, deliveries: list[Delivery], outcomes: list[Outcome], auth: str) -> None:
         """Act on what an answer says beyond its deliveries: dead tokens, worn-out authorization and connections."""
         for delivery, outcome in zip(deliveries, outcomes, strict=True):
             if outcome.verdict in (Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE):
@@ -393,9 +386,7 @@ class Courier:
             self._count_answer(outcome)
             # Deliveries that failed together are tried together: one jittered wait for the request.
             same = (outcome, delivery.attempt, delivery.remedy)
-            step = waits.get(same) or next_step(
-                outcome, delivery, push.expires_at_ms, now_ms, self._policy, self._rng
-            )
+            step = waits.get(same) or next_step(outcome, delivery, push.expires_at_ms, now_ms, self._policy, self._rng)
             waits[same] = step
             if isinstance(step, Later) and step.counts:
                 delivery.attempt += 1
@@ -528,7 +519,7 @@ class Courier:
 
     async def _report(self, news: GateNews) -> None:
         state, wait_ms = await self.ledger.tell_gate(news)
-        self._gate_listens = state == "open" or news.rate_limited or self._gate_listens and not news.good
+        self._gate_listens = state == "open" or news.rate_limited or (self._gate_listens and not news.good)
         self._breaker_open.set(1 if wait_ms else 0)
         if wait_ms or news.pause_ms:
             self._give_back_waiting()

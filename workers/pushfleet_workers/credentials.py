@@ -1,5 +1,4 @@
-"""
-An account's authorization and its renewal: one for the whole fleet, made or fetched by one process at a time.
+"""An account's authorization and its renewal: one for the whole fleet, made or fetched by one process at a time.
 
 It lies in the account's Redis hash until shortly before it expires; a lock there makes renewal single-flight.
 """
@@ -13,13 +12,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.errors import CredentialError, NoAnswer
+from pushfleet_workers.errors import CredentialError, NoAnswer, RedisUnusable
 from pushfleet_workers.ledger.keys import AccountKeys
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
-from pushfleet_workers.redis_link import Link, RedisUnusable
+from pushfleet_workers.redis_link import Link
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, Vendor
 
-__all__ = ["Authorization", "AuthRefused"]
+__all__ = ["AuthRefused", "Authorization"]
 
 _RENEW_AT = 0.8
 """Part of its life after which an authorization is renewed."""
@@ -37,8 +36,7 @@ class AuthRefused(Exception):
 
 
 class Authorization:
-    """
-    The authorization of one account in one process.
+    """The authorization of one account in one process.
 
     * **fetch** - sends a request off the hot path; raises :class:`NoAnswer`.
     """
@@ -68,8 +66,7 @@ class Authorization:
         return self._value if self._clock.now_ms() < self._renew_at_ms else ""
 
     async def obtain(self) -> str:
-        """
-        A good authorization, from this process, the fleet, or the vendor.
+        """A good authorization, from this process, the fleet, or the vendor.
 
         Raises :class:`AuthRefused` with what it means for what waits.
         """

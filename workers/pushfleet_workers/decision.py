@@ -1,5 +1,4 @@
-"""
-Whether a message is pushed to a device: pure rules, each "no" with its reason.
+"""Whether a message is pushed to a device: pure rules, each "no" with its reason.
 
 The rules are asked in the order of message, receiver, device. Reasons: :data:`pushfleet_workers.reasons.SUPPRESSED`.
 """
@@ -7,9 +6,6 @@ The rules are asked in the order of message, receiver, device. Reasons: :data:`p
 from __future__ import annotations
 
 from pushfleet.message import OfflineMessage, Recipient
-
-from pushfleet_workers.tokens.record import Channel, Device, State
-from pushfleet_workers.tokens.lookup import UserState
 
 __all__ = ["channel_for", "refuse_device", "refuse_message", "refuse_receiver"]
 
@@ -26,8 +22,7 @@ def refuse_message(message: OfflineMessage) -> str:
 
 
 def refuse_receiver(kind: str, recipient: Recipient, receive: str) -> str:
-    """
-    Why this receiver gets no push; empty when they may.
+    """Why this receiver gets no push; empty when they may.
 
     *receive* is the receiver's option for the conversation: ``all``, ``mentions`` or ``none``. Calls pass "mentions".
     """

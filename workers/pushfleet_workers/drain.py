@@ -1,5 +1,4 @@
-"""
-Draining one vendor in one process: claims for its accounts as long as there is work, then listens on the bell.
+"""Draining one vendor in one process: claims for its accounts as long as there is work, then listens on the bell.
 
 A second drain of a vendor in the same process returns at once: the loop thread does the work, not the slots.
 """
@@ -33,8 +32,7 @@ _COMPANY_EVERY_S = 1.0
 
 
 class Drain:
-    """
-    The drain of one vendor in one process.
+    """The drain of one vendor in one process.
 
     * **linger_s** - how long it listens on after everything ran dry.
     * **drains_max** - processes of the fleet that may drain this vendor at once.
@@ -73,8 +71,7 @@ class Drain:
         self._changed.set()
 
     async def run(self, *, linger: bool = True) -> None:
-        """
-        Drain until nothing is there and nothing rang for a while; at once when a drain runs already.
+        """Drain until nothing is there and nothing rang for a while; at once when a drain runs already.
 
         Without *linger* it leaves at once when it finds nothing to begin with.
         """
@@ -141,7 +138,9 @@ class Drain:
         """How long until a claim may bring something that is already there; None: only an event can tell."""
         if len(claims) < len(self.couriers):
             return None
-        waits = [claim.wait_ms / 1000 if claim.wait_ms else _FULL_LOOK_S for claim in claims if claim.wait_ms or claim.left]
+        waits = [
+            claim.wait_ms / 1000 if claim.wait_ms else _FULL_LOOK_S for claim in claims if claim.wait_ms or claim.left
+        ]
         return min([*waits, _LISTEN_AGAIN_S])
 
     async def _wait(self, timeout_s: float) -> bool:

@@ -54,8 +54,7 @@ def backoff_ms(attempt: int, policy: RetryPolicy, rng: random.Random) -> int:
 def next_step(
     outcome: Outcome, delivery: Delivery, expires_at_ms: int, now_ms: int, policy: RetryPolicy, rng: random.Random
 ) -> End | Later:
-    """
-    The next step of *delivery* after *outcome*.
+    """The next step of *delivery* after *outcome*.
 
     What would only come up again after the message expired ends now as ``dropped(expired)``.
     """

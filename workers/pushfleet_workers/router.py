@@ -1,5 +1,4 @@
-"""
-The router: from ingress entries to parcels in the ledgers.
+"""The router: from ingress entries to parcels in the ledgers.
 
 For a batch of entries: the state of every recipient in one pipelined round trip, the pure decision, text and badge,
 then one put per account, the bells, and the acknowledgement. A batch that breaks anywhere is simply done again.
@@ -7,7 +6,6 @@ then one put per account, the bells, and the acknowledgement. A batch that break
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -17,11 +15,9 @@ from typing import Any
 from pushfleet.errors import InvalidMessage
 from pushfleet.message import OfflineMessage, Recipient
 from pushfleet.wire import decode, part_id
-
 from pushfleet_workers import registry
 from pushfleet_workers.compose import compose, language_of
 from pushfleet_workers.decision import channel_for, refuse_device, refuse_message, refuse_receiver
-from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import IngressStream, Raw, Routed
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pack
@@ -76,8 +72,7 @@ _Group = tuple[str, str, str, bool]
 
 
 class Router:
-    """
-    Routes batches of entries; holds no state of its own between them.
+    """Routes batches of entries; holds no state of its own between them.
 
     * **queue** - the Redis of ingress and ledgers.
     * **state** - the Redis of the token state.
@@ -103,8 +98,7 @@ class Router:
             self._vendors[vendor] = VendorKeys(settings.redis.prefix, vendor)
 
     async def route(self, stream: IngressStream, raws: Sequence[Raw]) -> None:
-        """
-        Decide on *raws*, put what is to be sent, ring, and acknowledge.
+        """Decide on *raws*, put what is to be sent, ring, and acknowledge.
 
         Raises :class:`RedisUnusable`; doing the same entries again changes nothing that was done.
         """
@@ -158,9 +152,7 @@ class Router:
             self._decide_receiver(job, recipient, state, badges)
         await self._count_badges(badges)
 
-    def _decide_receiver(
-        self, job: _Job, recipient: Recipient, state: UserState, badges: list[_BadgeWanted]
-    ) -> None:
+    def _decide_receiver(self, job: _Job, recipient: Recipient, state: UserState, badges: list[_BadgeWanted]) -> None:
         message = job.message
         if not state.devices:
             job.suppress("no_device")

@@ -8,9 +8,9 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from pushfleet.message import LANES, Lane
-
 from pushfleet_workers.app import make_app
 from pushfleet_workers.checks import refuse_old_redis
 from pushfleet_workers.errors import RedisUnusable
@@ -36,8 +36,7 @@ _TAKE_OVER_AT_ONCE = 100
 
 
 async def run_router(settings: Settings, stop: asyncio.Event) -> None:
-    """
-    Route until *stop* is set, then finish the batches in hand.
+    """Route until *stop* is set, then finish the batches in hand.
 
     Raises :class:`RedisUnusable` when Redis is not there at the start, or too old.
     """
@@ -89,7 +88,7 @@ class _RouterProcess:
             one_at_a_time = asyncio.Lock()
             tasks += [asyncio.create_task(self._read(stream, batch, one_at_a_time)) for _ in range(count)]
             every_s = router.takeover_s / 3
-            tasks.append(asyncio.create_task(self._again(lambda stream=stream: self._take_over(stream), every_s)))
+            tasks.append(asyncio.create_task(self._again(partial(self._take_over, stream), every_s)))
         self._reading = True
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,5 +1,4 @@
-"""
-What a vendor worker process runs beside Celery: one event loop in a thread, and in it the drains of its vendors.
+"""What a vendor worker process runs beside Celery: one event loop in a thread, and in it the drains of its vendors.
 
 Celery's slots only wait for it. The order of the end: stop claiming, let what is in flight finish, settle, close the
 connections, stop the loop, join its thread.

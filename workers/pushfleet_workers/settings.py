@@ -1,5 +1,4 @@
-"""
-The configuration: one frozen, typed object, read once from `pushfleet.toml` and `PUSHFLEET_…`, then passed down.
+"""The configuration: one frozen, typed object, read once from `pushfleet.toml` and `PUSHFLEET_…`, then passed down.
 
 Environment variables win over the file; a double underscore goes one level down: `PUSHFLEET_REDIS__QUEUE`.
 """
@@ -147,15 +146,15 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(Path(".pushfleet"), description="Where the embedded Redis keeps its data.")
-    redis: RedisSettings = RedisSettings()  # type: ignore[call-arg]
-    ingress: IngressSettings = IngressSettings()  # type: ignore[call-arg]
-    router: RouterSettings = RouterSettings()  # type: ignore[call-arg]
-    worker: WorkerSettings = WorkerSettings()  # type: ignore[call-arg]
-    retry: RetrySettings = RetrySettings()  # type: ignore[call-arg]
-    breaker: BreakerSettings = BreakerSettings()  # type: ignore[call-arg]
-    api: ApiSettings = ApiSettings()  # type: ignore[call-arg]
-    metrics: MetricsSettings = MetricsSettings()  # type: ignore[call-arg]
-    log: LogSettings = LogSettings()  # type: ignore[call-arg]
+    redis: RedisSettings = RedisSettings()
+    ingress: IngressSettings = IngressSettings()
+    router: RouterSettings = RouterSettings()
+    worker: WorkerSettings = WorkerSettings()
+    retry: RetrySettings = RetrySettings()
+    breaker: BreakerSettings = BreakerSettings()
+    api: ApiSettings = ApiSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
     apps: dict[str, AppSettings] = Field(default_factory=dict, description="The IM products, by the name in messages.")
     accounts: dict[str, dict[str, SerializeAsAny[AccountSettings]]] = Field(
         default_factory=dict, description="The vendor credentials: accounts.<vendor>.<credential>."
@@ -168,9 +167,7 @@ class Settings(BaseSettings):
             return value
         return {
             vendor: {
-                credential: fields
-                if isinstance(fields, AccountSettings)
-                else _account(vendor, credential, fields)
+                credential: fields if isinstance(fields, AccountSettings) else _account(vendor, credential, fields)
                 for credential, fields in credentials.items()
             }
             for vendor, credentials in value.items()
@@ -205,8 +202,7 @@ def _account(vendor: str, credential: str, fields: Mapping[str, Any]) -> Account
 
 
 def load(path: Path | None = None, *, env: Mapping[str, str] | None = None) -> Settings:
-    """
-    The settings of *path*, or of the file that `PUSHFLEET_CONFIG` names, or of `pushfleet.toml` if there is one.
+    """The settings of *path*, or of the file that `PUSHFLEET_CONFIG` names, or of `pushfleet.toml` if there is one.
 
     Relative file names inside count from the file's folder. Raises :class:`SettingsError`: one sentence for each
     thing that is wrong, unknown keys with the nearest known one.

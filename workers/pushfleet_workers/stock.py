@@ -1,5 +1,4 @@
-"""
-The totals that live in Redis, as Prometheus metrics: exported by the API process alone.
+"""The totals that live in Redis, as Prometheus metrics: exported by the API process alone.
 
 Read in the background once in a while, so that a scrape never waits for Redis and many scrapers cost no more than one.
 """
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _EVERY_S = 2.0
 
-METRICS: dict[str, tuple[type[CounterMetricFamily] | type[GaugeMetricFamily], str, tuple[str, ...]]] = {
+METRICS: dict[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, tuple[str, ...]]] = {
     "pushfleet_accepted_entries_total": (CounterMetricFamily, "Entries that producers added.", ("lane",)),
     "pushfleet_malformed_entries_total": (CounterMetricFamily, "Entries that could not be routed.", ("lane",)),
     "pushfleet_ingress_backlog": (GaugeMetricFamily, "Entries that no router is done with.", ("lane",)),

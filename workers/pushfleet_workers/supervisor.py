@@ -1,5 +1,4 @@
-"""
-Child processes of one machine: started, watched, restarted with back-off, ended in order.
+"""Child processes of one machine: started, watched, restarted with back-off, ended in order.
 
 Nothing outlives the supervisor: children are in sessions of their own, so that Ctrl-C reaches only it, and on Linux
 they are told to end when it dies.
@@ -52,8 +51,7 @@ class Child:
 
 
 class Supervisor:
-    """
-    Keeps children running until it is closed; a context manager.
+    """Keeps children running until it is closed; a context manager.
 
     * **log_dir** - each child's output goes to ``<name>.log`` there.
     """
@@ -70,8 +68,7 @@ class Supervisor:
         self._spawn(child)
 
     def wait_ready(self, timeout_s: float = 60.0, tick: Callable[[], None] = lambda: None) -> None:
-        """
-        Wait until every child that can say so is ready.
+        """Wait until every child that can say so is ready.
 
         Raises :class:`FleetError` with the end of its log for a child that ended or is not ready in time.
         """
@@ -129,7 +126,7 @@ class Supervisor:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
+                preexec_fn=_die_with_parent() if sys.platform == "linux" else None,  # noqa: PLW1509 - one system call
             )
         child.started_at = time.monotonic()
 

@@ -13,8 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """
-    Publishes in a thread of its own what :meth:`trigger` is given; a trigger that is lost costs at most a second.
+    """Publishes in a thread of its own what :meth:`trigger` is given; a trigger that is lost costs at most a second.
 
     * **publish** - blocks until the broker has it.
     """
@@ -38,6 +37,6 @@ class Publisher:
         while (vendor := self._queue.get()) is not None:
             try:
                 self._publish(vendor)
-            except Exception as problem:
+            except Exception as problem:  # noqa: BLE001
                 # Whatever the broker raises: workers look for work by themselves.
                 log.warning("the trigger for %s was not published: %s", vendor, type(problem).__name__)

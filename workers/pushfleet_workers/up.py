@@ -24,8 +24,7 @@ def pushfleet_command(*words: str) -> list[str]:
 
 @dataclass
 class Fleet:
-    """
-    The processes of one machine; a context manager.
+    """The processes of one machine; a context manager.
 
     * **config** - the settings file that the children read.
     * **processes** - routers, and workers per vendor.
@@ -58,9 +57,7 @@ class Fleet:
         api_port = self.settings.api.port or free_port()
         self.api_url = f"http://{self.settings.api.host}:{api_port}"
         env["PUSHFLEET_API__PORT"] = str(api_port)
-        self.supervisor.start(
-            Child("api", pushfleet_command("api"), env, ready_url=f"{self.api_url}/readyz")
-        )
+        self.supervisor.start(Child("api", pushfleet_command("api"), env, ready_url=f"{self.api_url}/readyz"))
         for number in range(self.processes):
             self._start_probed(f"router-{number}", pushfleet_command("router"), env)
         for vendor in self.settings.accounts:

@@ -1,12 +1,12 @@
-"""Certificates, and tests that are coroutines."""
+"""Tests that are coroutines, and certificates for them."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
+import inspect
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,23 @@ import uvloop
 from pushfleet_workers.fakecloud.certs import Certificates, make_certificates, server_context
 
 
-async def _without_leftovers(work: Coroutine[Any, Any, None]) -> None:
-    await work
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run coroutine tests in the loop that the workers use, and let none leave a task or a socket behind."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
+    loop_factory = arguments.get("loop_factory", uvloop.new_event_loop)
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(_without_leftovers(pyfuncitem.obj(**arguments)))
+    # A socket that was not closed says so when it is collected, and warnings are errors.
+    gc.collect()
+    return True
+
+
+async def _without_leftovers(test: Coroutine[Any, Any, None]) -> None:
+    await test
     assert asyncio.all_tasks() == {asyncio.current_task()}, "the test left tasks behind"
-
-
-def _in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_without_leftovers(test(*args, **kwargs)))
-        # A socket that was not closed says so when it is collected, and warnings are errors.
-        gc.collect()
-
-    return run
-
-
-def pytest_pycollect_makeitem(collector: pytest.Module, name: str, obj: object) -> None:
-    """Run the coroutine tests of this folder in the loop that the workers use."""
-    if asyncio.iscoroutinefunction(obj) and name.startswith("test_"):
-        setattr(collector.obj, name, _in_loop(obj))
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +40,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture
-def http2_context(certificates: Certificates) -> ssl.SSLContext:
+def http2(certificates: Certificates) -> ssl.SSLContext:
     return server_context(certificates.server_file, ["h2"])
 
 
 @pytest.fixture
-def http1_context(certificates: Certificates) -> ssl.SSLContext:
+def http1(certificates: Certificates) -> ssl.SSLContext:
     return server_context(certificates.server_file, ["http/1.1"])

@@ -11,7 +11,7 @@ from typing import Any, cast
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset, WindowUpdated
+from h2.events import DataReceived, PingReceived, RequestReceived, StreamEnded, StreamReset, WindowUpdated
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
@@ -61,6 +61,9 @@ class Connection(asyncio.Protocol):
         self.streams: set[int] = set()
         self.streams_peak = 0
         self.frozen = False
+        self.deaf = False
+        """Read and close as usual, but handle nothing: pings are not answered, and the end is seen."""
+
         self.closed = asyncio.get_running_loop().create_future()
         self.calls = 0
 
@@ -82,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._peer.notify()
 
     def data_received(self, data: bytes) -> None:
-        if self.frozen:
+        if self.frozen or self.deaf:
             return
         try:
             events = self.h2.receive_data(data)
@@ -113,6 +116,8 @@ class Connection(asyncio.Protocol):
             call.body = b"".join(self._chunks.pop(event.stream_id))
             self._peer.calls.append(call)
             self._peer.script(call)
+        elif isinstance(event, PingReceived):
+            self._peer.pings += 1
         elif isinstance(event, StreamReset):
             self._peer.resets += 1
             self.streams.discard(event.stream_id)
@@ -154,6 +159,10 @@ class Connection(asyncio.Protocol):
         self.transport.write(frame)
         self._peer.going_away.add(self)
 
+    def limit_streams(self, streams_max: int) -> None:
+        self.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: streams_max})
+        self.flush()
+
     def flush(self) -> None:
         data = self.h2.data_to_send()
         if data and self.transport is not None and not self.frozen:
@@ -189,6 +198,7 @@ class Peer:
     alive: set[Connection] = field(default_factory=set)
     going_away: set[Connection] = field(default_factory=set)
     resets: int = 0
+    pings: int = 0
     protocol_errors: int = 0
     _server: asyncio.Server | None = None
     _changed: asyncio.Future[None] | None = None

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 import redis.exceptions
-from pushfleet.errors import PushfleetError
 
+from pushfleet.errors import PushfleetError
 from pushfleet_workers.cli import books, produce, run
 from pushfleet_workers.cli.context import Context, errors
 from pushfleet_workers.errors import FleetError

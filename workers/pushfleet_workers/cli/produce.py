@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import IO
 
 import click
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
 from pushfleet import OfflineMessage, Producer
 from pushfleet.errors import InvalidMessage
 from pushfleet.wire import decode_message
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
 from pushfleet_workers.cli.context import Context, console, errors, json_option, pass_context
 
 __all__ = ["devices", "enqueue"]

@@ -46,10 +46,12 @@ def router(context: Context) -> None:
 
 
 @click.command()
-@click.option("--vendor", "vendors", multiple=True, help="A vendor to serve; repeat for more. Default: all with accounts.")
+@click.option(
+    "--vendor", "vendors", multiple=True, help="A vendor to serve; repeat for more. Default: all with accounts."
+)
 @pass_context
 def worker(context: Context, vendors: tuple[str, ...]) -> None:
-    """Drain the queues of vendors: a Celery worker, the same as `celery -A pushfleet_workers.app worker -Q push.NAME`."""
+    """Drain the queues of vendors: a Celery worker, as `celery -A pushfleet_workers.app worker -Q push.NAME`."""
     from pushfleet_workers.app import make_app
     from pushfleet_workers.up import celery_worker_argv
 
@@ -58,7 +60,9 @@ def worker(context: Context, vendors: tuple[str, ...]) -> None:
     for vendor in vendors:
         registry.load(vendor)
         if vendor not in settings.accounts:
-            raise SettingsError(f"vendor {vendor} has no account: add [accounts.{vendor}.<credential>] to pushfleet.toml")
+            raise SettingsError(
+                f"vendor {vendor} has no account: add [accounts.{vendor}.<credential>] to pushfleet.toml"
+            )
     chosen = vendors or tuple(settings.accounts)
     if not chosen:
         raise SettingsError("no vendor account is configured: add [accounts.<vendor>.<credential>] to pushfleet.toml")
@@ -82,9 +86,13 @@ def api(context: Context) -> None:
 @click.option("--credentials", type=click.Path(path_type=Path, file_okay=False), default=Path(".pushfleet/fakecloud"),
               show_default=True, help="Folder for its certificates and throw-away credentials.")  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", "ports", multiple=True, metavar="VENDOR=PORT", help="A fixed port for a vendor; default: free ones.")
+@click.option(
+    "--port", "ports", multiple=True, metavar="VENDOR=PORT", help="A fixed port for a vendor; default: free ones."
+)
 @click.option("--control-port", type=int, default=0, help="Port of /stats and /rules; 0: a free one.")
-@click.option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="Written with all addresses once it listens.")
+@click.option(
+    "--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="Written with all addresses once it listens."
+)
 def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port: int, ready_file: Path | None) -> None:
     """Play all vendors on this machine: strict, scriptable, for development and tests."""
     from pushfleet_workers.fakecloud import serve
@@ -111,7 +119,9 @@ def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port
 
 
 @click.command()
-@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Routers, and workers per vendor.")
+@click.option(
+    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Routers, and workers per vendor."
+)
 @pass_context
 def up(context: Context, processes: int) -> None:
     """Run everything on this machine until Ctrl-C: Redis if none is configured, API, router, workers."""

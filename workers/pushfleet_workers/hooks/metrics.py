@@ -1,5 +1,4 @@
-"""
-Every metric of the processes, declared once.
+"""Every metric of the processes, declared once.
 
 Totals that live in Redis (accepted, ends, backlog, ages) are exported by the API process alone, in `stock`.
 Labels are names from the settings and codes of vendors; never a token, a user or a text.
@@ -45,9 +44,7 @@ ANSWERS = Counter(
 UNKNOWN_OUTCOMES = Counter(
     "pushfleet_unknown_outcomes", "Deliveries whose request left without an answer.", ["vendor", "account"]
 )
-LATE_RESULTS = Counter(
-    "pushfleet_late_results", "Results that came after their lease was gone.", ["vendor", "account"]
-)
+LATE_RESULTS = Counter("pushfleet_late_results", "Results that came after their lease was gone.", ["vendor", "account"])
 DELIVERY_SECONDS = Histogram(
     "pushfleet_delivery_seconds", "From the ingress entry to the vendor's acceptance.", ["vendor", "lane"],
     buckets=_DELIVERY_BUCKETS,

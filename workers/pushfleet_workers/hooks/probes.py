@@ -17,8 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class ProbeServer:
-    """
-    A small HTTP server in a thread.
+    """A small HTTP server in a thread.
 
     * **ready** - whether the process can do its work now.
 
@@ -60,7 +59,7 @@ def _handler(ready: Callable[[], bool]) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Probes are not worth a line each."""
 
     return Handler

@@ -9,7 +9,6 @@ from typing import Any
 
 from pushfleet.message import Lane
 from pushfleet.wire import ingress_key
-
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.scripts import load
@@ -68,8 +67,7 @@ class Routed:
 
 
 class IngressStream:
-    """
-    One lane's stream, seen by one router.
+    """One lane's stream, seen by one router.
 
     * **link** - for commands that answer at once.
     * **waiting_link** - a connection of its own, since reading blocks.

@@ -1,5 +1,4 @@
-"""
-Waking the drains of a vendor: a bell for those that listen, a Celery trigger when nobody does.
+"""Waking the drains of a vendor: a bell for those that listen, a Celery trigger when nobody does.
 
 All of it is a hint. A lost ring or trigger costs at most the second until a worker looks by itself.
 """
@@ -27,8 +26,7 @@ def ring_call(keys: VendorKeys, credential: str) -> tuple[Script, tuple[str, ...
 
 
 class Bell:
-    """
-    One drain's ear on its vendor's bell.
+    """One drain's ear on its vendor's bell.
 
     * **link** - for commands that answer at once.
     * **waiting_link** - a connection of its own, since it blocks.
