@@ -39,7 +39,7 @@ class AsyncProducer:
 
     Settings and errors are those of :class:`pushfleet.Producer`; a ready client is a ``redis.asyncio.Redis``.
     A call returns when its messages are in Redis. A call that is cancelled may or may not have reached the queue;
-    what other tasks share a round trip with is not taken along.
+    it never takes along the calls of other tasks that share its round trip.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class AsyncProducer:
         """
         Put one message into the queue; returns when Redis has it.
 
-        Raises :class:`InvalidMessage`, :class:`Backpressure` or :class:`QueueUnavailable`. Repeating the call is
-        safe: the fleet drops a part of an id that it has seen.
+        Raises :class:`InvalidMessage`, :class:`Backpressure` or :class:`QueueUnavailable`. Repeating the call within
+        ten minutes is safe: the fleet drops a part of an id that it has seen.
         """
         self._enter()
         try:

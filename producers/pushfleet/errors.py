@@ -39,7 +39,7 @@ class InvalidMessage(PushfleetError):
 
 
 class EnqueueError(PushfleetError):
-    """Redis did not take all of the messages; repeating them is safe, ids are idempotent."""
+    """Redis did not take all of the messages; repeating them all within ten minutes is safe, ids are idempotent."""
 
     def __init__(self, problem: str, accepted: tuple[str, ...] = ()) -> None:
         super().__init__(problem, accepted)

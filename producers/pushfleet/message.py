@@ -435,7 +435,7 @@ class OfflineMessage(_Part, frozen=True):
     """
 
     id: Id
-    """Unique within the app. Enqueueing the same id again changes nothing."""
+    """Unique within the app. Enqueueing the same id again within ten minutes changes nothing."""
 
     app: Name
     """The IM product, as named in the fleet's settings."""

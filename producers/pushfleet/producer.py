@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -74,8 +75,12 @@ class Producer:
             socket_timeout_s=socket_timeout_s,
         )
         self._gauge = MemoryGauge(memory_mark)
-        self._owns_client = isinstance(url, str)
-        self._client = _connect(url, socket_timeout_s) if isinstance(url, str) else url
+        self._dial: Callable[[], redis.Redis] | None = None
+        if isinstance(url, str):
+            self._dial = partial(_connect, url, socket_timeout_s)
+            self._client = self._dial()
+        else:
+            self._client = url
         if not isinstance(self._client, redis.Redis):
             raise TypeError(f"Producer needs a URL or a redis.Redis, not {type(url).__module__}.{type(url).__name__}")
         self._closed = False
@@ -91,8 +96,8 @@ class Producer:
         """
         Put one message into the queue; returns when Redis has it.
 
-        Raises :class:`InvalidMessage`, :class:`Backpressure` or :class:`QueueUnavailable`. Repeating the call is
-        safe: the fleet drops a part of an id that it has seen.
+        Raises :class:`InvalidMessage`, :class:`Backpressure` or :class:`QueueUnavailable`. Repeating the call within
+        ten minutes is safe: the fleet drops a part of an id that it has seen.
         """
         prepared = prepare(message, self._policy)
         self._enter()
@@ -199,8 +204,10 @@ class Producer:
                 pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
             replies = pipeline.execute(raise_on_error=False)
         if any(isinstance(reply, redis.ReadOnlyError) for reply in replies):
-            # The master was demoted under us: only a new connection can find the new one.
-            self._client.connection_pool.disconnect(inuse_connections=False)
+            # The master was demoted under us: only new connections can find the new one. The old ones are left to
+            # the threads that are using them.
+            if self._dial is not None:
+                self._client = self._dial()
             raise redis.ConnectionError("the server has become a replica")
         return replies
 
@@ -221,8 +228,8 @@ class Producer:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        if self._owns_client:
-            self._client.close()
+        if self._dial is not None:
+            self._client.connection_pool.disconnect()
 
 
 class _Shared:
@@ -244,4 +251,4 @@ def _connect(url: str, timeout_s: float) -> redis.Redis:
         # Repeating is ours: once, at once, and only what is missing.
         retry=Retry(NoBackoff(), 0),
     )
-    return redis.Redis.from_pool(pool)
+    return redis.Redis(connection_pool=pool)

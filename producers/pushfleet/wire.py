@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 
 import msgspec
 
 from pushfleet.errors import InvalidMessage
-from pushfleet.message import PART_RECIPIENTS_MAX, Lane, OfflineMessage, Recipient, default_lane
+from pushfleet.message import PART_RECIPIENTS_MAX, Lane, OfflineMessage, Recipient, clip, default_lane
 
-__all__ = ["ENTRY_BYTES_MAX", "VERSION", "decode", "encode", "entry", "ingress_key", "part_id", "parts"]
+__all__ = ["ENTRY_BYTES_MAX", "VERSION", "decode", "encode", "entry", "ingress_key", "part_id", "parts", "read_entry"]
 
 VERSION = b"1"
 """Field ``v`` of a stream entry: raised only for a change that older routers must not read."""
@@ -95,6 +95,21 @@ def _lone_surrogate(value: object, path: str) -> str | None:
 def entry(message: OfflineMessage) -> dict[bytes, bytes]:
     """The fields of the stream entry that carries *message*: ``v`` and ``m``."""
     return {b"v": VERSION, b"m": encode(message)}
+
+
+def read_entry(fields: Mapping[bytes, bytes]) -> OfflineMessage:
+    """
+    The message in a stream entry; an entry without ``v`` counts as version 1.
+
+    Raises :class:`InvalidMessage` for another version, a missing ``m``, and whatever :func:`decode` refuses.
+    """
+    version = fields.get(b"v", VERSION)
+    if version != VERSION:
+        raise _refusal(f"field v is {clip(version.decode(errors='replace'))}, this fleet reads {VERSION.decode()}")
+    payload = fields.get(b"m")
+    if payload is None:
+        raise _refusal("the entry has no field m")
+    return decode(payload)
 
 
 def part_id(message: OfflineMessage) -> bytes:

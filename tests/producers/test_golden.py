@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from pushfleet import wire
+from pushfleet.errors import InvalidMessage
 from pushfleet.message import (
     AndroidOptions,
     ApnsOptions,
@@ -160,7 +161,7 @@ def shape_of(field: dict[str, Any]) -> Any:
         return sorted((shape_of(one) for one in field["anyOf"]), key=repr)
     if "enum" in field:
         return {"enum": sorted({type(value).__name__ for value in field["enum"]})}
-    shape = {name: field[name] for name in ("type", "$ref") if name in field}
+    shape: dict[str, Any] = {name: field[name] for name in ("type", "$ref") if name in field}
     for inner in ("items", "additionalProperties"):
         if inner in field:
             shape[inner] = shape_of(field[inner])
@@ -282,7 +283,7 @@ def test_the_schema_is_valid_and_accepts_the_examples() -> None:
 )
 def test_the_schema_and_the_decoder_refuse_the_same(payload: dict[str, Any]) -> None:
     assert not jsonschema.Draft202012Validator(schema()).is_valid(payload)
-    with pytest.raises(wire.InvalidMessage):
+    with pytest.raises(InvalidMessage):
         wire.decode(json.dumps(payload))
 
 

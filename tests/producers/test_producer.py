@@ -139,7 +139,8 @@ def test_a_message_lies_in_the_stream_of_its_lane_as_the_contract_says(
 ) -> None:
     message = a_message(1, kind="mention")
     assert opened(redis_url).enqueue(message) == Receipt(id="m1", lane="urgent", parts=1)
-    ((_, fields),) = redis_client.xrange("pushfleet:{ingress:urgent}")
+    found: Any = redis_client.xrange("pushfleet:{ingress:urgent}")
+    ((_, fields),) = found
     assert fields == {
         b"v": b"1",
         b"m": b'{"id":"m1","app":"chat","kind":"mention","recipients":["u0"],"body":"Lunch?"}',
@@ -262,7 +263,7 @@ def test_a_large_message_gets_in_whole_or_not_at_all(
 def test_a_full_memory_refuses_before_redis_has_to(
     opened: Opener, own_server: EmbeddedRedis, own_client: redis.Redis
 ) -> None:
-    used = int(own_client.info("memory")["used_memory"])  # type: ignore[index]
+    used = int(own_client.info("memory")["used_memory"])
     own_client.config_set("maxmemory", int(used * 1.25))
     with pytest.raises(Backpressure, match=r"Redis uses \d+% of its maxmemory, the mark is 70%"):
         opened(own_server.url).enqueue(a_message())
@@ -410,7 +411,7 @@ def test_a_replica_that_confirms_makes_a_receipt(tmp_path: Path, opened: Opener)
         redis.Redis.from_url(replica.url) as client,
     ):
         client.replicaof("127.0.0.1", str(master.port))
-        until(lambda: client.info("replication")["master_link_status"] == "up")  # type: ignore[index]
+        until(lambda: client.info("replication")["master_link_status"] == "up")
         opened(master.url, wait_replicas=1, wait_timeout_ms=4_000).enqueue(a_message(1))
         assert names(stream(client, "normal")) == ["m1"]
 
@@ -527,7 +528,7 @@ def test_threads_that_linger_share_a_round_trip_and_each_gets_its_own_answer(
     kinds = {3: "marketing", 7: "call"}
     before = scripts_run(redis_client)
     with Producer(redis_url, ingress_max=100, linger_ms=10_000) as producer, ThreadPoolExecutor(21) as pool:
-        redis_client.eval(  # type: ignore[no-untyped-call]
+        redis_client.eval(
             "for i = 1, 100 do redis.call('XADD', KEYS[1], '*', 'v', '1', 'm', '{}') end", 1, "pushfleet:{ingress:bulk}"
         )
         bad = pool.submit(producer.enqueue, a_message(99, ttl_s=-1))

@@ -176,6 +176,27 @@ def test_any_id_is_taken_or_refused_with_one_sentence(name: str) -> None:
     assert len(str(refusal.value)) < 400
 
 
+def test_a_stream_entry_is_read_by_its_fields() -> None:
+    message = OfflineMessage(id="m", app="chat", recipients=("bob",))
+    assert wire.read_entry(wire.entry(message)) == message
+    assert wire.read_entry({b"m": wire.encode(message), b"trace": b"x"}) == message
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({b"v": b"2", b"m": b"{}"}, "field v is '2', this fleet reads 1"),
+        ({b"v": b"\xff" * 1_000, b"m": b"{}"}, "field v is .*characters"),
+        ({b"v": b"1"}, "the entry has no field m"),
+        ({}, "the entry has no field m"),
+        ({b"v": b"1", b"m": b"{}"}, "missing required field `id`"),
+    ],
+)
+def test_an_entry_that_this_fleet_cannot_read_is_refused(fields: dict[bytes, bytes], sentence: str) -> None:
+    with pytest.raises(InvalidMessage, match=sentence):
+        wire.read_entry(fields)
+
+
 BROKEN: dict[str, tuple[bytes | str, str]] = {
     "nothing": (b"", "truncated"),
     "null": (b"null", "Expected `object`, got `null`"),

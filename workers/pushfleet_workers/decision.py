@@ -1,23 +1,26 @@
 """Whether a message is pushed to a device: pure rules, each "no" with its reason.
 
-The rules are asked in the order of message, receiver, device. Reasons: :data:`pushfleet_workers.reasons.SUPPRESSED`.
+Asked in the order of message, receiver, device. The reasons: :data:`pushfleet_workers.reasons.SUPPRESSED`.
 """
 
 from __future__ import annotations
 
 from pushfleet.message import OfflineMessage, Recipient
+from pushfleet_workers.tokens.record import FOREGROUND, LOGGED_OUT, Channel, Device
 
 __all__ = ["channel_for", "refuse_device", "refuse_message", "refuse_receiver"]
 
 _CALLS = frozenset({"call", "call_cancel"})
 
 
-def refuse_message(message: OfflineMessage) -> str:
+def refuse_message(message: OfflineMessage, sent_at_ms: int, now_ms: int) -> str:
     """Why the message is pushed to nobody; empty when it may be."""
     if message.online_only:
         return "online_only"
     if message.offline_push is not None and message.offline_push.disabled:
         return "push_disabled"
+    if sent_at_ms + message.effective_ttl_s * 1000 <= now_ms:
+        return "expired"
     return ""
 
 
@@ -34,3 +37,30 @@ def refuse_receiver(kind: str, recipient: Recipient, receive: str) -> str:
         return "muted"
     mentioned = recipient.mention or kind == "mention" or kind in _CALLS
     return "" if mentioned else "mentions_only"
+
+
+def refuse_device(device: Device, now_ms: int, *, forced: bool = False) -> str:
+    """Why this device gets no push; empty when it may.
+
+    A foreground report holds until its lease runs out: the app may have died without a word. *forced* passes it.
+    """
+    if device.state == LOGGED_OUT:
+        return "logged_out"
+    if not device.permitted:
+        return "notifications_off"
+    if device.state == FOREGROUND and now_ms < device.lease_until_ms and not forced:
+        return "foreground"
+    return ""
+
+
+def channel_for(device: Device, kind: str, now_ms: int) -> Channel | None:
+    """The channel that a message of *kind* goes to: VoIP for calls where there is one, else the first for alerts."""
+    usable = [channel for channel in device.channels if channel.quarantined_until_ms <= now_ms]
+    if kind == "call":
+        for channel in usable:
+            if channel.kind == "voip":
+                return channel
+    for channel in usable:
+        if channel.kind != "voip":
+            return channel
+    return None

@@ -70,6 +70,12 @@ class Delivery(Struct, array_like=True):
     unknown: int = 0
     """How many attempts ended without our knowing whether the vendor took the push."""
 
+    mention: bool = False
+    """The user is mentioned in it."""
+
+    forced: bool = False
+    """The backend asked for a push whatever the user muted or sees."""
+
     def __repr__(self) -> str:
         return f"Delivery(id={self.id.hex()}, device={self.device!r}, attempt={self.attempt})"
 

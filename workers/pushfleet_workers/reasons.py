@@ -7,6 +7,7 @@ __all__ = ["DEAD", "DROPPED", "REFUSED_ENTRIES", "SUPPRESSED"]
 SUPPRESSED = {
     "online_only": "the message is for users who are online",
     "push_disabled": "the message says that it must not be pushed",
+    "expired": "the message's time to live had run out when it was routed",
     "empty_text": "the message has no text to show",
     "push_never": "the backend asked for no push to this recipient",
     "muted": "the receiver muted this conversation",

@@ -21,7 +21,7 @@ import hiredis
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.scripts import Script
 
-__all__ = ["Link", "LinkLost", "RedisAddress", "ReplyError"]
+__all__ = ["Argument", "Link", "LinkLost", "RedisAddress", "ReplyError"]
 
 ReplyError = hiredis.ReplyError
 Argument = str | bytes | int | float

@@ -16,6 +16,7 @@ from pushfleet.errors import InvalidMessage
 from pushfleet.message import OfflineMessage, Recipient
 from pushfleet.wire import decode, part_id
 from pushfleet_workers import registry
+from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.compose import compose, language_of
 from pushfleet_workers.decision import channel_for, refuse_device, refuse_message, refuse_receiver
 from pushfleet_workers.hooks import metrics
@@ -35,7 +36,6 @@ __all__ = ["Router"]
 log = logging.getLogger(__name__)
 
 _RECIPIENTS_AT_ONCE = 2_000
-_NOBODY = Recipient(id="-")
 
 
 @dataclass(slots=True)
@@ -85,6 +85,7 @@ class Router:
         self._state = state
         self._trigger = trigger
         self._lookup = Lookup(settings.redis.prefix)
+        self._clock = FleetClock()
         self._accounts: dict[tuple[str, str], _Account] = {}
         self._vendors: dict[str, VendorKeys] = {}
         for vendor, credential, account in settings.each_account():
@@ -128,11 +129,12 @@ class Router:
     # ---- the decision
 
     async def _decide(self, jobs: Sequence[_Job]) -> None:
+        now_ms = self._clock.now_ms()
         commands: list[tuple[Any, ...]] = []
         asked: list[tuple[_Job, Recipient]] = []
         for job in jobs:
             message = job.message
-            refusal = refuse_message(message)
+            refusal = refuse_message(message, message.sent_at_ms or job.raw.time_ms, now_ms)
             recipients = _recipients(message)
             job.counts["recipients"] = len(recipients) + len(message.targets)
             if refusal:
@@ -157,14 +159,14 @@ class Router:
         if not state.devices:
             job.suppress("no_device")
             return
-        now_ms = job.raw.time_ms
+        now_ms = self._clock.now_ms()
         refusal = refuse_receiver(message.kind, recipient, state.receive_at(now_ms))
-        for device in state.devices:
+        for device_id, device in state.devices.items():
             reason = refusal or refuse_device(device, now_ms, forced=recipient.push == "force")
             if reason:
                 job.suppress(reason)
                 continue
-            channel = channel_for(device, message.kind)
+            channel = channel_for(device, message.kind, now_ms)
             if channel is None:
                 job.suppress("no_channel")
                 continue
@@ -172,7 +174,7 @@ class Router:
             if account is None or account.app != message.app:
                 job.suppress("unknown_account")
                 continue
-            self._plan(job, recipient, device, channel, badges)
+            self._plan(job, recipient, device_id, device, channel, badges)
 
     def _plan_targets(self, job: _Job) -> None:
         """Devices addressed directly, past state and badge."""
@@ -191,6 +193,7 @@ class Router:
         self,
         job: _Job,
         recipient: Recipient,
+        device_id: str,
         device: Device,
         channel: Channel,
         badges: list[_BadgeWanted],
@@ -199,18 +202,22 @@ class Router:
         language = language_of(device.locale, self._settings.apps[message.app].locale)
         group = (channel.vendor, channel.credential, language, recipient.mention)
         delivery = Delivery(
-            delivery_id(message.app, message.id, recipient.id, device.id),
+            delivery_id(message.app, message.id, recipient.id, device_id),
             recipient.id,
-            device.id,
+            device_id,
             channel.token,
             channel.registered_at_ms,
             token_kind=channel.kind,
+            mention=recipient.mention,
+            forced=recipient.push == "force",
         )
-        if registry.load(channel.vendor).exact_badge:
-            if recipient.unread is not None:
-                delivery.badge = recipient.unread
-            elif _counts_in_badge(message):
+        if recipient.unread is not None:
+            delivery.badge = recipient.unread
+        elif _counts_in_badge(message):
+            if registry.load(channel.vendor).exact_badge:
                 badges.append((delivery, message, device.unread))
+            else:
+                delivery.badge = 0  # the vendor adds one by itself
         job.planned.setdefault(group, []).append(delivery)
 
     async def _count_badges(self, badges: Sequence[_BadgeWanted]) -> None:
@@ -250,6 +257,7 @@ class Router:
         for ((vendor, _, _), some), answer in zip(puts.items(), await self._queue.run_many(calls), strict=True):
             if isinstance(answer, ReplyError):
                 raise answer
+            self._clock.heard(answer[0])
             metrics.ROUTED_DELIVERIES.labels(vendor).inc(sum(answer[2]))
             for (job, _), deliveries in zip(some, answer[2], strict=True):
                 job.deliveries += deliveries

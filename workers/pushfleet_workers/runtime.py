@@ -32,6 +32,7 @@ from pushfleet_workers.redis_link import Link
 from pushfleet_workers.retry import RetryPolicy
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.token_feedback import TokenFeedback
+from pushfleet_workers.tokens.store import TokenStore
 from pushfleet_workers.transports import open_transport
 from pushfleet_workers.transports.base import Transport, TransportOptions
 from pushfleet_workers.wake import Bell, Trigger
@@ -120,8 +121,7 @@ class FleetRuntime:
         redis = self._settings.redis
         queue = self._link(redis.queue_url)
         state = queue if redis.state_url == redis.queue_url else self._link(redis.state_url)
-        feedback = TokenFeedback(redis.state_url, redis.prefix)
-        rechecker = Rechecker(state, redis.prefix, self._clock, self._settings)
+        feedback = TokenFeedback(TokenStore(state, redis.prefix, self._clock.now_ms))
         for vendor in vendors:
             accounts = self._settings.accounts.get(vendor, {})
             bell = Bell(queue, self._link(redis.queue_url), VendorKeys(redis.prefix, vendor), self.owner)
@@ -135,7 +135,7 @@ class FleetRuntime:
                 drains_max=self._settings.worker.drains_max,
             )
             for credential, account in accounts.items():
-                couriers.append(self._courier(vendor, credential, account, queue, drain, feedback, rechecker))
+                couriers.append(self._courier(vendor, credential, account, queue, state, drain, feedback))
             self._drains[vendor] = drain
             self._chores += [asyncio.create_task(self._look(drain)), asyncio.create_task(self._reap(drain))]
         self._chores.append(asyncio.create_task(self._beat()))
@@ -146,9 +146,9 @@ class FleetRuntime:
         credential: str,
         account: AccountSettings,
         queue: Link,
+        state: Link,
         drain: Drain,
         feedback: TokenFeedback,
-        rechecker: Rechecker,
     ) -> Courier:
         settings = self._settings
         vendor = registry.load(vendor_name)
@@ -191,7 +191,7 @@ class FleetRuntime:
                 drop_unknown=account.on_unknown == "drop",
             ),
             feedback=feedback.tell,
-            recheck=rechecker.refused,
+            recheck=Rechecker(state, settings.redis.prefix, self._clock, vendor_name, credential).refused,
             on_change=drain.changed,
             settle_s=settings.worker.settle_ms / 1000,
             recheck_s=settings.worker.recheck_s,

@@ -13,7 +13,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, PingReceived, RequestReceived, StreamEnded, StreamReset, WindowUpdated
 from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 
 Headers = dict[str, str]
 
@@ -70,7 +70,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self._peer.opened(self)
-        self.h2.local_settings.update({SettingCodes.MAX_CONCURRENT_STREAMS: self._peer.streams_max})
+        self.h2.local_settings = Settings(
+            client=False, initial_values={SettingCodes.MAX_CONCURRENT_STREAMS: self._peer.streams_max}
+        )
         self.h2.initiate_connection()
         if self._peer.frozen:
             self.freeze()
