@@ -6,18 +6,34 @@ HTTP, enqueues the messages, waits until nothing is pending, and prints what bec
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import json
+import shutil
+import signal
+import sys
+import tempfile
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from im_hour import Hour
+from im_hour import Hour, make_hour
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
+from pushfleet import Producer
+from pushfleet.wire import decode_message
+from pushfleet_workers import registry
+from pushfleet_workers.audit import Books, read_books
 from pushfleet_workers.errors import FleetError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.settings import load
 from pushfleet_workers.supervisor import Child, Supervisor
 from pushfleet_workers.up import Fleet, pushfleet_command
 
@@ -56,15 +72,17 @@ def fake_cloud(folder: Path) -> Iterator[dict[str, Any]]:
 
 def write_settings(folder: Path, cloud: dict[str, Any]) -> Path:
     """The settings file of the demo's fleet, with credentials that the fake vendors gave out."""
-    lines = ['data_dir = "data"', "", "[log]", 'level = "warning"', "", "[apps.demo]", 'name = "Demo"', "", "[apps.lite]",
-             'name = "Demo Lite"', ""]  # fmt: skip
+    lines = ['data_dir = "data"', "[log]", 'level = "warning"', "[apps.demo]", 'name = "Demo"']
+    lines += ["[apps.lite]", 'name = "Demo Lite"']
     for vendor, credential, app in ACCOUNTS:
         issued = call(f"{cloud['control_url']}/credentials", {"vendor": vendor})
         address = cloud["vendors"][vendor]["url"]
-        fields = {**issued["settings"], "app": app, "ca_bundle": cloud["ca_file"], FILE_FIELDS[vendor]: issued["file"]}
+        known = registry.load(vendor).account_type.model_fields
+        told = {name: value for name, value in issued["settings"].items() if name in known}
+        fields = {**told, "app": app, "ca_bundle": cloud["ca_file"], FILE_FIELDS[vendor]: issued["file"]}
         fields |= {"base_url": address}
         if vendor == "huawei":
-            fields["auth_url"] = address
+            fields["auth_url"] = f"{address}/oauth2/v3/token"
         if credential == "lite":
             fields["transport"] = "aioapns"
         lines += [f"[accounts.{vendor}.{credential}]"]
@@ -85,13 +103,162 @@ def script_the_vendors(cloud: dict[str, Any], hour: Hour) -> None:
     call(f"{cloud['control_url']}/rules", rules)
 
 
-def register(fleet: Fleet, hour: Hour) -> None:
-    """The devices, their states, and what their users muted, over HTTP as an IM backend would."""
-    with bar("devices registered", len(hour.devices)) as advance:
-        for device in hour.devices:
-            call(
-                f"{fleet.api_url}/v1/apps/{device['app']}/users/{device['user']}/devices/{device['device']}",
-                registration(device),
-                "PUT",
-            )
-            advance(1)
+def registration(device: dict[str, Any]) -> dict[str, Any]:
+    """The body that registers *device*."""
+    channel = {name: device[name] for name in ("vendor", "credential", "token")}
+    return {"channels": [channel], **{name: device[name] for name in ("locale", "state", "unread")}}
+
+
+def register(fleet: Fleet, hour: Hour, bar: Progress) -> None:
+    """The devices with their states, and what their users muted, over HTTP as an IM backend would."""
+    paths = {
+        "device": "/v1/apps/{app}/users/{user}/devices/{device}",
+        "option": "/v1/apps/{app}/users/{user}/conversations/{conversation}/receive-option",
+    }
+    calls = [(paths["device"].format(**device), registration(device)) for device in hour.devices]
+    calls += [(paths["option"].format(**option), {"receive": option["receive"]}) for option in hour.options]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in bar.track(
+            threads.map(lambda one: call(fleet.api_url + one[0], one[1], "PUT"), calls),
+            total=len(calls),
+            description="devices and preferences registered",
+        ):
+            pass
+
+
+def enqueue(fleet: Fleet, hour: Hour, bar: Progress) -> int:
+    """The messages, as an IM backend would; how many were accepted."""
+    messages = [decode_message(json.dumps(message)) for message in hour.messages]
+    accepted = 0
+    with Producer(fleet.redis_url, prefix=fleet.settings.redis.prefix) as producer:
+        task = bar.add_task("messages enqueued", total=len(messages))
+        for first in range(0, len(messages), 250):
+            accepted += producer.enqueue_many(messages[first : first + 250]).messages
+            bar.update(task, completed=accepted)
+    return accepted
+
+
+def until_idle(fleet: Fleet, bar: Progress) -> Books:
+    """Wait until nothing is pending; the books then."""
+
+    async def wait() -> Books:
+        link = Link(fleet.redis_url, name="pushfleet-demo")
+        accounts = [(vendor, credential) for vendor, credential, _ in fleet.settings.each_account()]
+        task = bar.add_task("deliveries ended", total=None)
+        deadline = time.monotonic() + TIMEOUT_S
+        try:
+            while True:
+                books = await read_books(link, fleet.settings.redis.prefix, accounts)
+                ended = sum(account.ended for account in books.accounts.values())
+                bar.update(task, completed=ended, total=ended + books.pending)
+                if not books.pending or time.monotonic() > deadline:
+                    return books
+                fleet.supervisor.watch()
+                await asyncio.sleep(0.1)
+        finally:
+            await link.close()
+
+    return asyncio.run(wait())
+
+
+def show(books: Books, stats: dict[str, Any]) -> None:
+    """A table by vendor and end, beside what the fake vendors say that they took."""
+    table = Table("account", "sent", "suppressed", "dropped", "dead", "why", title="What became of the deliveries")
+    for name, account in books.accounts.items():
+        counts: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
+        for end, count in account.ends.items():
+            _, kind, reason = end.split(":")
+            counts[kind] += count
+            if reason:
+                reasons[reason] += count
+        table.add_row(
+            name, *(str(counts[kind]) for kind in ("sent", "suppressed", "dropped", "dead")), _listed(reasons)
+        )
+    suppressed: Counter[str] = Counter()
+    for lane in books.lanes.values():
+        for named, count in lane.suppressed.items():
+            suppressed[named.split(":")[1]] += count
+    table.add_row("(before any vendor)", "0", str(suppressed.total()), "0", "0", _listed(suppressed))
+    console.print(table)
+    taken = Table("vendor", "requests", "pushes taken", title="What the fake vendors say")
+    for vendor, page in stats["vendors"].items():
+        taken.add_row(vendor, str(page["requests"]), str(page["accepted"]))
+    console.print(taken)
+
+
+def _listed(reasons: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+
+
+def summary(books: Books, accepted: int, duration_s: float) -> dict[str, Any]:
+    """The one line for scripts."""
+    return {
+        "accepted": accepted,
+        "routed": sum(book.routed for book in books.lanes.values()),
+        "deliveries": sum(account.put for account in books.accounts.values()),
+        **books.ends(),
+        "pending": books.pending,
+        "balanced": books.balanced,
+        "duration_s": round(duration_s, 1),
+    }
+
+
+def run(folder: Path, *, stay: bool) -> int:
+    """The whole demo; gives the exit code."""
+    started = time.monotonic()
+    hour = make_hour()
+    with ExitStack() as stack:
+        console.print("Starting Redis, the fake vendors, API, router and vendor workers ...")
+        cloud = stack.enter_context(fake_cloud(folder))
+        config = write_settings(folder, cloud)
+        fleet = stack.enter_context(Fleet(load(config), config))
+        script_the_vendors(cloud, hour)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console) as bar:
+            register(fleet, hour, bar)
+            accepted = enqueue(fleet, hour, bar)
+            books = until_idle(fleet, bar)
+        show(books, call(f"{cloud['control_url']}/stats", method="GET"))
+        if stay:
+            stay_up(fleet, cloud)
+        result = summary(books, accepted, time.monotonic() - started)
+    print(json.dumps(result), flush=True)
+    return 0 if result["balanced"] and not result["pending"] else 1
+
+
+def stay_up(fleet: Fleet, cloud: dict[str, Any]) -> None:
+    """Keep the fleet running until Ctrl-C."""
+    console.print(
+        f"API docs    {fleet.api_url}/docs\nMetrics     {fleet.api_url}/metrics\nRedis       {fleet.redis_url}"
+    )
+    console.print(f"Fake cloud  {cloud['control_url']}/stats\nSettings    {fleet.config}\nCtrl-C ends it.")
+    try:
+        while True:
+            fleet.supervisor.watch()
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        console.print("Stopping ...")
+
+
+def main() -> int:
+    """Run in a folder that is gone afterwards."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--stay", action="store_true", help="keep the fleet running until Ctrl-C")
+    stay = options.parse_args().stay
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = Path(tempfile.mkdtemp(prefix="pushfleet-demo-"))
+    try:
+        return run(folder, stay=stay)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        return 130
+    except FleetError as problem:
+        console.print(f"The demo failed: {problem}", style="red", markup=False, soft_wrap=True)
+        return 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,7 +10,18 @@ import msgspec
 from pushfleet.errors import InvalidMessage
 from pushfleet.message import PART_RECIPIENTS_MAX, Lane, OfflineMessage, Recipient, clip, default_lane
 
-__all__ = ["ENTRY_BYTES_MAX", "VERSION", "decode", "encode", "entry", "ingress_key", "part_id", "parts", "read_entry"]
+__all__ = [
+    "ENTRY_BYTES_MAX",
+    "VERSION",
+    "decode",
+    "decode_message",
+    "encode",
+    "entry",
+    "ingress_key",
+    "part_id",
+    "parts",
+    "read_entry",
+]
 
 VERSION = b"1"
 """Field ``v`` of a stream entry: raised only for a change that older routers must not read."""
@@ -47,23 +58,32 @@ def encode(message: OfflineMessage) -> bytes:
 
 def decode(payload: bytes | str) -> OfflineMessage:
     """
-    The message in *payload*.
+    The message in *payload*, which is a stream entry's: at most 500 recipients and targets.
 
     Raises :class:`InvalidMessage` with the path of the offending field.
     """
     _check_size(payload)
-    try:
-        message = _decoder.decode(payload)
-    except RecursionError as problem:
-        raise _refusal("nested too deeply") from problem
-    except (msgspec.DecodeError, UnicodeError) as problem:
-        raise _refusal(str(problem)) from problem
+    message = decode_message(payload)
     people = len(message.recipients) + len(message.targets)
     if people > PART_RECIPIENTS_MAX:
         raise _refusal(
             f"{people} recipients and targets in one entry, the limit is {PART_RECIPIENTS_MAX}: cut it into parts"
         )
     return message
+
+
+def decode_message(payload: bytes | str) -> OfflineMessage:
+    """
+    The message in *payload*, for as many recipients as it names; a producer cuts it into parts.
+
+    Raises :class:`InvalidMessage` with the path of the offending field.
+    """
+    try:
+        return _decoder.decode(payload)
+    except RecursionError as problem:
+        raise _refusal("nested too deeply") from problem
+    except (msgspec.DecodeError, UnicodeError) as problem:
+        raise _refusal(str(problem)) from problem
 
 
 def _check_size(payload: bytes | str) -> None:

@@ -12,7 +12,7 @@ from celery import Celery
 from pushfleet_workers import registry
 from pushfleet_workers.settings import Settings, load
 from pushfleet_workers.tasks import register_tasks
-from pushfleet_workers.topology import DRAIN, queues
+from pushfleet_workers.topology import queues
 from pushfleet_workers.worker_process import attach
 
 if TYPE_CHECKING:
@@ -72,7 +72,6 @@ def celery_settings(settings: Settings, broker_url: str) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "imports": (),
-        "task_routes": {DRAIN: {"queue": "unrouted"}},
     }
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from pushfleet.message import LANES, Lane
+from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ingress import IngressKeys
 from pushfleet_workers.ledger import AccountKeys
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
 from pushfleet_workers.scripts import load
 
 __all__ = ["AccountBook", "Books", "LaneBook", "read_books"]
@@ -157,7 +158,7 @@ async def _account_book(link: Link, keys: AccountKeys, *, recount: bool) -> Acco
         if answer:
             break
     else:
-        raise ReplyError(f"the processes that hold work of {keys.root} changed {_TRIES} times while it was counted")
+        raise RedisUnusable(f"the processes that hold work of {keys.root} changed {_TRIES} times while it was counted")
     flat, ready, leased_now, delayed, dead_letters, oldest_ms, is_open, reason = answer
     books = _counts(flat)
     return AccountBook(

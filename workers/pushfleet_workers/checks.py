@@ -72,7 +72,7 @@ async def _check_url(about: str, url: str) -> list[Finding]:
             return await check_redis(link, about)
         finally:
             await link.close()
-    except RedisUnusable as problem:
+    except (RedisUnusable, ReplyError) as problem:
         return [Finding("error", about, str(problem))]
 
 

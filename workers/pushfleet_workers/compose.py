@@ -44,62 +44,64 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = {
 }
 """Texts by language; a language that is not here reads the app's default."""
 
+_LAST_RESORT = "en"
+_ELEMENT_TYPES = frozenset({"image", "sound", "video", "file", "location", "face", "merged"})
 _OWN_TEXT_KINDS = frozenset({"call", "missed_call", "call_cancel"})
-# Line breaks stay; other controls and the characters that turn the writing direction would let a sender forge a text.
-_UNWANTED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# Line breaks stay in texts, not in names; other controls and the characters that turn the writing direction would let a
+# sender forge a text.
+_UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_BREAKS = re.compile("[\t\n\u2028\u2029]+")
 
 
 def language_of(locale: str, default: str) -> str:
-    """The catalogue's language for a device's *locale*, such as ``zh-Hans-CN`` or ``en_GB``."""
-    language = locale.replace("_", "-").partition("-")[0].lower()
-    return language if language in CATALOGUE else default
+    """The catalogue's language for a device's *locale*, such as ``zh-Hans-CN`` or ``en_GB``; else *default*'s."""
+    for one in (locale, default):
+        language = one.replace("_", "-").partition("-")[0].lower()
+        if language in CATALOGUE:
+            return language
+    return _LAST_RESORT
 
 
 def compose(message: OfflineMessage, language: str, app_name: str, *, mentioned: bool = False) -> tuple[str, str]:
     """Title and text of the push; an empty text means that nothing is to be pushed.
 
     The title is the message's, else the group's or the sender's name, else *app_name*. In groups the text begins
-    with the sender's name.
+    with the sender's name. What is empty once it is cleaned counts as absent.
     """
-    text = _text(message, language)
+    language = language_of(language, _LAST_RESORT)
+    desc = _clean(message.offline_push.desc or "") if message.offline_push is not None else ""
+    text = desc or _text(message, language)
     if not text:
         return "", ""
-    return _title(message, app_name), _prefix(message, language, mentioned) + text
+    return _title(message, app_name), text if desc else _prefix(message, language, mentioned) + text
 
 
 def _title(message: OfflineMessage, app_name: str) -> str:
-    given = (message.offline_push.title if message.offline_push is not None else None) or message.title
-    if given:
-        return _clean(given)
     conversation = message.conversation
-    if conversation is not None and conversation.kind != "single" and conversation.name:
-        return _clean(conversation.name)
-    if message.sender is not None and message.sender.name:
-        return _clean(message.sender.name)
-    return app_name
+    candidates = (
+        message.offline_push.title if message.offline_push is not None else None,
+        message.title,
+        conversation.name if conversation is not None and conversation.kind != "single" else None,
+        message.sender.name if message.sender is not None else None,
+    )
+    return next((title for one in candidates if one and (title := _clean_name(one))), app_name)
 
 
 def _prefix(message: OfflineMessage, language: str, mentioned: bool) -> str:
-    if message.offline_push is not None and message.offline_push.desc:
-        return ""
     mark = CATALOGUE[language]["mention"] if mentioned or message.kind == "mention" else ""
     conversation = message.conversation
     in_group = conversation is not None and conversation.kind != "single"
-    if in_group and message.sender is not None and message.sender.name:
-        return f"{mark}{_clean(message.sender.name)}: "
-    return mark
+    sender = _clean_name(message.sender.name) if message.sender is not None else ""
+    return f"{mark}{sender}: " if in_group and sender else mark
 
 
 def _text(message: OfflineMessage, language: str) -> str:
-    if message.offline_push is not None and message.offline_push.desc:
-        return _clean(message.offline_push.desc)
-    if message.body:
-        return _clean(message.body)
-    if message.elements:
-        return _clean("".join([_element(element, language) for element in message.elements]))
-    if message.kind in _OWN_TEXT_KINDS:
-        return CATALOGUE[language][message.kind]
-    return ""
+    text = _clean(message.body or "")
+    if not text:
+        text = _clean("".join([_element(element, language) for element in message.elements]))
+    if not text and not message.elements and message.kind in _OWN_TEXT_KINDS:
+        text = CATALOGUE[language][message.kind]
+    return text
 
 
 def _element(element: Element, language: str) -> str:
@@ -108,8 +110,12 @@ def _element(element: Element, language: str) -> str:
     if element.type == "custom":
         return element.desc
     texts = CATALOGUE[language]
-    return element.desc or texts.get(element.type, texts["other"])
+    return element.desc or texts[element.type if element.type in _ELEMENT_TYPES else "other"]
 
 
 def _clean(text: str) -> str:
     return _UNWANTED.sub("", text).strip()
+
+
+def _clean_name(text: str) -> str:
+    return _BREAKS.sub(" ", _clean(text))

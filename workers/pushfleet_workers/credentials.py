@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.errors import CredentialError, NoAnswer, RedisUnusable
+from pushfleet_workers.errors import NoAnswer, RedisUnusable
 from pushfleet_workers.ledger.keys import AccountKeys
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.redis_link import Link
@@ -20,11 +22,15 @@ from pushfleet_workers.vendor import AuthAnswer, Request, Response, Vendor
 
 __all__ = ["AuthRefused", "Authorization"]
 
+log = logging.getLogger(__name__)
+
 _RENEW_AT = 0.8
 """Part of its life after which an authorization is renewed."""
 
 _LOCK_MS = 20_000
 _POLL_S = 0.1
+_OLD_MS = 5_000
+"""How long the old authorization is used on before another try to renew it."""
 
 
 class AuthRefused(Exception):
@@ -59,6 +65,9 @@ class Authorization:
         self._fetch = fetch
         self._value = ""
         self._renew_at_ms = 0.0
+        self._expires_at_ms = 0.0
+        self._refusal: Outcome | None = None
+        self._refused_at = 0.0
         self._renewing = asyncio.Lock()
 
     def current(self) -> str:
@@ -68,24 +77,31 @@ class Authorization:
     async def obtain(self) -> str:
         """A good authorization, from this process, the fleet, or the vendor.
 
-        Raises :class:`AuthRefused` with what it means for what waits.
+        Raises :class:`AuthRefused` with what it means for what waits; one refusal counts for all that waited for it.
         """
+        asked_at = time.monotonic()
         async with self._renewing:
-            while not self.current():
-                if await self._from_fleet():
-                    break
-                if await self._locked():
+            while not self.current() and not await self._from_fleet():
+                if self._refusal is not None and self._refused_at >= asked_at:
+                    raise AuthRefused(self._refusal)
+                nonce = await self._locked()
+                if nonce:
                     try:
                         await self._renew()
+                        break
                     finally:
-                        with contextlib.suppress(RedisUnusable):
-                            await self._link.call("DEL", self._lock_key)
+                        await self._unlock(nonce)
+                elif self._keep_old():
+                    break
                 else:
                     await asyncio.sleep(_POLL_S)
             return self._value
 
     async def reject(self, value: str) -> None:
-        """The vendor refused *value*: nobody in the fleet may use it again."""
+        """The vendor refused *value*: this process and those that have none yet do not use it again.
+
+        Those that have it learn from the refusal of their own.
+        """
         if self._value == value:
             self._renew_at_ms = 0.0
             self._value = ""
@@ -94,40 +110,59 @@ class Authorization:
             await self._link.call("DEL", self._key)
 
     async def _from_fleet(self) -> bool:
-        value, renew_at = await self._link.call("HMGET", self._key, "value", "renew_at_ms")
-        if value is None or float(renew_at) <= self._clock.now_ms():
+        value, renew_at, expires_at = await self._link.call("HMGET", self._key, "value", "renew_at_ms", "expires_at_ms")
+        if value is None:
             return False
-        self._value, self._renew_at_ms = value.decode(), float(renew_at)
-        return True
+        self._value, self._renew_at_ms, self._expires_at_ms = value.decode(), float(renew_at), float(expires_at)
+        return bool(self.current())
 
-    async def _locked(self) -> bool:
+    async def _locked(self) -> str:
         nonce = secrets.token_hex(8)
-        return await self._link.call("SET", self._lock_key, nonce, "NX", "PX", _LOCK_MS) is not None
+        taken = await self._link.call("SET", self._lock_key, nonce, "NX", "PX", _LOCK_MS) is not None
+        return nonce if taken else ""
+
+    async def _unlock(self, nonce: str) -> None:
+        with contextlib.suppress(RedisUnusable):
+            # Whoever was too slow finds another's lock there.
+            if await self._link.call("GET", self._lock_key) == nonce.encode():
+                await self._link.call("DEL", self._lock_key)
+
+    def _keep_old(self) -> bool:
+        """Whether the old authorization is good for a little longer, while nobody gets a new one."""
+        now_ms = self._clock.now_ms()
+        if not self._value or now_ms >= self._expires_at_ms - _OLD_MS:
+            return False
+        self._renew_at_ms = now_ms + _OLD_MS
+        return True
 
     async def _renew(self) -> None:
         now_ms = self._clock.now_ms()
         answer = await self._ask(now_ms / 1000)
         if answer.failure is not None:
+            if self._keep_old():
+                log.warning("the authorization of %s was not renewed (%s)", self._vendor.name, answer.failure.code)
+                return
+            self._refusal, self._refused_at = answer.failure, time.monotonic()
             raise AuthRefused(answer.failure)
         self._value = answer.value
         self._renew_at_ms = now_ms + answer.life_s * _RENEW_AT * 1000
+        self._expires_at_ms = now_ms + answer.life_s * 1000
         await self._link.pipeline(
             [
-                ("HSET", self._key, "value", self._value, "renew_at_ms", self._renew_at_ms),
+                ("HSET", self._key, "value", self._value, "renew_at_ms", self._renew_at_ms,
+                 "expires_at_ms", self._expires_at_ms),
                 ("PEXPIRE", self._key, max(1, int(answer.life_s * 1000))),
             ]
-        )
+        )  # fmt: skip
 
     async def _ask(self, now_s: float) -> AuthAnswer:
         try:
             minted = self._vendor.mint(self._account, now_s)
             if minted is not None:
                 return minted
-            request = self._vendor.auth_request(self._account, now_s)
-        except (CredentialError, OSError, ValueError) as problem:
-            code = type(problem).__name__
-            return AuthAnswer(failure=Outcome(Verdict.MISCONFIGURED, Scope.ACCOUNT, code=code))
-        try:
-            return self._vendor.read_auth(await self._fetch(request))
+            return self._vendor.read_auth(await self._fetch(self._vendor.auth_request(self._account, now_s)))
         except NoAnswer:
             return AuthAnswer(failure=Outcome(Verdict.RETRY, Scope.ACCOUNT, code="auth_unreachable"))
+        except Exception as problem:  # noqa: BLE001 - a credential or a vendor module is at fault: the account waits
+            code = type(problem).__name__
+            return AuthAnswer(failure=Outcome(Verdict.MISCONFIGURED, Scope.ACCOUNT, code=code))

@@ -13,8 +13,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, cast
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import hiredis
 
@@ -29,6 +29,10 @@ Command = tuple[Argument, ...]
 
 _CONNECT_TIMEOUT_S = 5.0
 _WATCH_INTERVAL_S = 1.0
+_NOT_NOW = frozenset(
+    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
+)
+"""Error replies that tell of the server's state, not of a fault in what was asked: it passes, like a lost link."""
 
 
 class LinkLost(RedisUnusable):
@@ -50,8 +54,16 @@ class RedisAddress:
 
     @classmethod
     def from_url(cls, url: str) -> RedisAddress:
-        """The address in *url*; raises :class:`RedisUnusable` for another scheme."""
-        parts = urlsplit(url)
+        """The address in *url*; raises :class:`RedisUnusable` when it is none, without repeating what it says."""
+        try:
+            return cls._from_parts(urlsplit(url))
+        except ValueError:
+            raise RedisUnusable(
+                "a Redis URL reads redis://user:password@host:port/database; its port and database are numbers"
+            ) from None
+
+    @classmethod
+    def _from_parts(cls, parts: SplitResult) -> RedisAddress:
         if parts.scheme not in ("redis", "rediss", "unix"):
             raise RedisUnusable(f"a Redis URL starts with redis://, rediss:// or unix://, not {parts.scheme!r}")
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
@@ -84,8 +96,8 @@ class _Connection(asyncio.Protocol):
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are no asyncio.Transport by class, only by what they do.
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         reader = self.reader
@@ -149,18 +161,18 @@ class Link:
         return await self._submit(connection, commands)
 
     async def call(self, *command: Argument) -> Any:
-        """The reply to one command. Raises :class:`ReplyError` or :class:`LinkLost`."""
+        """The reply to one command.
+
+        Raises :class:`ReplyError`, :class:`LinkLost`, or :class:`RedisUnusable` for a server that cannot serve now:
+        one that loads its data, is out of memory, or has become a replica.
+        """
         (reply,) = await self.pipeline((command,))
-        if isinstance(reply, ReplyError):
-            raise reply
-        return reply
+        return self._checked(reply)
 
     async def run(self, script: Script, keys: Sequence[str | bytes], args: Sequence[Argument]) -> Any:
-        """What *script* returns, loaded first where the server does not know it."""
+        """What *script* returns, loaded first where the server does not know it; raises as :meth:`call` does."""
         (reply,) = await self.run_many([(script, keys, args)])
-        if isinstance(reply, ReplyError):
-            raise reply
-        return reply
+        return self._checked(reply)
 
     async def run_many(self, calls: Sequence[tuple[Script, Sequence[str | bytes], Sequence[Argument]]]) -> list[Any]:
         """What each of several scripts returns, in one round trip; errors stand in their place."""
@@ -180,10 +192,24 @@ class Link:
                 replies[number] = reply
         return replies
 
+    def _checked(self, reply: Any) -> Any:
+        if not isinstance(reply, ReplyError):
+            return reply
+        state = str(reply).partition(" ")[0]
+        if state not in _NOT_NOW:
+            raise reply
+        if state == "READONLY" and self._connection is not None and self._connection.transport is not None:
+            # A demoted master: the address may lead to the new one by now.
+            self._connection.transport.abort()
+        raise RedisUnusable(f"Redis at {self.address.shown} cannot serve now: {reply}")
+
     def _submit(self, connection: _Connection, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
         batch = _Batch(len(commands), asyncio.get_running_loop().create_future())
         if not commands:
             batch.done.set_result([])
+            return batch.done
+        if connection.lost:
+            batch.done.set_exception(LinkLost("the connection to Redis broke: closed by the server"))
             return batch.done
         connection.waiting.append(batch)
         assert connection.transport is not None
@@ -204,18 +230,24 @@ class Link:
     async def _connect(self) -> _Connection:
         address = self.address
         loop = asyncio.get_running_loop()
-        tls = ssl.create_default_context(cafile=address.ca_file or None) if address.tls else None
         try:
+            tls = ssl.create_default_context(cafile=address.ca_file or None) if address.tls else None
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 if address.path:
                     _, connection = await loop.create_unix_connection(_Connection, address.path)
                 else:
                     _, connection = await loop.create_connection(_Connection, address.host, address.port, ssl=tls)
+                # A server that hangs takes connections, too: until it answers, nothing is open.
+                await self._greet(connection)
         except (OSError, TimeoutError) as problem:
             raise LinkLost(
                 f"Redis at {address.shown} cannot be reached ({str(problem) or 'timed out'}): "
                 f"is it running, and is the URL right?"
             ) from problem
+        return connection
+
+    async def _greet(self, connection: _Connection) -> None:
+        address = self.address
         greetings: list[Command] = []
         if address.password:
             login = (address.username, address.password) if address.username else (address.password,)
@@ -223,12 +255,14 @@ class Link:
         if address.database:
             greetings.append(("SELECT", address.database))
         greetings.append(("CLIENT", "SETNAME", self._name))
-        for reply in await self._submit(connection, greetings):
-            if isinstance(reply, ReplyError):
-                assert connection.transport is not None
-                connection.transport.abort()
-                raise RedisUnusable(f"Redis at {address.shown} refuses us: {reply}")
-        return connection
+        try:
+            for reply in await self._submit(connection, greetings):
+                if isinstance(reply, ReplyError):
+                    raise RedisUnusable(f"Redis at {address.shown} refuses us: {reply}")
+        except BaseException:
+            assert connection.transport is not None
+            connection.transport.abort()
+            raise
 
     async def _watch_for_silence(self) -> None:
         while True:

@@ -239,11 +239,11 @@ class Router:
         """One put per account and bucket; its answer says what the first write of each part decided."""
         puts: dict[tuple[str, str, int], list[tuple[_Job, list[bytes]]]] = {}
         for job in jobs:
-            by_account: dict[tuple[str, str], list[bytes]] = {}
+            by_account = self._accounts_put_before(job)
             for group, deliveries in job.planned.items():
                 by_account.setdefault(group[:2], []).extend(self._entries(job, group, deliveries))
             for (vendor, credential), entries in by_account.items():
-                if entries:
+                if entries or job.raw.again:
                     puts.setdefault((vendor, credential, job.raw.bucket), []).append((job, entries))
         if not puts:
             return
@@ -262,6 +262,12 @@ class Router:
             for (job, _), deliveries in zip(some, answer[2], strict=True):
                 job.deliveries += deliveries
         await self._ring({(vendor, credential) for vendor, credential, _ in puts})
+
+    def _accounts_put_before(self, job: _Job) -> dict[tuple[str, str], list[bytes]]:
+        """For an entry whose first router died: every account may hold its parcels, whatever is decided now."""
+        if not job.raw.again:
+            return {}
+        return {name: [] for name, account in self._accounts.items() if account.app == job.message.app}
 
     def _entries(self, job: _Job, group: _Group, deliveries: list[Delivery]) -> Iterator[bytes]:
         vendor, credential, language, mentioned = group

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from pushfleet_workers.audit import AccountBook, Books, read_books
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.errors import RedisUnusable
-from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import Settings
 
 __all__ = ["METRICS", "Stock"]
@@ -63,7 +63,7 @@ class Stock(Collector):
         while True:
             try:
                 await self.read()
-            except RedisUnusable as problem:
+            except (RedisUnusable, ReplyError) as problem:
                 log.warning("the totals were not read: %s", problem)
                 self._books = None
             await asyncio.sleep(_EVERY_S)

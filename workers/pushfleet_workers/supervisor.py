@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Self
 
@@ -89,7 +90,7 @@ class Supervisor:
             if child.process is not None and child.process.poll() is not None:
                 lived_s = now - child.started_at
                 child.failures = 0 if lived_s > _STEADY_S else child.failures + 1
-                wait_s = min(_RESTART_LONGEST_S, _RESTART_FIRST_S * 2**child.failures)
+                wait_s = min(_RESTART_LONGEST_S, _RESTART_FIRST_S * 2 ** min(child.failures, 10))
                 log.warning(
                     "%s ended with code %s; it starts again in %.1f s", child.name, child.process.returncode, wait_s
                 )
@@ -151,6 +152,6 @@ def _die_with_parent() -> Callable[[], None]:
 
 
 def _answers(url: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310
+    with contextlib.suppress(OSError, HTTPException), urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310
         return bool(answer.status == 200)
     return False

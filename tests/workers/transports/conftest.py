@@ -31,7 +31,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 async def _without_leftovers(test: Coroutine[Any, Any, None]) -> None:
     await test
-    assert asyncio.all_tasks() == {asyncio.current_task()}, "the test left tasks behind"
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    if left:
+        # The plain loop accepts a connection in a task that outlives a refused handshake by a moment.
+        _, left = await asyncio.wait(left, timeout=1)
+    assert not left, "the test left tasks behind"
 
 
 @pytest.fixture(scope="session")

@@ -51,9 +51,9 @@ def enqueue(context: Context, file: Path, as_json: bool) -> None:
                 refused += 1
                 errors.print(f"line {number}: {problem}", markup=False, highlight=False, soft_wrap=True)
             if len(chunk) >= _CHUNK:
-                accepted += len(producer.enqueue_many(chunk))
+                accepted += producer.enqueue_many(chunk).messages
                 chunk = []
-        accepted += len(producer.enqueue_many(chunk))
+        accepted += producer.enqueue_many(chunk).messages
     _report({"accepted": accepted, "refused": refused}, as_json)
 
 

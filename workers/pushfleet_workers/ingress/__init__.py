@@ -43,6 +43,8 @@ class Raw:
 
     id: bytes
     fields: Mapping[bytes, bytes] = field(repr=False)
+    again: bool = False
+    """Another router read it before: part of it may have been put already."""
 
     @property
     def time_ms(self) -> int:
@@ -101,7 +103,7 @@ class IngressStream:
         reply = await self._link.call(
             "XAUTOCLAIM", self.keys.stream, GROUP, self._consumer, idle_ms, "0", "COUNT", count
         )
-        return _raws(reply[1])
+        return _raws(reply[1], again=True)
 
     async def acknowledge(self, routed: Sequence[Routed]) -> int:
         """Remove *routed* entries and count what was decided, each part once; returns how many were repeats."""
@@ -146,6 +148,8 @@ def _acknowledgement(one: Routed) -> tuple[Any, ...]:
     return (one.raw.id, one.part, one.deliveries, len(one.counts), *chain.from_iterable(one.counts.items()))
 
 
-def _raws(entries: Sequence[Any]) -> list[Raw]:
+def _raws(entries: Sequence[Any], *, again: bool = False) -> list[Raw]:
     # XAUTOCLAIM names deleted entries without fields.
-    return [Raw(entry[0], dict(zip(entry[1][::2], entry[1][1::2], strict=True))) for entry in entries if entry[1]]
+    return [
+        Raw(entry[0], dict(zip(entry[1][::2], entry[1][1::2], strict=True)), again) for entry in entries if entry[1]
+    ]

@@ -9,15 +9,16 @@ local READY = {KEYS[6], KEYS[7], KEYS[8]}
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local now_us = t[1] * 1000000 + t[2]
+pass_when_full(books)
 
--- What is due goes to the head of its lane: it is older than what waits there.
+-- What is due goes to the head of its lane: it is older than what waits there. A suspect stays one.
 local moved = 0
 local due = redis.call('ZRANGE', KEYS[9], '-inf', now, 'BYSCORE', 'LIMIT', 0, 200)
 if #due > 0 then
   local entries = redis.call('HMGET', KEYS[10], unpack(due))
   for i = #due, 1, -1 do
-    local n, lane = header(entries[i])
-    redis.call('LPUSH', READY[lane], entries[i])
+    local n, lane, lost = header(entries[i])
+    redis.call('LPUSH', lost > 1 and KEYS[5] or READY[lane], entries[i])
     moved = moved + n
   end
   redis.call('ZREM', KEYS[9], unpack(due))
@@ -38,25 +39,22 @@ local g = redis.call('HMGET', gate, 'pause_until', 'open_until', 'level', 'level
 local pause = math.max(tonumber(g[1]) or 0, tonumber(g[2]) or 0)
 if pause > now then return {now, pause - now, left, 0, {}, {}, 1} end
 local parcels_max = tonumber(ARGV[3])
-if g[2] then
-  -- Half open: one parcel probes, the others wait for what it finds.
-  parcels_max = 1
-  redis.call('HSET', gate, 'open_until', now + 15000)
-end
+-- Half open: one parcel probes, the others wait for what it finds. One that has expired finds nothing.
+local live_max = g[2] and 1 or math.huge
 
 local rate, capacity = tonumber(ARGV[6]), tonumber(ARGV[7])
 local level = math.huge
 if rate > 0 then
   rate = rate * (tonumber(g[5]) or 1)
   level = tonumber(g[3]) or capacity
-  level = math.min(capacity, level + (now_us - (tonumber(g[4]) or now_us)) * rate / 1000000)
+  level = math.min(capacity, level + math.max(0, now_us - (tonumber(g[4]) or now_us)) * rate / 1000000)
 end
 
 local fence = redis.call('HINCRBY', books, 'fence', 1)
 local stamp = struct.pack('>d', fence)
 local taken, lease = {}, {}
-local parcels, deliveries, spent = 0, 0, 0
-local starved = false
+local parcels, deliveries, live = 0, 0, 0
+local starved = nil
 
 local function take(key, quota, most)
   if quota <= 0 or most <= 0 then return end
@@ -66,13 +64,14 @@ local function take(key, quota, most)
     local n, _, _, expires = header(entry)
     if got > 0 and got + n > quota then break end
     local cost = expires > now and n or 0
+    if cost > 0 and live >= live_max then break end
     -- A parcel above the capacity passes when the bucket is full, and is paid back before the next.
     if cost > level and not (cost > capacity and level >= capacity) then
-      starved = true
+      starved = math.min(cost, capacity)
       break
     end
     level = level - cost
-    spent = spent + cost
+    if cost > 0 then live = live + 1 end
     count = count + 1
     got = got + n
     table.insert(taken, entry)
@@ -98,14 +97,13 @@ lane(2)
 if fence % 10 ~= 0 then lane(3) end
 
 if rate > 0 then redis.call('HSET', gate, 'level', level, 'level_at', now_us) end
+if g[2] and live > 0 then redis.call('HSET', gate, 'open_until', now + 15000, 'probing', 1) end
 local wait = 0
+if starved then wait = math.max(1, math.ceil((starved - level) * 1000 / rate)) end
 if parcels > 0 then
   push_all('HSET', leased, lease)
   redis.call('ZADD', owners, now + tonumber(ARGV[2]), ARGV[1])
   add(books, 'ready', -deliveries)
   add(books, 'leased', deliveries)
-elseif starved then
-  wait = math.max(1, math.ceil((1 - level) * 1000 / rate))
 end
-if starved and wait == 0 then wait = math.max(1, math.ceil(1000 / rate)) end
 return {now, wait, left - deliveries, fence, taken, redis.call('HKEYS', KEYS[11]), (g[2] or g[5]) and 1 or 0}

@@ -6,8 +6,9 @@
 -- Returns the state: closed or open; and ms until it is tried again.
 local gate = KEYS[1]
 local now = now_ms()
+pass_when_full(gate)
 local good, bad = tonumber(ARGV[1]), tonumber(ARGV[2])
-local g = redis.call('HMGET', gate, 'fails', 'open_until', 'open_ms', 'pause_until', 'factor', 'factor_at')
+local g = redis.call('HMGET', gate, 'fails', 'open_until', 'open_ms', 'pause_until', 'factor', 'factor_at', 'probing')
 local pause = tonumber(ARGV[6])
 if pause > 0 then
   local until_ms = math.max(now + pause, tonumber(g[4]) or 0)
@@ -25,18 +26,17 @@ elseif good > 0 and g[5] and factor_age > 1000 then
   end
 end
 if ARGV[9] ~= '1' and good > 0 then
-  redis.call('HDEL', gate, 'fails', 'open_until', 'open_ms')
+  redis.call('HDEL', gate, 'fails', 'open_until', 'open_ms', 'probing')
   return {'closed', 0}
 end
 local fails = redis.call('HINCRBY', gate, 'fails', bad)
 if ARGV[9] ~= '1' and (bad == 0 or (fails < tonumber(ARGV[3]) and not g[2])) then
   return {g[2] and 'open' or 'closed', 0}
 end
--- Failures of requests that left before it opened do not lengthen the wait.
-if g[2] and tonumber(g[2]) > now and g[3] and fails - bad >= tonumber(ARGV[3]) and tonumber(g[2]) - now > tonumber(g[3]) / 2 then
-  return {'open', tonumber(g[2]) - now}
-end
+-- Failures of requests that left before it opened do not lengthen the wait; that of the probe does.
+if g[2] and tonumber(g[2]) > now and not g[7] then return {'open', tonumber(g[2]) - now} end
 local open_ms = math.min(tonumber(ARGV[5]), (tonumber(g[3]) or tonumber(ARGV[4]) / 2) * 2)
+redis.call('HDEL', gate, 'probing')
 redis.call('HSET', gate, 'open_until', now + open_ms, 'open_ms', open_ms)
 if pause == 0 then redis.call('HSET', gate, 'pause_reason', ARGV[7]) end
 return {'open', open_ms}

@@ -54,6 +54,7 @@ for i, result in ipairs(results) do
   end
 end
 push_all('HDEL', leased, freed)
+pass_when_full(books)
 
 local ended, ready, delayed, left, unknown = 0, 0, 0, 0, 0
 local ends = {}

@@ -21,8 +21,8 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, cast
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from aioapns.connection import APNsTLSClientProtocol
 from h2.config import H2Configuration
@@ -45,7 +45,7 @@ from h2.settings import SettingCodes
 from pushfleet_workers.errors import SettingsError
 from pushfleet_workers.transports.base import TransportOptions
 from pushfleet_workers.transports.failure import Failure, Reason
-from pushfleet_workers.transports.lines import Line, LineTransport, connect_timeout_s
+from pushfleet_workers.transports.lines import Line, LineTransport, are_sendable, connect_timeout_s
 from pushfleet_workers.transports.tls import PeerLacksHttp2, client_context
 from pushfleet_workers.vendor import Request, Response
 
@@ -57,7 +57,7 @@ logging.getLogger("hpack").setLevel(logging.INFO)
 _PATH = "/3/device/"
 _PING = b"pushflt."
 _CLOSE_S = 1.0
-_PROXY_ANSWER_MAX = 8_192
+_PROXY_PORT = 3128
 
 
 class AioapnsTransport(LineTransport["_Apns"]):
@@ -81,8 +81,9 @@ class AioapnsTransport(LineTransport["_Apns"]):
 
         return _Apns(self._options, self._context, on_end)
 
-    async def _exchange(self, line: Line[_Apns], client: _Apns, request: Request) -> Response | Failure:
-        return await client.exchange(request)
+    async def _exchange(self, line: Line[_Apns], request: Request) -> Response | Failure:
+        assert line.client is not None
+        return await line.client.exchange(request)
 
     async def _shut(self, client: _Apns) -> None:
         await client.close()
@@ -104,18 +105,19 @@ class _Apns:
         try:
             url = urlsplit(request.url)
             host, port = url.hostname, url.port or 443
-            headers = _headers(request, url.netloc, url.path)
         except ValueError:
             return Failure(Reason.UNSENDABLE)
         if url.scheme != "https" or not host or not url.path.startswith(_PATH) or request.method != "POST":
+            return Failure(Reason.UNSENDABLE)
+        if not are_sendable(request.headers):
             return Failure(Reason.UNSENDABLE)
         try:
             protocol = self._protocol or await self._connected(host, port)
         except PeerLacksHttp2:
             return Failure(Reason.NOT_HTTP2)
-        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as problem:
+        except (OSError, ValueError) as problem:
             return Failure(Reason.UNREACHABLE, _detail(problem))
-        return await protocol.exchange(headers, request.body)
+        return await protocol.exchange(_headers(request, url.netloc, url.path), request.body)
 
     async def close(self) -> None:
         """End all connections and wait until they are gone."""
@@ -144,18 +146,26 @@ class _Apns:
         async with asyncio.timeout(connect_timeout_s(self._options)):
             loop = asyncio.get_running_loop()
             protocol = _Protocol(loop, self._options, self._ended)
-            if not self._options.proxy:
-                await loop.create_connection(lambda: protocol, host, port, ssl=self._context, server_hostname=host)
+            if self._options.proxy:
+                await self._connect_through(urlsplit(self._options.proxy), protocol, host, port)
             else:
-                tunnel = await _tunnel(self._options.proxy, host, port)
-                try:
-                    secured = await loop.start_tls(tunnel, protocol, self._context, server_hostname=host)
-                except BaseException:
-                    tunnel.abort()
-                    raise
-                assert secured is not None
-                protocol.connection_made(secured)
+                await loop.create_connection(lambda: protocol, host, port, ssl=self._context, server_hostname=host)
         return protocol
+
+    async def _connect_through(self, proxy: SplitResult, protocol: _Protocol, host: str, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        assert proxy.hostname is not None
+        transport, tunnel = await loop.create_connection(
+            lambda: _Tunnel(proxy, host, port), proxy.hostname, proxy.port or _PROXY_PORT
+        )
+        try:
+            await tunnel.opened
+            secured = await loop.start_tls(transport, protocol, self._context, server_hostname=host)
+        except BaseException:
+            transport.abort()
+            raise
+        assert secured is not None
+        protocol.connection_made(secured)
 
     def _ended(self, protocol: _Protocol) -> None:
         """Open no more streams on *protocol*; it may still be answering."""
@@ -444,33 +454,41 @@ def _resolve(future: asyncio.Future[Any], value: object) -> None:
 
 
 def _headers(request: Request, authority: str, path: str) -> list[tuple[str, str]]:
-    """The header block of *request*; raises :class:`ValueError` where a value could not be one."""
     block = [(":method", "POST"), (":scheme", "https"), (":authority", authority), (":path", path)]
     block += request.headers.items()
     block.append(("content-length", str(len(request.body))))
-    for name, value in block:
-        if not (name.isascii() and value.isprintable()):
-            raise ValueError("a header value holds control characters")
     return block
 
 
-async def _tunnel(proxy: str, host: str, port: int) -> asyncio.WriteTransport:
-    """A connection to *host* through *proxy*; raises :class:`OSError` where it is refused."""
-    address = urlsplit(proxy)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port or 3128, limit=_PROXY_ANSWER_MAX)
-    try:
-        ask = [f"CONNECT {host}:{port} HTTP/1.1", f"Host: {host}:{port}"]
-        if address.username is not None:
-            login = f"{unquote(address.username)}:{unquote(address.password or '')}".encode()
-            ask.append(f"Proxy-Authorization: Basic {base64.b64encode(login).decode()}")
-        writer.write("\r\n".join([*ask, "", ""]).encode())
-        answer = await reader.readuntil(b"\r\n\r\n")
-        if answer.split(b" ", 2)[1:2] != [b"200"]:
-            raise ConnectionRefusedError(0, "the proxy refused the tunnel")
-    except BaseException:
-        writer.transport.abort()
-        raise
-    return writer.transport
+class _Tunnel(asyncio.Protocol):
+    """A connection to *host* through a proxy."""
+
+    def __init__(self, proxy: SplitResult, host: str, port: int) -> None:
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ask = [f"CONNECT {host}:{port} HTTP/1.1", f"Host: {host}:{port}"]
+        if proxy.username is not None:
+            login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
+            self._ask.append(f"Proxy-Authorization: Basic {base64.b64encode(login).decode()}")
+        self._told = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast, since the transports of some loops are no subclass.
+        cast("asyncio.WriteTransport", transport).write("\r\n".join([*self._ask, "", ""]).encode())
+
+    def data_received(self, data: bytes) -> None:
+        self._told += data
+        if b"\r\n\r\n" in self._told:
+            if self._told.split(b" ", 2)[1:2] == [b"200"]:
+                _resolve(self.opened, None)
+            else:
+                self._fail()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail()
+
+    def _fail(self) -> None:
+        if not self.opened.done():
+            self.opened.set_exception(ConnectionRefusedError(0, "the proxy refused the tunnel"))
 
 
 def _detail(problem: Exception) -> str:

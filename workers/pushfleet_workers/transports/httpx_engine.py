@@ -23,7 +23,7 @@ from h2.events import ConnectionTerminated, StreamReset
 from pushfleet_workers.errors import SettingsError
 from pushfleet_workers.transports.base import TransportOptions
 from pushfleet_workers.transports.failure import Failure, Reason
-from pushfleet_workers.transports.lines import Line, LineTransport, connect_timeout_s
+from pushfleet_workers.transports.lines import Line, LineTransport, are_sendable, connect_timeout_s
 from pushfleet_workers.transports.tls import PeerLacksHttp2, client_context
 from pushfleet_workers.vendor import Request, Response
 
@@ -80,10 +80,9 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
             socket_options=self._socket_options,
         )
 
-    async def _exchange(
-        self, line: Line[httpx.AsyncHTTPTransport], client: httpx.AsyncHTTPTransport, request: Request
-    ) -> Response | Failure:
-        exchange = asyncio.get_running_loop().create_task(self._run(client, request))
+    async def _exchange(self, line: Line[httpx.AsyncHTTPTransport], request: Request) -> Response | Failure:
+        assert line.client is not None
+        exchange = asyncio.get_running_loop().create_task(self._run(line.client, request))
         self._exchanges.add(exchange)
         exchange.add_done_callback(self._exchanges.discard)
         done, _ = await asyncio.wait([exchange], timeout=self._timeout_s)
@@ -94,6 +93,8 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
         return Failure(Reason.LATE)
 
     async def _run(self, client: httpx.AsyncHTTPTransport, request: Request) -> Response | Failure:
+        if not are_sendable(request.headers):
+            return Failure(Reason.UNSENDABLE)
         try:
             ready = httpx.Request(
                 request.method,

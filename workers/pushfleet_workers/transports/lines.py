@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from pushfleet_workers.transports.base import TransportOptions
 from pushfleet_workers.transports.failure import Failure, Reason
 from pushfleet_workers.vendor import Request, Response
 
-__all__ = ["Line", "LineTransport", "connect_timeout_s"]
+__all__ = ["Line", "LineTransport", "are_sendable", "connect_timeout_s"]
 
 ClientT = TypeVar("ClientT")
 
@@ -20,6 +21,11 @@ _CONNECT_SHARE = 0.8
 def connect_timeout_s(options: TransportOptions) -> float:
     """The connect timeout, kept below the total: whichever strikes first says whether the request may have left."""
     return min(options.connect_timeout_s, options.timeout_s * _CONNECT_SHARE)
+
+
+def are_sendable(headers: Mapping[str, str]) -> bool:
+    """Whether h2 can send *headers*: it finds out in the middle of the block, and breaks the connection for all."""
+    return all(name.isascii() and name.isprintable() and value.isprintable() for name, value in headers.items())
 
 
 class Line(Generic[ClientT]):
@@ -64,12 +70,12 @@ class LineTransport(ABC, Generic[ClientT]):
         """A client that will make one connection when it is used."""
 
     @abstractmethod
-    async def _exchange(self, line: Line[ClientT], client: ClientT, request: Request) -> Response | Failure:
-        """The answer, or why there is none; raises nothing but CancelledError."""
+    async def _exchange(self, line: Line[ClientT], request: Request) -> Response | Failure:
+        """The answer over ``line.client``, or why there is none; raises nothing but CancelledError."""
 
     @abstractmethod
     async def _shut(self, client: ClientT) -> None:
-        """Close *client* and its connection."""
+        """Close *client* and its connection; nothing else refers to it any more."""
 
     async def send(self, request: Request) -> Response:
         """See :meth:`Transport.send`."""
@@ -170,12 +176,11 @@ class LineTransport(ABC, Generic[ClientT]):
 
     async def _carry(self, line: Line[ClientT], request: Request) -> Response | Failure:
         era = line.era
-        client = line.client
-        if client is None:
-            client = line.client = self._open(line)
+        if line.client is None:
+            line.client = self._open(line)
         line.in_flight += 1
         try:
-            outcome = await self._exchange(line, client, request)
+            outcome = await self._exchange(line, request)
         finally:
             line.in_flight -= 1
             if line.retired and not line.in_flight:

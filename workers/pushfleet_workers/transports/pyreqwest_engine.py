@@ -29,7 +29,6 @@ __all__ = ["PyreqwestTransport"]
 runtime_worker_threads(1)
 
 _HTTP1_IDLE_S = 30.0
-_UNSENDABLE = Failure(Reason.UNSENDABLE)
 
 
 class PyreqwestTransport(LineTransport[Client]):
@@ -76,16 +75,22 @@ class PyreqwestTransport(LineTransport[Client]):
             .build()
         )
 
-    async def _exchange(self, line: Line[Client], client: Client, request: Request) -> Response | Failure:
+    async def _exchange(self, line: Line[Client], request: Request) -> Response | Failure:
+        assert line.client is not None
         try:
-            builder = client.request(request.method, request.url)
-            ready = builder.headers(request.headers).body_bytes(request.body).build()
-        except (ValueError, TypeError, PyreqwestError):
-            return _UNSENDABLE
-        try:
-            answer = await ready.send()
+            # One expression: a name for a step would live on in the traceback of a cancelled caller, the client with
+            # it, and a client only lets go of its connection when nobody refers to it.
+            answer = await (
+                line.client.request(request.method, request.url)
+                .headers(request.headers)
+                .body_bytes(request.body)
+                .build()
+                .send()
+            )
             # Its header map is handed on as it is: a mapping of lower-case names, and a copy costs 3 % of a request.
             return Response(answer.status, answer.headers, bytes(await answer.bytes()), answer.version)
+        except (ValueError, TypeError):
+            return Failure(Reason.UNSENDABLE)
         except PyreqwestError as problem:
             return _failure(problem, line.warm)
 

@@ -48,7 +48,7 @@ class Bell:
         return await self._waiting_link.call("BLPOP", self._keys.bell, max(0.01, timeout_s)) is not None
 
     async def leave(self, *, at_once: bool = False) -> bool:
-        """Whether this drain may go: not while the bell rings, unless it must leave *at_once*."""
+        """Whether this drain may go: not when the bell rang, which counts as heard then, unless it must *at_once*."""
         left = await self._link.run(_LEAVE, (self._keys.bell, self._keys.listeners), (self._drain, int(at_once)))
         return bool(left)
 
