@@ -147,7 +147,7 @@ def register_users(stage: Stage, settings: Path) -> None:
     if not file.exists():
         rows = (
             {"app": "bench", "user": f"user-{number}", "device": "phone", "platform": "ios", "state": "background",
-             "channel": {"vendor": "apns", "credential": "main", "token": f"{number:064x}"}}
+             "channels": [{"vendor": "apns", "token": f"{number:064x}"}]}
             for number in range(USERS)
         )  # fmt: skip
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))

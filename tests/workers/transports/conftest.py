@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import uvloop
+
 from pushfleet_workers.fakecloud.certs import Certificates, make_certificates, server_context
 
 

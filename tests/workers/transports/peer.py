@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -205,7 +205,7 @@ class Peer:
     _server: asyncio.Server | None = None
     _changed: asyncio.Future[None] | None = None
 
-    async def __aenter__(self) -> Peer:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 

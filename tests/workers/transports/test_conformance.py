@@ -16,13 +16,13 @@ from uuid import UUID
 
 import pytest
 from h2.errors import ErrorCodes
+from tests.workers.transports.peer import Call, Peer, ok, silent
+from tests.workers.transports.peers1 import Http1Peer, Proxy
+
 from pushfleet_workers.errors import NoAnswer, SettingsError
 from pushfleet_workers.fakecloud.certs import Certificates, make_certificates
 from pushfleet_workers.transports import ENGINES, Transport, TransportOptions, open_transport
 from pushfleet_workers.vendor import Request, Response
-
-from tests.workers.transports.peer import Call, Peer, ok, silent
-from tests.workers.transports.peers1 import Http1Peer, Proxy
 
 TOKEN = "5ec2e7" * 10
 JWT = "bearer aaa.jwt-of-the-test.zzz"
@@ -476,9 +476,7 @@ async def test_requests_are_spread_over_as_many_connections_as_wanted(
         assert [now.calls - then for now, then in zip(peer.connections, before, strict=True)] == [10, 10, 10]
 
 
-async def test_when_the_first_request_fails_the_next_one_is_first(
-    opened: OpenTransport, http2: ssl.SSLContext
-) -> None:
+async def test_when_the_first_request_fails_the_next_one_is_first(opened: OpenTransport, http2: ssl.SSLContext) -> None:
     def first_fails(call: Call) -> None:
         peer.script = ok
         call.reset()
