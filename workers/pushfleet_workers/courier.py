@@ -6,6 +6,7 @@ Everything here runs on one event loop. The pure parts live elsewhere: `vendors`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -24,6 +25,7 @@ from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.ledger import Want
 from pushfleet_workers.outcome import Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.push import Delivery, Parcel, Push
+from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import SENT, End, Later, RetryPolicy, next_step
 from pushfleet_workers.transports.base import Transport
 from pushfleet_workers.vendor import Vendor
@@ -35,14 +37,15 @@ log = logging.getLogger(__name__)
 Feedback = Callable[[str, Delivery, Outcome], Awaitable[None]]
 """Tells the token state what a vendor said of a device: app, delivery, outcome."""
 
-Recheck = Callable[[Entry], Awaitable[dict[bytes, str]]]
-"""Decides again on an entry that waited: delivery id to the reason it must not be sent. May renew its tokens."""
+Recheck = Callable[[Sequence[Entry]], Awaitable[dict[bytes, str]]]
+"""Decides again on entries that waited: delivery id to the reason it must not be sent. May renew its tokens."""
 
 CLAIM_PARCELS = 100
 _LOW_WATER = 50
 _BULK_WINDOW_SHARE = 0.7
 _PARTIAL_AFTER_S = 0.25
 _REDIS_RETRY_S = 0.2
+_LAST_SETTLE_S = 3.0
 _MISCONFIGURED_WAIT_S = 30.0
 _UNREACHABLE = Outcome(Verdict.RETRY, Scope.ACCOUNT, code="unreachable")
 _NO_ANSWER = Outcome(Verdict.RETRY, Scope.DEVICE, code="no_answer")
@@ -113,6 +116,7 @@ class Courier:
         self._held: dict[bytes, _Held] = {}
         self._suspects = 0
         self._results: list[Settlement] = []
+        self._settling: list[Settlement] = []
         self._flushing: asyncio.Task[None] | None = None
         self._news = GateNews()
         self._gate_listens = True
@@ -120,6 +124,7 @@ class Courier:
         self._refused_auth_at = -1e9
         self._partial_at = 0.0
         self._claim_answer_lost = False
+        self._claiming = asyncio.Lock()
         self._stopping = False
         labels = (vendor.name, credential)
         self._request_seconds = metrics.VENDOR_REQUEST_SECONDS.labels(*labels)
@@ -148,8 +153,16 @@ class Courier:
 
         Raises :class:`RedisUnusable` when Redis does not answer; nothing is lost by it.
         """
+        async with self._claiming:
+            if self._stopping:
+                return Claim(self._clock.now_ms(), 0, 0)
+            return await self._claim()
+
+    async def _claim(self) -> Claim:
         if self._claim_answer_lost:
-            await self._take_in(await self.ledger.recover(set(self._held)), frozenset())
+            # What is sent and not yet settled is leased as well.
+            known = {*self._held, *(one.id for one in self._results), *(one.id for one in self._settling)}
+            await self._take_in(await self.ledger.recover(known), frozenset())
             self._claim_answer_lost = False
         bulk_waiting = len(self._queues["bulk"])
         room = max(1, self._window + _LOW_WATER - self._waiting + bulk_waiting - len(self._senders))
@@ -179,6 +192,10 @@ class Courier:
         self._stopping = True
         self._give_back_waiting()
         deadline = time.monotonic() + budget_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(budget_s), self._claiming:
+                # What a claim under way brings goes back as well.
+                pass
         while self._senders and time.monotonic() < deadline:
             await asyncio.wait(self._senders, timeout=deadline - time.monotonic())
         for sender in self._senders:
@@ -188,10 +205,10 @@ class Courier:
         for held in list(self._held.values()):
             left = [one for one in held.entry.parcel.deliveries if one.id not in held.done]
             self._apply_no_answer(held, left, maybe_delivered=True)
-        while self._results or self._flushing:
+        while (self._results or self._flushing) and (left_s := deadline + _LAST_SETTLE_S - time.monotonic()) > 0:
             self._flush_soon()
             assert self._flushing is not None
-            await asyncio.wait([self._flushing])
+            await asyncio.wait([self._flushing], timeout=left_s)
 
     async def close(self) -> None:
         """Close the connections; call it after :meth:`stop`."""
@@ -201,6 +218,7 @@ class Courier:
 
     async def _take_in(self, entries: Sequence[Entry], late_oks: frozenset[bytes]) -> None:
         now = time.monotonic()
+        aged: list[_Chunk] = []
         for entry in entries:
             size = len(entry.parcel.deliveries)
             held = _Held(entry, Settlement(entry.id, entry.fence, size), now, size)
@@ -216,26 +234,44 @@ class Courier:
             now_ms = self._clock.now_ms()
             if entry.parcel.push.expires_at_ms <= now_ms:
                 self._finish(held, deliveries, End("dropped", "expired"))
+            elif now_ms - entry.put_ms > self._recheck_ms:
+                aged.append((held, deliveries))
             else:
-                if now_ms - entry.put_ms > self._recheck_ms:
-                    deliveries = await self._still_wanted(held, deliveries)
                 self._queue(held, deliveries)
-        self._pump()
+        self._go_on()
+        if aged:
+            for held, deliveries in await self._still_wanted(aged):
+                self._queue(held, deliveries)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._stopping:
+            self._give_back_waiting()
+        else:
+            self._pump()
 
     def _end_late_oks(self, held: _Held, deliveries: list[Delivery], late_oks: frozenset[bytes]) -> list[Delivery]:
         accepted = [one for one in deliveries if one.id in late_oks]
         self._finish(held, accepted, End("sent"))
         return [one for one in deliveries if one.id not in late_oks] if accepted else deliveries
 
-    async def _still_wanted(self, held: _Held, deliveries: list[Delivery]) -> list[Delivery]:
+    async def _still_wanted(self, aged: list[_Chunk]) -> list[_Chunk]:
+        """What of *aged* is still to be sent; asked about all at once."""
         try:
-            refused = await self._recheck(held.entry)
-        except RedisUnusable:
+            refused = await self._recheck([held.entry for held, _ in aged])
+        except Exception as problem:  # noqa: BLE001
             # Without the state the first decision stands: a push too many beats a push lost.
-            return deliveries
-        for reason in sorted(set(refused.values())):
-            self._finish(held, [one for one in deliveries if refused.get(one.id) == reason], End("suppressed", reason))
-        return [one for one in deliveries if one.id not in refused]
+            self._log_failure("recheck", problem)
+            return aged
+        if not refused:
+            return aged
+        wanted = []
+        for held, deliveries in aged:
+            for reason in sorted({refused[one.id] for one in deliveries if one.id in refused}):
+                refusals = [one for one in deliveries if refused.get(one.id) == reason]
+                self._finish(held, refusals, End("suppressed", reason))
+            wanted.append((held, [one for one in deliveries if one.id not in refused]))
+        return wanted
 
     def _queue(self, held: _Held, deliveries: list[Delivery]) -> None:
         queue = self._queues[held.entry.lane]
@@ -268,20 +304,29 @@ class Courier:
             self._in_flight[lane] += 1
             try:
                 await self._send(held, deliveries)
+            except Exception as problem:  # noqa: BLE001 - whatever it was, these deliveries must not stay in hand
+                self._log_failure("sending", problem)
+                left = [one for one in deliveries if one.id not in held.done]
+                if held.open and left:
+                    self._apply_no_answer(held, left, maybe_delivered=True)
             finally:
                 self._in_flight[lane] -= 1
 
+    def _void(self, held: _Held) -> bool:
+        """Whether the permits of *held* have waited for too long."""
+        rate = self.ledger.rate
+        return rate is not None and time.monotonic() - held.claimed_at > rate.permit_life_s
+
     def _next(self) -> _Chunk | None:
-        life_s = self.ledger.rate.permit_life_s if self.ledger.rate is not None else 0.0
         for lane, queue in self._queues.items():
             if lane == "bulk" and self._in_flight["bulk"] >= self._bulk_window:
                 continue
             while queue:
                 held, deliveries = queue.popleft()
                 self._waiting -= 1
-                if self._waiting == _LOW_WATER - 1:
+                if _LOW_WATER - 1 in (self._waiting, self._waiting - len(self._queues["bulk"])):
                     self._on_change()
-                if life_s and time.monotonic() - held.claimed_at > life_s:
+                if self._void(held):
                     self._postpone(held, deliveries, Later(0, counts=False))
                     continue
                 return held, deliveries
@@ -295,18 +340,13 @@ class Courier:
             wait_ms = int(self._class_pauses_ms[push.kind] - self._clock.now_ms())
             self._postpone(held, deliveries, Later(wait_ms, counts=False))
             return
-        try:
-            auth = self._authorization.current() or await self._authorization.obtain()
-        except AuthRefused as refused:
-            self._apply(held, deliveries, [refused.outcome] * len(deliveries))
-            return
-        except RedisUnusable:
-            self._apply(held, deliveries, [_UNREACHABLE] * len(deliveries))
+        auth = self._authorization.current() or await self._obtain_auth(held, deliveries)
+        if not auth:
             return
         try:
             request = self._vendor.build(self._account, push, deliveries, auth, self._clock.now_ms())
         except Exception as problem:  # noqa: BLE001 - a defect of a vendor module costs only its own delivery
-            self._log_module_failure("build", problem)
+            self._log_failure("build", problem)
             self._apply(held, deliveries, [_BROKEN_MODULE] * len(deliveries))
             return
         started = time.perf_counter()
@@ -318,15 +358,33 @@ class Courier:
         self._request_seconds.observe(time.perf_counter() - started)
         try:
             outcomes = self._vendor.read(deliveries, response)
+            if len(outcomes) != len(deliveries):
+                raise ValueError("not one outcome per delivery")
         except Exception as problem:  # noqa: BLE001
             # The vendor has answered; what it said we cannot know.
-            self._log_module_failure("read", problem)
+            self._log_failure("read", problem)
             outcomes = [_NO_ANSWER] * len(deliveries)
-        if outcomes[0].verdict is not Verdict.OK:
+        if any(outcome.verdict is not Verdict.OK for outcome in outcomes):
             await self._heed(push, deliveries, outcomes, auth)
         self._apply(held, deliveries, outcomes)
 
-    def _log_module_failure(self, step: str, problem: Exception) -> None:
+    async def _obtain_auth(self, held: _Held, deliveries: list[Delivery]) -> str:
+        """The authorization; empty when there is none, and *deliveries* have been dealt with."""
+        try:
+            auth = await self._authorization.obtain()
+        except AuthRefused as refused:
+            self._apply(held, deliveries, [refused.outcome] * len(deliveries))
+            return ""
+        except (RedisUnusable, ReplyError):
+            self._apply(held, deliveries, [_UNREACHABLE] * len(deliveries))
+            return ""
+        if self._void(held):
+            # All that waited for it would leave at once.
+            self._postpone(held, deliveries, Later(0, counts=False))
+            return ""
+        return auth
+
+    def _log_failure(self, step: str, problem: Exception) -> None:
         # Neither the exception's text nor its locals: both may hold tokens or message texts.
         trace = problem.__traceback__
         while trace is not None and trace.tb_next is not None:
@@ -340,8 +398,8 @@ class Courier:
             if outcome.verdict in (Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE):
                 try:
                     await self._feedback(push.app, delivery, outcome)
-                except RedisUnusable:
-                    log.warning("the token state was not told of a dead token of %s", self.name)
+                except Exception as problem:  # noqa: BLE001 - the answer to the others must not get lost by it
+                    self._log_failure("token feedback", problem)
         first = outcomes[0]
         if first.reconnect:
             await self._transport.renew()
@@ -353,7 +411,7 @@ class Courier:
                 self._refused_auth_at = time.monotonic()
             try:
                 await self._authorization.reject(auth)
-            except RedisUnusable:
+            except (RedisUnusable, ReplyError):
                 log.warning("the refused authorization of %s could not be withdrawn", self.name)
 
     def _apply_no_answer(self, held: _Held, deliveries: list[Delivery], *, maybe_delivered: bool) -> None:
@@ -380,7 +438,7 @@ class Courier:
             self._news.good += 1
             self._finish(held, deliveries, SENT)
             return
-        groups: dict[Later | End, list[Delivery]] = {}
+        groups: dict[tuple[Later | End, str], list[Delivery]] = {}
         waits: dict[tuple[Outcome, int, str], Later | End] = {}
         for delivery, outcome in zip(deliveries, outcomes, strict=True):
             self._count_answer(outcome)
@@ -390,14 +448,14 @@ class Courier:
             waits[same] = step
             if isinstance(step, Later) and step.counts:
                 delivery.attempt += 1
-            groups.setdefault(step, []).append(delivery)
+            code = outcome.code if isinstance(step, End) and step.end == "dead" else ""
+            groups.setdefault((step, code), []).append(delivery)
         self._tell_gate(outcomes, push)
-        codes = next((outcome.code for outcome in outcomes if outcome.verdict is not Verdict.OK), "")
-        for step, some in groups.items():
+        for (step, code), some in groups.items():
             if isinstance(step, End):
-                self._finish(held, some, step, code=codes)
+                self._finish(held, some, step, code=code)
             else:
-                self._postpone(held, some, step)
+                self._postpone(held, some, step, tried=True)
 
     def _count_answer(self, outcome: Outcome, deliveries: int = 1) -> None:
         key = (outcome.verdict.value, outcome.code)
@@ -440,10 +498,10 @@ class Courier:
             settlement.accepted += tuple([one.id for one in deliveries])
         elif end.end == "dead":
             letter = self._entry_of(held, list(deliveries))
-            settlement.dead.append((pack(letter), end.reason, code, deliveries[0].attempt))
+            settlement.dead.append((pack(letter), end.reason, code, deliveries[0].attempt + 1))
         self._resolved(held, deliveries)
 
-    def _postpone(self, held: _Held, deliveries: list[Delivery], step: Later) -> None:
+    def _postpone(self, held: _Held, deliveries: list[Delivery], step: Later, *, tried: bool = False) -> None:
         if step.remedy:
             for delivery in deliveries:
                 delivery.remedy = step.remedy
@@ -454,6 +512,9 @@ class Courier:
             size = 1
         for first in range(0, len(deliveries), size):
             entry = self._entry_of(held, deliveries[first : first + size])
+            if tried:
+                # What we survived is no suspect.
+                entry.lost = min(entry.lost, 1)
             held.settlement.later.append((step.wait_ms, pack(entry)))
         self._resolved(held, deliveries)
 
@@ -467,7 +528,8 @@ class Courier:
         if held.open > 0:
             held.done.update([one.id for one in deliveries])
         else:
-            self._held.pop(held.entry.id, None)
+            if self._held.get(held.entry.id) is held:
+                del self._held[held.entry.id]
             if held.entry.lost > 1:
                 self._suspects -= 1
             self._results.append(held.settlement)
@@ -482,17 +544,20 @@ class Courier:
             await asyncio.sleep(self._settle_s)
             while self._results or self._news:
                 self._add_partial_results()
-                results, self._results = self._results, []
+                self._settling, self._results = self._results, []
                 news, self._news = self._news, GateNews()
                 try:
-                    if results:
-                        self._late.inc(len(await self.ledger.settle(results)))
+                    if self._settling:
+                        self._late.inc(len(await self.ledger.settle(self._settling)))
+                        self._settling = []
                     if news or (news.good and self._gate_listens):
                         await self._report(news)
-                except RedisUnusable:
+                except (RedisUnusable, ReplyError) as problem:
                     # Settling twice is safe: what was settled has lost its lease.
                     metrics.REDIS_LOST.labels("worker").inc()
-                    self._results = results + self._results
+                    log.warning("results of %s wait for Redis: %s", self.name, problem)
+                    self._results = self._settling + self._results
+                    self._settling = []
                     await asyncio.sleep(_REDIS_RETRY_S)
         finally:
             self._flushing = None

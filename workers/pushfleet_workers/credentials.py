@@ -17,7 +17,7 @@ from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.errors import NoAnswer, RedisUnusable
 from pushfleet_workers.ledger.keys import AccountKeys
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
-from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_link import Link, LinkLost
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, Vendor
 
 __all__ = ["AuthRefused", "Authorization"]
@@ -118,7 +118,13 @@ class Authorization:
 
     async def _locked(self) -> str:
         nonce = secrets.token_hex(8)
-        taken = await self._link.call("SET", self._lock_key, nonce, "NX", "PX", _LOCK_MS) is not None
+        try:
+            taken = await self._link.call("SET", self._lock_key, nonce, "NX", "PX", _LOCK_MS) is not None
+        except LinkLost:
+            raise
+        except RedisUnusable:
+            # A full server takes no lock; without an authorization it would never drain.
+            return nonce
         return nonce if taken else ""
 
     async def _unlock(self, nonce: str) -> None:

@@ -13,7 +13,7 @@ __all__ = ["channel_for", "refuse_device", "refuse_message", "refuse_receiver"]
 _CALLS = frozenset({"call", "call_cancel"})
 
 
-def refuse_message(message: OfflineMessage, sent_at_ms: int, now_ms: int) -> str:
+def refuse_message(message: OfflineMessage, sent_at_ms: int, now_ms: int, *, has_text: bool = True) -> str:
     """Why the message is pushed to nobody; empty when it may be."""
     if message.online_only:
         return "online_only"
@@ -21,7 +21,7 @@ def refuse_message(message: OfflineMessage, sent_at_ms: int, now_ms: int) -> str
         return "push_disabled"
     if sent_at_ms + message.effective_ttl_s * 1000 <= now_ms:
         return "expired"
-    return ""
+    return "" if has_text else "empty_text"
 
 
 def refuse_receiver(kind: str, recipient: Recipient, receive: str) -> str:

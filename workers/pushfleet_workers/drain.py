@@ -6,6 +6,7 @@ A second drain of a vendor in the same process returns at once: the loop thread 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pushfleet_workers.courier import Courier
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ledger import Claim
+from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.wake import Bell, Trigger
 
 __all__ = ["Drain"]
@@ -88,6 +90,7 @@ class Drain:
 
     async def _run(self, linger_s: float) -> None:
         dry_since: float | None = None
+        self._listened_at = -_LISTEN_AGAIN_S
         while not self._stopping:
             try:
                 await self._listen()
@@ -112,17 +115,18 @@ class Drain:
                         dry_since = None
                 elif await self._may_leave():
                     return
-            except RedisUnusable as problem:
+            except (RedisUnusable, ReplyError) as problem:
                 metrics.REDIS_LOST.labels("worker").inc()
                 log.warning("drain of %s waits for Redis: %s", self.vendor, problem)
                 await asyncio.sleep(_REDIS_RETRY_S)
-        await self._bell.leave(at_once=True)
+        with contextlib.suppress(RedisUnusable, ReplyError):
+            await self._bell.leave(at_once=True)
 
     async def _listen(self) -> None:
         now = time.monotonic()
         if now - self._listened_at > _LISTEN_AGAIN_S:
-            self._listened_at = now
             await self._bell.listen()
+            self._listened_at = now
 
     async def _claim(self) -> list[Claim]:
         roomy = [courier for courier in self.couriers if courier.has_room]

@@ -41,5 +41,6 @@ DEAD = {
 REFUSED_ENTRIES = {
     "malformed": "the stream entry breaks the contract",
     "unknown_app": "the message names an app that the settings do not have",
+    "unroutable": "routing the entry failed by a defect of the fleet; the router's log says where",
 }
 """Stream entries that never became deliveries: they lie in the lane's refused stream."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pushfleet.message import Recipient
@@ -16,7 +17,7 @@ __all__ = ["Rechecker"]
 
 
 class Rechecker:
-    """Asks the token state about the deliveries of an entry."""
+    """Asks the token state about the deliveries of entries, in one round trip."""
 
     def __init__(self, state: Link, prefix: str, clock: FleetClock, vendor: str, credential: str) -> None:
         self._state = state
@@ -25,20 +26,21 @@ class Rechecker:
         self._vendor = vendor
         self._credential = credential
 
-    async def refused(self, entry: Entry) -> dict[bytes, str]:
+    async def refused(self, entries: Sequence[Entry]) -> dict[bytes, str]:
         """Delivery ids to the reason why they must not be sent any more; renews tokens that changed meanwhile.
 
         Devices that were addressed directly are not asked about. Raises :class:`RedisUnusable`.
         """
-        push = entry.parcel.push
-        asked = [delivery for delivery in entry.parcel.deliveries if delivery.user]
+        asked = [
+            (entry.parcel.push, delivery) for entry in entries for delivery in entry.parcel.deliveries if delivery.user
+        ]
         commands: list[tuple[Any, ...]] = []
-        for delivery in asked:
+        for push, delivery in asked:
             commands += self._lookup.commands(push.app, delivery.user, push.conversation_id)
         replies = await self._state.pipeline(commands)
         width = self._lookup.width
         refused = {}
-        for number, delivery in enumerate(asked):
+        for number, (push, delivery) in enumerate(asked):
             state = self._lookup.read(replies[number * width : (number + 1) * width])
             reason = self._refuse(push.kind, delivery, state)
             if reason:

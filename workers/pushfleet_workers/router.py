@@ -1,11 +1,13 @@
 """The router: from ingress entries to parcels in the ledgers.
 
 For a batch of entries: the state of every recipient in one pipelined round trip, the pure decision, text and badge,
-then one put per account, the bells, and the acknowledgement. A batch that breaks anywhere is simply done again.
+then one put per account, the bells, and the acknowledgement. A batch that breaks anywhere is simply done again; an
+entry that breaks it is done alone, so that its neighbours do not pay for it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -14,11 +16,12 @@ from typing import Any
 
 from pushfleet.errors import InvalidMessage
 from pushfleet.message import OfflineMessage, Recipient
-from pushfleet.wire import decode, part_id
+from pushfleet.wire import part_id, read_entry
 from pushfleet_workers import registry
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.compose import compose, language_of
 from pushfleet_workers.decision import channel_for, refuse_device, refuse_message, refuse_receiver
+from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import IngressStream, Raw, Routed
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pack
@@ -56,6 +59,9 @@ class _Job:
     raw: Raw
     message: OfflineMessage
     part: bytes
+    repeat: bool = False
+    """The part was decided before, by this or another entry: nothing is decided again."""
+
     counts: dict[str, int] = field(default_factory=dict)
     planned: dict[_Group, list[Delivery]] = field(default_factory=dict)
     deliveries: int = 0
@@ -77,15 +83,18 @@ class Router:
     * **queue** - the Redis of ingress and ledgers.
     * **state** - the Redis of the token state.
     * **trigger** - publishes `push.drain` where nobody listens.
+    * **clock** - Redis' time; one of its own hears it with every put.
     """
 
-    def __init__(self, settings: Settings, queue: Link, state: Link, trigger: Trigger) -> None:
+    def __init__(
+        self, settings: Settings, queue: Link, state: Link, trigger: Trigger, clock: FleetClock | None = None
+    ) -> None:
         self._settings = settings
         self._queue = queue
         self._state = state
         self._trigger = trigger
         self._lookup = Lookup(settings.redis.prefix)
-        self._clock = FleetClock()
+        self._clock = clock or FleetClock()
         self._accounts: dict[tuple[str, str], _Account] = {}
         self._vendors: dict[str, VendorKeys] = {}
         for vendor, credential, account in settings.each_account():
@@ -105,15 +114,33 @@ class Router:
         """
         started = time.perf_counter()
         for jobs in _slices([job for raw in raws if (job := await self._job(stream, raw)) is not None]):
-            await self._decide(jobs)
-            await self._put(jobs)
-            await stream.acknowledge([Routed(job.raw, job.part, job.deliveries, job.counts) for job in jobs])
+            try:
+                await self._finish(stream, jobs)
+            except (RedisUnusable, ReplyError):
+                raise
+            except Exception as problem:  # noqa: BLE001
+                log.error("a batch of %s is done entry by entry: %s", stream.keys.stream, _place_of(problem))
+                for job in jobs:
+                    await self._finish_alone(stream, job)
             metrics.ROUTED_MESSAGES.labels(stream.lane).inc(len(jobs))
         metrics.ROUTER_BATCH_SECONDS.labels(stream.lane).observe(time.perf_counter() - started)
 
+    async def _finish(self, stream: IngressStream, jobs: Sequence[_Job]) -> None:
+        await self._decide(stream, jobs)
+        await self._put(jobs)
+        await stream.acknowledge([Routed(job.raw, job.part, job.deliveries, job.counts) for job in jobs])
+
+    async def _finish_alone(self, stream: IngressStream, job: _Job) -> None:
+        try:
+            await self._finish(stream, [_Job(job.raw, job.message, job.part)])
+        except (RedisUnusable, ReplyError):
+            raise
+        except Exception as problem:  # noqa: BLE001 - it would break every batch that it is in, one router after another
+            await self._refuse(stream, job.raw, "unroutable", f"routing it failed: {_place_of(problem)}")
+
     async def _job(self, stream: IngressStream, raw: Raw) -> _Job | None:
         try:
-            message = decode(raw.fields.get(b"m", b""))
+            message = read_entry(raw.fields)
         except InvalidMessage as problem:
             await self._refuse(stream, raw, "malformed", str(problem))
             return None
@@ -128,15 +155,16 @@ class Router:
 
     # ---- the decision
 
-    async def _decide(self, jobs: Sequence[_Job]) -> None:
+    async def _decide(self, stream: IngressStream, jobs: Sequence[_Job]) -> None:
         now_ms = self._clock.now_ms()
         commands: list[tuple[Any, ...]] = []
         asked: list[tuple[_Job, Recipient]] = []
         for job in jobs:
             message = job.message
-            refusal = refuse_message(message, message.sent_at_ms or job.raw.time_ms, now_ms)
             recipients = _recipients(message)
             job.counts["recipients"] = len(recipients) + len(message.targets)
+            sent_at_ms = message.sent_at_ms or job.raw.time_ms
+            refusal = refuse_message(message, sent_at_ms, now_ms, has_text=self._has_text(message))
             if refusal:
                 for _ in range(job.counts["recipients"]):
                     job.suppress(refusal)
@@ -146,13 +174,27 @@ class Router:
                 commands += self._lookup.commands(message.app, recipient.id, conversation)
                 asked.append((job, recipient))
             self._plan_targets(job)
-        replies = await self._state.pipeline(commands)
+        replies, _ = await asyncio.gather(self._state.pipeline(commands), _find_repeats(stream, jobs))
         width = self._lookup.width
         badges: list[_BadgeWanted] = []
         for number, (job, recipient) in enumerate(asked):
-            state = self._lookup.read(replies[number * width : (number + 1) * width])
-            self._decide_receiver(job, recipient, state, badges)
+            if not job.repeat:
+                state = self._state_in(replies[number * width : (number + 1) * width])
+                self._decide_receiver(job, recipient, state, badges)
         await self._count_badges(badges)
+
+    def _has_text(self, message: OfflineMessage) -> bool:
+        return bool(compose(message, self._settings.apps[message.app].locale, "")[1])
+
+    def _state_in(self, replies: Sequence[Any]) -> UserState:
+        """The user in *replies*; one whose keys are not what they should be has no devices."""
+        try:
+            return self._lookup.read(replies)
+        except ReplyError as problem:
+            if not str(problem).startswith("WRONGTYPE"):
+                raise
+            log.error("a user's token state cannot be read: %s", problem)
+            return UserState()
 
     def _decide_receiver(self, job: _Job, recipient: Recipient, state: UserState, badges: list[_BadgeWanted]) -> None:
         message = job.message
@@ -179,7 +221,7 @@ class Router:
     def _plan_targets(self, job: _Job) -> None:
         """Devices addressed directly, past state and badge."""
         message = job.message
-        for target in message.targets:
+        for target in dict.fromkeys(message.targets):
             account = self._accounts.get((target.vendor, target.credential))
             if account is None or account.app != message.app:
                 job.suppress("unknown_account")
@@ -240,7 +282,7 @@ class Router:
         puts: dict[tuple[str, str, int], list[tuple[_Job, list[bytes]]]] = {}
         for job in jobs:
             by_account = self._accounts_put_before(job)
-            for group, deliveries in job.planned.items():
+            for group, deliveries in job.planned.items() if not job.repeat else ():
                 by_account.setdefault(group[:2], []).extend(self._entries(job, group, deliveries))
             for (vendor, credential), entries in by_account.items():
                 if entries or job.raw.again:
@@ -272,10 +314,6 @@ class Router:
     def _entries(self, job: _Job, group: _Group, deliveries: list[Delivery]) -> Iterator[bytes]:
         vendor, credential, language, mentioned = group
         push = self._push(job, language, mentioned)
-        if not push.body:
-            for _ in deliveries:
-                job.suppress("empty_text")
-            return
         size = self._accounts[vendor, credential].parcel
         for number, first in enumerate(range(0, len(deliveries), size)):
             identity = parcel_id(job.part, f"{language}:{mentioned}".encode(), number)
@@ -321,6 +359,23 @@ _BadgeWanted = tuple[Delivery, OfflineMessage, int]
 def _counts_in_badge(message: OfflineMessage) -> bool:
     push = message.offline_push
     return push is None or push.apns is None or push.apns.badge_mode == "count"
+
+
+async def _find_repeats(stream: IngressStream, jobs: Sequence[_Job]) -> None:
+    """Mark the jobs whose part was acknowledged before, or stands in the batch twice."""
+    seen = await stream.acknowledged([(job.raw, job.part) for job in jobs])
+    for job in jobs:
+        job.repeat = job.part in seen
+        seen.add(job.part)
+
+
+def _place_of(problem: Exception) -> str:
+    """What a log may say of *problem*: its text may hold tokens or message texts."""
+    trace = problem.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace is not None else "nowhere"
+    return f"{type(problem).__name__} in {where}"
 
 
 def _recipients(message: OfflineMessage) -> list[Recipient]:

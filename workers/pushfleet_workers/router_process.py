@@ -7,18 +7,22 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 
 from pushfleet.message import LANES, Lane
 from pushfleet_workers.app import make_app
-from pushfleet_workers.checks import refuse_old_redis
-from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.checks import check_redis, refuse_old_redis
+from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.errors import FleetError, RedisUnusable
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.hooks.probes import ProbeServer
-from pushfleet_workers.ingress import IngressStream
+from pushfleet_workers.ingress import IngressStream, Raw
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS, AccountKeys
 from pushfleet_workers.ledger.ledger import trim_marks
+from pushfleet_workers.process import calm_the_collector
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.router import Router
 from pushfleet_workers.settings import Settings
@@ -38,8 +42,10 @@ _TAKE_OVER_AT_ONCE = 100
 async def run_router(settings: Settings, stop: asyncio.Event) -> None:
     """Route until *stop* is set, then finish the batches in hand.
 
-    Raises :class:`RedisUnusable` when Redis is not there at the start, or too old.
+    Raises :class:`RedisUnusable` when Redis is not there at the start, or too old, and :class:`FleetError` when the
+    port for metrics is taken.
     """
+    calm_the_collector()
     process = _RouterProcess(settings)
     try:
         await process.prepare()
@@ -54,15 +60,16 @@ class _RouterProcess:
         self._links: list[Link] = []
         self._queue = self._link(settings.redis.queue_url)
         same = settings.redis.state_url == settings.redis.queue_url
-        state = self._queue if same else self._link(settings.redis.state_url)
+        self._state = state = self._queue if same else self._link(settings.redis.state_url)
+        self._clock = FleetClock()
         app = make_app(settings)
         self._publisher = Publisher(lambda vendor: publish_drain(app, vendor))
-        self._router = Router(settings, self._queue, state, self._publisher.trigger)
+        self._router = Router(settings, self._queue, state, self._publisher.trigger, self._clock)
         self._consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._streams: dict[Lane, IngressStream] = {lane: self._stream(lane) for lane in LANES}
         self._stopping = asyncio.Event()
         self._reading = False
-        self._probes = ProbeServer(settings.metrics, role="router", ready=lambda: self._reading)
+        self._probes = _open_probes(settings, lambda: self._reading)
 
     def _link(self, url: str) -> Link:
         link = Link(url, name=f"pushfleet-router-{os.getpid()}", timeout_s=self._settings.redis.timeout_s)
@@ -74,7 +81,12 @@ class _RouterProcess:
         return IngressStream(self._queue, self._link(url), self._settings.redis.prefix, lane, self._consumer)
 
     async def prepare(self) -> None:
-        await refuse_old_redis(self._queue)
+        for about, link in {"redis.queue": self._queue, "redis.state": self._state}.items():
+            await refuse_old_redis(link)
+            for finding in await check_redis(link, about):
+                if finding.wrong:
+                    log.warning("%s: %s", finding.about, finding.sentence)
+        await self._keep_time()
         for stream in self._streams.values():
             await stream.prepare()
 
@@ -101,21 +113,26 @@ class _RouterProcess:
 
     async def _read(self, stream: IngressStream, batch: int, one_at_a_time: asyncio.Lock) -> None:
         """Readers of a lane take turns at the stream and overlap in everything after it."""
+        raws: list[Raw] = []
+        read_at = 0.0
         while not self._stopping.is_set():
             try:
-                async with one_at_a_time:
-                    raws = await stream.read(batch, _READ_WAIT_MS)
+                if not raws:
+                    async with one_at_a_time:
+                        raws = await stream.read(batch, _READ_WAIT_MS)
+                    read_at = time.monotonic()
                 if raws:
                     await self._router.route(stream, raws)
-            except ReplyError as problem:
-                # A flushed Redis has no group any more.
-                log.error("lane %s cannot be read: %s", stream.lane, problem)
-                await self._pause(_REDIS_RETRY_S)
-                await self._prepare_again(stream)
-            except RedisUnusable as problem:
+                    raws = []
+            except (RedisUnusable, ReplyError) as problem:
                 metrics.REDIS_LOST.labels("router").inc()
-                log.warning("the router waits for Redis: %s", problem)
+                log.warning("the router waits for Redis, lane %s: %s", stream.lane, problem)
                 await self._pause(_REDIS_RETRY_S)
+                # A flushed Redis has no group any more.
+                await self._prepare_again(stream)
+                # Part of the batch may have been put. What does not get through in time must not hold up the lane.
+                late = time.monotonic() - read_at > self._settings.router.takeover_s
+                raws = [] if late else [replace(raw, again=True) for raw in raws]
 
     async def _prepare_again(self, stream: IngressStream) -> None:
         try:
@@ -131,8 +148,8 @@ class _RouterProcess:
 
     async def _chores(self) -> None:
         """Forget the markers of parts that no entry can name any more."""
-        seconds, _ = await self._queue.call("TIME")
-        horizon = int(seconds) * 1000 - 2 * MARK_BUCKET_MS
+        await self._keep_time()
+        horizon = self._clock.now_ms() - 2 * MARK_BUCKET_MS
         for stream in self._streams.values():
             oldest = await stream.oldest_unacknowledged_ms()
             horizon = min(horizon, oldest - MARK_BUCKET_MS if oldest is not None else horizon)
@@ -141,6 +158,11 @@ class _RouterProcess:
             await stream.forget_idle_consumers()
         for vendor, credential, _account in self._settings.each_account():
             await trim_marks(self._queue, AccountKeys(self._settings.redis.prefix, vendor, credential), horizon)
+
+    async def _keep_time(self) -> None:
+        """What is decided before the first put goes by Redis' clock as well."""
+        seconds, micros = await self._queue.call("TIME")
+        self._clock.heard(int(seconds) * 1000 + int(micros) / 1000)
 
     async def _again(self, chore: Callable[[], Awaitable[None]], every_s: float) -> None:
         while not self._stopping.is_set():
@@ -162,3 +184,11 @@ class _RouterProcess:
         self._publisher.close()
         for link in self._links:
             await link.close()
+
+
+def _open_probes(settings: Settings, ready: Callable[[], bool]) -> ProbeServer:
+    try:
+        return ProbeServer(settings.metrics, role="router", ready=ready)
+    except OSError as problem:
+        where = f"{settings.metrics.host}:{settings.metrics.port}"
+        raise FleetError(f"metrics cannot be served on {where}, set metrics.port: {problem}") from problem

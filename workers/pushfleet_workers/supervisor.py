@@ -102,6 +102,10 @@ class Supervisor:
         """The child called *name*."""
         return next(child for child in self._children if child.name == name)
 
+    def forget(self, child: Child) -> None:
+        """Neither restart nor end *child* any more."""
+        self._children.remove(child)
+
     def close(self) -> None:
         """End all children, the last started first; one that does not go in time is killed."""
         self._closing = True

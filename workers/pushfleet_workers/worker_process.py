@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from typing import Any
 
@@ -13,6 +12,7 @@ from celery.concurrency.thread import TaskPool as ThreadPool
 from pushfleet_workers.errors import FleetError
 from pushfleet_workers.hooks.logs import configure_logs
 from pushfleet_workers.hooks.probes import ProbeServer
+from pushfleet_workers.process import calm_the_collector, pin_to_one_core
 from pushfleet_workers.runtime import FleetRuntime
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.tasks import publish_drain, serve_drains
@@ -75,9 +75,9 @@ class _WorkerProcess:
 
     def start(self, queues: list[str]) -> None:
         vendors = [vendor for queue in queues if (vendor := vendor_of(queue)) in self._settings.accounts]
-        if self._settings.worker.pin_core and hasattr(os, "sched_setaffinity"):
-            cores = sorted(os.sched_getaffinity(0))
-            os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
+        calm_the_collector()
+        if self._settings.worker.pin_core:
+            pin_to_one_core()
         self._publisher = Publisher(lambda vendor: publish_drain(self._app, vendor))
         self._runtime = FleetRuntime(self._settings, self._publisher.trigger)
         try:

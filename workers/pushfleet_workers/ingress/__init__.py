@@ -105,6 +105,20 @@ class IngressStream:
         )
         return _raws(reply[1], again=True)
 
+    async def acknowledged(self, parts: Sequence[tuple[Raw, bytes]]) -> set[bytes]:
+        """Which of *parts*, each with its entry, were acknowledged before."""
+        by_bucket: dict[int, list[bytes]] = {}
+        for raw, part in parts:
+            by_bucket.setdefault(raw.bucket, []).append(part)
+        asked = [(at, some) for bucket, some in by_bucket.items() for at in (bucket, bucket - 1)]
+        known: set[bytes] = set()
+        replies = await self._link.pipeline([("HMGET", self.keys.marks(at), *some) for at, some in asked])
+        for (_, some), reply in zip(asked, replies, strict=True):
+            if isinstance(reply, ReplyError):
+                raise reply
+            known.update(part for part, mark in zip(some, reply, strict=True) if mark is not None)
+        return known
+
     async def acknowledge(self, routed: Sequence[Routed]) -> int:
         """Remove *routed* entries and count what was decided, each part once; returns how many were repeats."""
         by_bucket: dict[int, list[Routed]] = {}
@@ -115,7 +129,7 @@ class IngressStream:
             (
                 _ACKNOWLEDGE,
                 (keys.stream, keys.books, keys.marks(bucket), keys.marks(bucket - 1), keys.mark_index),
-                (GROUP, bucket, *chain.from_iterable(_acknowledgement(one) for one in some)),
+                _acknowledgement(bucket, some),
             )
             for bucket, some in by_bucket.items()
         ]
@@ -144,8 +158,11 @@ class IngressStream:
         return int(await self._link.run(_FORGET, (self.keys.stream,), (GROUP, _GONE_AFTER_MS)))
 
 
-def _acknowledgement(one: Routed) -> tuple[Any, ...]:
-    return (one.raw.id, one.part, one.deliveries, len(one.counts), *chain.from_iterable(one.counts.items()))
+def _acknowledgement(bucket: int, routed: Sequence[Routed]) -> list[Any]:
+    arguments: list[Any] = [GROUP, bucket, len(routed), *(one.raw.id for one in routed), *(one.part for one in routed)]
+    for one in routed:
+        arguments += (one.deliveries, len(one.counts), *chain.from_iterable(one.counts.items()))
+    return arguments
 
 
 def _raws(entries: Sequence[Any], *, again: bool = False) -> list[Raw]:

@@ -1,34 +1,54 @@
--- The router is done with entries: they leave the stream, and what was decided is counted, each part once.
+-- The router is done with entries: they leave the stream, and what was decided is counted, each part once. A part's
+-- mark holds its deliveries: those that a router put and died before it could say so are added by whoever finds them.
 -- KEYS  stream, books, marks of the entries' bucket, marks of the bucket before, index of buckets
--- ARGV  group, bucket, then for each entry: its stream id, part id, deliveries, how many counts, and for each its
---       field and number
--- Returns how many entries were acknowledged by this call and how many of them were repeats of a part.
-local books = KEYS[2]
-local done, repeats = 0, 0
-local at = 3
-local sums = {}
-while ARGV[at] do
-  local id, part, deliveries, counts = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local first = at + 4
-  at = first + 2 * counts
-  redis.call('XACK', KEYS[1], ARGV[1], id)
-  if redis.call('XDEL', KEYS[1], id) == 1 then
-    done = done + 1
-    if redis.call('HEXISTS', KEYS[4], part) == 1 or redis.call('HSETNX', KEYS[3], part, '1') == 0 then
-      repeats = repeats + 1
-    else
-      sums['deliveries'] = (sums['deliveries'] or 0) + deliveries
-      for i = first, at - 1, 2 do sums[ARGV[i]] = (sums[ARGV[i]] or 0) + tonumber(ARGV[i + 1]) end
-    end
-  end
+-- ARGV  group, bucket, how many entries, their stream ids, their part ids, then for each entry: its deliveries, how
+--       many counts, and for each its field and number
+-- Returns how many entries left the stream by this call and how many parts were repeats.
+local total = tonumber(ARGV[3])
+local ids, parts = {}, {}
+for i = 1, total do
+  ids[i], parts[i] = ARGV[3 + i], ARGV[3 + total + i]
 end
-if done > 0 then
+redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
+local done = redis.call('XDEL', KEYS[1], unpack(ids))
+
+local now = redis.call('HMGET', KEYS[3], unpack(parts))
+local before = redis.call('HMGET', KEYS[4], unpack(parts))
+local sums, fresh, marks, old_marks, repeats = {deliveries = 0}, {}, {}, {}, 0
+local at = 4 + 2 * total
+for i = 1, total do
+  local first, last = at + 2, at + 1 + 2 * tonumber(ARGV[at + 1])
+  local part, deliveries = parts[i], tonumber(ARGV[at])
+  local known = fresh[part] or now[i] or before[i]
+  if known then
+    repeats = repeats + 1
+    if deliveries > tonumber(known) then
+      sums.deliveries = sums.deliveries + deliveries - tonumber(known)
+      local where = before[i] and not now[i] and old_marks or marks
+      table.insert(where, part)
+      table.insert(where, deliveries)
+      fresh[part] = deliveries
+    end
+  else
+    fresh[part] = deliveries
+    table.insert(marks, part)
+    table.insert(marks, deliveries)
+    sums.deliveries = sums.deliveries + deliveries
+    for j = first, last, 2 do sums[ARGV[j]] = (sums[ARGV[j]] or 0) + tonumber(ARGV[j + 1]) end
+  end
+  at = last + 1
+end
+
+local books = KEYS[2]
+if done > 0 then redis.call('HINCRBY', books, 'routed', done) end
+if repeats > 0 then redis.call('HINCRBY', books, 'repeated', repeats) end
+if #old_marks > 0 then redis.call('HSET', KEYS[4], unpack(old_marks)) end
+if #marks > 0 then
+  redis.call('HSET', KEYS[3], unpack(marks))
   redis.call('ZADD', KEYS[5], ARGV[2], ARGV[2])
   redis.call('PEXPIRE', KEYS[3], 604800000)
-  redis.call('HINCRBY', books, 'routed', done)
-  if repeats > 0 then redis.call('HINCRBY', books, 'repeated', repeats) end
-  for field, n in pairs(sums) do
-    if n > 0 then redis.call('HINCRBY', books, field, n) end
-  end
+end
+for field, n in pairs(sums) do
+  if n > 0 then redis.call('HINCRBY', books, field, n) end
 end
 return {done, repeats}

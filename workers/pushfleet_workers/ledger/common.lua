@@ -9,8 +9,9 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
-local function header(entry)
-  return struct.unpack('>HBBdd', entry)
+-- *at* is where the entry begins: a leased one has its fence before it.
+local function header(entry, at)
+  return struct.unpack('>HBBdd', entry, at or 1)
 end
 
 local function id_of(entry)

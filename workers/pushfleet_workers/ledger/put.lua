@@ -15,10 +15,25 @@ if share > 0 then
   held = (tonumber(b[1]) or 0) + (tonumber(b[2]) or 0) + (tonumber(b[3]) or 0)
 end
 
+local parts, marked, marks = {}, {}, {}
 local at = 3
 while ARGV[at] do
+  table.insert(parts, ARGV[at])
+  at = at + 2 + tonumber(ARGV[at + 1])
+end
+for i = 2, 3 do
+  for first = 1, #parts, 1000 do
+    local last = math.min(first + 999, #parts)
+    for n, known in ipairs(redis.call('HMGET', KEYS[i], unpack(parts, first, last))) do
+      marked[parts[first + n - 1]] = marked[parts[first + n - 1]] or known or nil
+    end
+  end
+end
+
+at = 3
+while ARGV[at] do
   local part, entries = ARGV[at], tonumber(ARGV[at + 1])
-  local known = redis.call('HGET', KEYS[3], part) or redis.call('HGET', KEYS[2], part)
+  local known = marked[part]
   if known then
     repeats = repeats + 1
     table.insert(counts, tonumber(known))
@@ -36,7 +51,9 @@ while ARGV[at] do
       end
     end
     put = put + total
-    redis.call('HSET', KEYS[2], part, total)
+    marked[part] = total
+    table.insert(marks, part)
+    table.insert(marks, total)
     table.insert(counts, total)
   end
   at = at + 2 + entries
@@ -47,7 +64,8 @@ add(books, 'put', put)
 add(books, 'ready', ready)
 add(books, 'ended', dropped)
 add(books, 'end:bulk:dropped:backlog', dropped)
-if repeats < #counts then
+if #marks > 0 then
+  push_all('HSET', KEYS[2], marks)
   redis.call('ZADD', KEYS[4], ARGV[1], ARGV[1])
   redis.call('PEXPIRE', KEYS[2], 604800000)
 end

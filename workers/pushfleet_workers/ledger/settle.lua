@@ -41,7 +41,7 @@ local freed, accepted = {}, {}
 for i, result in ipairs(results) do
   local id = result.id
   local value = held[id]
-  if value and struct.unpack('>d', value) == result.fence and header(string.sub(value, 9)) == result.before then
+  if value and struct.unpack('>d', value) == result.fence and header(value, 9) == result.before then
     table.insert(accepted, {result, value})
     if result.rest == '' then
       table.insert(freed, id)

@@ -1,0 +1,27 @@
+"""What every long-lived process of the fleet does to itself when it starts."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+__all__ = ["calm_the_collector", "pin_to_one_core"]
+
+
+def calm_the_collector() -> None:
+    """
+    Let the garbage collector look less often, and never at what was loaded at the start.
+
+    Batches of messages make many short-lived containers and no cycles; with the default threshold a quarter of a
+    router's time goes into looking for them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+
+
+def pin_to_one_core() -> None:
+    """Keep all threads of the process on one core, where the system can: they hand work to each other all the time."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
