@@ -177,7 +177,7 @@ class Producer:
             self._drive(transfer(shared.batch, self._policy, self._gauge))
         finally:
             self._shut(shared)
-            pass
+            shared.done.set()
         return shared.batch.receipt(place)
 
     def _shut(self, shared: _Shared) -> None:

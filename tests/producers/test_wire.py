@@ -176,6 +176,11 @@ def test_any_id_is_taken_or_refused_with_one_sentence(name: str) -> None:
     assert len(str(refusal.value)) < 400
 
 
+def test_a_message_that_is_not_yet_cut_may_name_more_than_an_entry_holds() -> None:
+    payload = json.dumps({"id": "m", "app": "chat", "recipients": [f"u{n}" for n in range(501)]})
+    assert [len(part.recipients) for part in wire.parts(wire.decode_message(payload))] == [500, 1]
+
+
 def test_a_stream_entry_is_read_by_its_fields() -> None:
     message = OfflineMessage(id="m", app="chat", recipients=("bob",))
     assert wire.read_entry(wire.entry(message)) == message

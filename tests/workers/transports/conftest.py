@@ -6,7 +6,7 @@ import asyncio
 import gc
 import inspect
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,15 @@ async def _without_leftovers(test: Coroutine[Any, Any, None]) -> None:
         # The plain loop accepts a connection in a task that outlives a refused handshake by a moment.
         _, left = await asyncio.wait(left, timeout=1)
     assert not left, "the test left tasks behind"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_collections() -> Iterator[None]:
+    """Spare the collection after each test what was there before all of them."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -209,8 +209,14 @@ class Peer:
         await self.start()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.stop()
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                # Whoever was connected has closed, unless we would not see it.
+                async with asyncio.timeout(5):
+                    await self.until(lambda: all(connection.frozen for connection in self.alive))
+        finally:
+            await self.stop()
 
     @property
     def url(self) -> str:
@@ -223,14 +229,14 @@ class Peer:
         self.notify()
 
     def notify(self) -> None:
-        if self._changed is not None:
-            self._changed.set_result(None)
-            self._changed = None
+        changed, self._changed = self._changed, None
+        if changed is not None and not changed.done():
+            changed.set_result(None)
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something on the wire makes *holds* true."""
         while not holds():
-            if self._changed is None:
+            if self._changed is None or self._changed.done():
                 self._changed = asyncio.get_running_loop().create_future()
             await self._changed
 

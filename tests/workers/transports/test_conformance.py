@@ -42,7 +42,7 @@ def opened(engine: str, certificates: Certificates) -> OpenTransport:
 
     @asynccontextmanager
     async def opened(**options: Any) -> AsyncIterator[Transport]:
-        defaults = {"http2": True, "timeout_s": 5.0, "ca_bundle": certificates.ca_file}
+        defaults = {"http2": True, "timeout_s": 20.0, "ca_bundle": certificates.ca_file}
         transport = open_transport(engine, TransportOptions(**{**defaults, **options}))
         try:
             yield transport
@@ -253,17 +253,21 @@ async def test_a_silent_peer_is_an_unknown_outcome_and_holds_no_stream(
         assert answered(await outcomes(transport, (a_push(peer, number) for number in range(10)))) == 10
 
 
-async def test_an_answer_that_breaks_off_is_an_unknown_outcome(opened: OpenTransport, http2: ssl.SSLContext) -> None:
+@pytest.mark.parametrize("code", [ErrorCodes.INTERNAL_ERROR, ErrorCodes.REFUSED_STREAM])
+async def test_an_answer_that_breaks_off_is_an_unknown_outcome(
+    opened: OpenTransport, http2: ssl.SSLContext, code: ErrorCodes
+) -> None:
     def half(call: Call) -> None:
         h2 = call.connection.h2
         h2.send_headers(call.stream_id, [(":status", "200"), ("content-length", "10")])
         h2.send_data(call.stream_id, b"12345")
-        call.reset()
+        call.reset(code)
 
     async with Peer(http2) as peer, opened() as transport:
         await transport.send(a_push(peer))
         peer.script = half
         assert (await no_answer(transport, a_push(peer))).maybe_delivered
+        assert len(peer.calls) == 2
 
 
 async def test_a_reset_stream_is_an_unknown_outcome_and_its_neighbours_do_not_care(
@@ -521,20 +525,36 @@ async def test_a_cancelled_caller_does_not_disturb_the_others(opened: OpenTransp
         await peer.until(lambda: len(held) == 40)
         for task in sending[::2]:
             task.cancel()
+        await asyncio.wait(sending[::2])
+        assert [task.cancelled() for task in sending] == [True, False] * 20
         for call in held:
             call.answer()
-        results = await asyncio.gather(*sending, return_exceptions=True)
-        assert [type(result) for result in results[::2]] == [asyncio.CancelledError] * 20
-        assert answered(results[1::2]) == 20  # type: ignore[arg-type]
+        assert answered(await asyncio.gather(*sending[1::2])) == 20
         peer.script = ok
         assert answered(await outcomes(transport, (a_push(peer, number) for number in range(100)))) == 100
         assert len(peer.connections) == 1
 
 
+async def test_a_cancelled_caller_holds_no_stream_for_long(opened: OpenTransport, http2: ssl.SSLContext) -> None:
+    async with Peer(http2, streams_max=2) as peer, opened(timeout_s=0.3) as transport:
+        await transport.send(a_push(peer))
+        peer.script = silent
+        sending = [asyncio.create_task(transport.send(a_push(peer, number))) for number in range(2)]
+        await peer.until(lambda: len(peer.calls) == 3)
+        for task in sending:
+            task.cancel()
+        await asyncio.wait(sending)
+        peer.script = ok
+        # Either the streams are given back, or their connection is.
+        await peer.until(lambda: peer.resets == 2 or not peer.alive)
+        assert answered(await outcomes(transport, (a_push(peer, number) for number in range(10)))) == 10
+
+
 async def test_a_cancelled_first_request_leaves_its_place_to_the_next(
     opened: OpenTransport, http2: ssl.SSLContext
 ) -> None:
-    async with Peer(http2, silent) as peer, opened() as transport:
+    # The deadline bounds how long pyreqwest keeps a cancelled request and its connection.
+    async with Peer(http2, silent) as peer, opened(timeout_s=2) as transport:
         first = asyncio.create_task(transport.send(a_push(peer)))
         await peer.until(lambda: len(peer.calls) == 1)
         sending = asyncio.create_task(outcomes(transport, (a_push(peer, number) for number in range(20))))
@@ -632,7 +652,9 @@ async def test_requests_go_through_the_proxy(opened: OpenTransport, http2: ssl.S
     async with Peer(http2) as peer, Proxy("Basic dXNlcjpwYXNz") as proxy:
         async with opened(proxy=f"http://user:pass@127.0.0.1:{proxy.port}") as transport:
             assert answered(await outcomes(transport, (a_push(peer, number) for number in range(20)))) == 20
-            assert proxy.asked == [f"localhost:{peer.port}"]
+            await transport.renew()
+            assert answered(await outcomes(transport, (a_push(peer, number) for number in range(20)))) == 20
+            assert proxy.asked == [f"localhost:{peer.port}"] * 2
         async with opened(proxy=f"http://127.0.0.1:{proxy.port}") as transport:
             assert not (await no_answer(transport, a_push(peer))).maybe_delivered
 

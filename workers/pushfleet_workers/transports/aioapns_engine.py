@@ -44,7 +44,7 @@ from h2.settings import SettingCodes
 
 from pushfleet_workers.errors import SettingsError
 from pushfleet_workers.transports.base import TransportOptions
-from pushfleet_workers.transports.failure import Failure, Reason
+from pushfleet_workers.transports.failure import Failure, Reason, describe
 from pushfleet_workers.transports.lines import Line, LineTransport, are_sendable, connect_timeout_s
 from pushfleet_workers.transports.tls import PeerLacksHttp2, client_context
 from pushfleet_workers.vendor import Request, Response
@@ -57,7 +57,7 @@ logging.getLogger("hpack").setLevel(logging.INFO)
 _PATH = "/3/device/"
 _PING = b"pushflt."
 _CLOSE_S = 1.0
-_PROXY_PORT = 3128
+_PROXY_PORT = 80
 
 
 class AioapnsTransport(LineTransport["_Apns"]):
@@ -72,8 +72,6 @@ class AioapnsTransport(LineTransport["_Apns"]):
             raise SettingsError("the transport 'aioapns' is for APNs only, which speaks HTTP/2")
         super().__init__(options, one_connection_per_line=True)
         self._context = client_context(options.ca_bundle, http2=True)
-        if options.proxy and not urlsplit(options.proxy).hostname:
-            raise SettingsError("proxy is not an address like http://proxy:3128")
 
     def _open(self, line: Line[_Apns]) -> _Apns:
         def on_end() -> None:
@@ -107,7 +105,7 @@ class _Apns:
             host, port = url.hostname, url.port or 443
         except ValueError:
             return Failure(Reason.UNSENDABLE)
-        if url.scheme != "https" or not host or not url.path.startswith(_PATH) or request.method != "POST":
+        if url.scheme != "https" or not host or _PATH not in url.path or request.method != "POST":
             return Failure(Reason.UNSENDABLE)
         if not are_sendable(request.headers):
             return Failure(Reason.UNSENDABLE)
@@ -116,7 +114,7 @@ class _Apns:
         except PeerLacksHttp2:
             return Failure(Reason.NOT_HTTP2)
         except (OSError, ValueError) as problem:
-            return Failure(Reason.UNREACHABLE, _detail(problem))
+            return Failure(Reason.UNREACHABLE, describe(problem))
         return await protocol.exchange(_headers(request, url.netloc, url.path), request.body)
 
     async def close(self) -> None:
@@ -298,6 +296,9 @@ class _Protocol(APNsTLSClientProtocol):
 
     def close(self) -> None:
         """Say GOAWAY and close."""
+        self.ending = True
+        if self._pinging is not None:
+            self._pinging.cancel()
         self.conn.close_connection()
         self.flush()
         super().close()
@@ -391,7 +392,7 @@ class _Protocol(APNsTLSClientProtocol):
     def _on_stream_reset(self, event: StreamReset) -> None:
         stream = self._release(event.stream_id)
         if stream is not None:
-            refused = event.error_code == ErrorCodes.REFUSED_STREAM
+            refused = event.error_code == ErrorCodes.REFUSED_STREAM and not stream.status
             _resolve(stream.answer, Failure(Reason.REFUSED if refused else Reason.RESET))
 
     def _on_settings(self, event: RemoteSettingsChanged) -> None:
@@ -412,7 +413,7 @@ class _Protocol(APNsTLSClientProtocol):
         for stream_id in [one for one in self._streams if one > last]:
             stream = self._release(stream_id)
             assert stream is not None
-            _resolve(stream.answer, Failure(Reason.UNTAKEN))
+            _resolve(stream.answer, Failure(Reason.LOST if stream.status else Reason.UNTAKEN))
 
     def _end(self) -> None:
         self.ending = True
@@ -489,13 +490,3 @@ class _Tunnel(asyncio.Protocol):
     def _fail(self) -> None:
         if not self.opened.done():
             self.opened.set_exception(ConnectionRefusedError(0, "the proxy refused the tunnel"))
-
-
-def _detail(problem: Exception) -> str:
-    if isinstance(problem, ssl.SSLCertVerificationError):
-        return problem.verify_message
-    if isinstance(problem, ssl.SSLError):
-        return "TLS failed"
-    if isinstance(problem, TimeoutError):
-        return "timed out"
-    return problem.strerror or "" if isinstance(problem, OSError) else ""

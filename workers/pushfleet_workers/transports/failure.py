@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import ssl
 from dataclasses import dataclass
 
 from pushfleet_workers.errors import NoAnswer
 
-__all__ = ["Failure", "Reason"]
+__all__ = ["Failure", "Reason", "describe"]
 
 
 class Reason(enum.Enum):
@@ -15,7 +16,7 @@ class Reason(enum.Enum):
 
     UNREACHABLE = "no connection could be made"
     NOT_HTTP2 = "the peer does not speak HTTP/2"
-    CROWDED = "the first request of the connection was not answered in time"
+    CROWDED = "the turn of the request on its connection did not come in time"
     UNTAKEN = "the peer closed the connection before it began with the request"
     REFUSED = "the peer refused the request before it began with it"
     CLOSED = "the transport is closed"
@@ -45,7 +46,7 @@ _ENDS_CONNECTION = frozenset({Reason.UNREACHABLE, Reason.NOT_HTTP2, Reason.UNTAK
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No answer, and why; ``detail`` never holds an address, a header or a body."""
+    """No answer, and why; ``detail`` never holds a URL, a header or a body."""
 
     reason: Reason
     detail: str = ""
@@ -69,3 +70,18 @@ class Failure:
         """What the caller of a transport gets."""
         problem = f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
         return NoAnswer(problem, self.reason not in _NEVER_TAKEN)
+
+
+def describe(problem: BaseException) -> str:
+    """What kept a connection from being made, for operators; empty where nothing can be said."""
+    match problem:
+        case ssl.SSLCertVerificationError():
+            return problem.verify_message
+        case ssl.SSLError():
+            return "TLS failed"
+        case TimeoutError():
+            return "timed out"
+        case OSError():
+            return problem.strerror or ""
+        case _:
+            return ""

@@ -11,18 +11,19 @@ all streams, those too that the peer would still answer, so that this engine see
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
-import ssl
+from collections.abc import Coroutine
+from typing import Any
 
 import httpcore
 import httpx
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, StreamReset
 
-from pushfleet_workers.errors import SettingsError
 from pushfleet_workers.transports.base import TransportOptions
-from pushfleet_workers.transports.failure import Failure, Reason
+from pushfleet_workers.transports.failure import Failure, Reason, describe
 from pushfleet_workers.transports.lines import Line, LineTransport, are_sendable, connect_timeout_s
 from pushfleet_workers.transports.tls import PeerLacksHttp2, client_context
 from pushfleet_workers.vendor import Request, Response
@@ -42,10 +43,6 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
     def __init__(self, options: TransportOptions) -> None:
         super().__init__(options, one_connection_per_line=options.http2)
         self._context = client_context(options.ca_bundle, options.http2)
-        try:
-            self._proxy = httpx.Proxy(options.proxy) if options.proxy else None
-        except (httpx.InvalidURL, ValueError):
-            raise SettingsError("proxy is not an address like http://proxy:3128") from None
         # Streams have no deadline of their own here: one that reads times out for all of its connection.
         read_s = None if options.http2 else options.timeout_s
         times = httpx.Timeout(
@@ -53,16 +50,16 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
         )
         self._extensions = {"timeout": times.as_dict()}
         self._socket_options = _liveness(options)
-        self._exchanges: set[asyncio.Task[Response | Failure]] = set()
+        self._tasks: set[asyncio.Task[Response | Failure]] = set()
 
     async def close(self) -> None:
         """See :meth:`Transport.close`."""
         await super().close()
         # Left over are those whose callers went away; their connections are closed.
-        for left in list(self._exchanges):
+        for left in self._tasks:
             left.cancel()
-        if self._exchanges:
-            await asyncio.wait(self._exchanges)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _open(self, line: Line[httpx.AsyncHTTPTransport]) -> httpx.AsyncHTTPTransport:
         http2 = self._options.http2
@@ -71,7 +68,7 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
             trust_env=False,
             http1=not http2,
             http2=http2,
-            proxy=self._proxy,
+            proxy=self._options.proxy or None,
             limits=httpx.Limits(
                 max_connections=None,
                 max_keepalive_connections=None,
@@ -82,9 +79,23 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
 
     async def _exchange(self, line: Line[httpx.AsyncHTTPTransport], request: Request) -> Response | Failure:
         assert line.client is not None
-        exchange = asyncio.get_running_loop().create_task(self._run(line.client, request))
-        self._exchanges.add(exchange)
-        exchange.add_done_callback(self._exchanges.discard)
+        exchange = self._task(self._run(line.client, request))
+        try:
+            return await self._outwait(exchange, line)
+        except asyncio.CancelledError:
+            # Its stream must not be held for ever because nobody waits for it any more.
+            self._task(self._outwait(exchange, line))
+            raise
+
+    def _task(self, work: Coroutine[Any, Any, Response | Failure]) -> asyncio.Task[Response | Failure]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _outwait(
+        self, exchange: asyncio.Task[Response | Failure], line: Line[httpx.AsyncHTTPTransport]
+    ) -> Response | Failure:
         done, _ = await asyncio.wait([exchange], timeout=self._timeout_s)
         if done:
             return exchange.result()
@@ -105,6 +116,7 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
             )
         except Exception:  # noqa: BLE001 - whatever it is, nothing was sent
             return Failure(Reason.UNSENDABLE)
+        answer = None
         try:
             answer = await client.handle_async_request(ready)
             try:
@@ -113,32 +125,32 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
             finally:
                 await answer.aclose()
         except Exception as problem:  # noqa: BLE001 - also what h2 and anyio raise through httpcore
-            return _failure(problem)
+            return _failure(problem, unanswered=answer is None)
         version: bytes = answer.extensions.get("http_version", b"")
         return Response(answer.status_code, dict(answer.headers), body, _VERSIONS.get(version, ""))
 
     async def _shut(self, client: httpx.AsyncHTTPTransport) -> None:
-        await client.aclose()
+        # A connection that is broken may say so once more.
+        with contextlib.suppress(Exception):
+            await client.aclose()
 
 
-def _failure(problem: Exception) -> Failure:
+def _failure(problem: Exception, unanswered: bool) -> Failure:
     origin = _origin(problem)
     if isinstance(origin, PeerLacksHttp2):
         return Failure(Reason.NOT_HTTP2)
     match problem:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
-            return Failure(Reason.UNREACHABLE, _detail(origin))
-        case httpx.PoolTimeout():
-            return Failure(Reason.UNREACHABLE, "no connection became free")
+            return Failure(Reason.UNREACHABLE, describe(origin))
         case httpx.UnsupportedProtocol() | httpx.InvalidURL():
             return Failure(Reason.UNSENDABLE)
         case httpx.TimeoutException():
             return Failure(Reason.LATE)
     said = _said(problem)
     if isinstance(said, StreamReset):
-        refused = said.error_code == ErrorCodes.REFUSED_STREAM
+        refused = said.error_code == ErrorCodes.REFUSED_STREAM and unanswered
         return Failure(Reason.REFUSED if refused else Reason.RESET)
-    if isinstance(said, ConnectionTerminated) and said.last_stream_id == 0:
+    if isinstance(said, ConnectionTerminated) and said.last_stream_id == 0 and unanswered:
         return Failure(Reason.UNTAKEN)
     return Failure(Reason.LOST)
 
@@ -156,14 +168,6 @@ def _said(problem: BaseException) -> object:
     """What the peer said by HTTP/2 to end a stream or the connection; httpcore leaves it among the arguments."""
     inner = problem.__cause__
     return inner.args[0] if isinstance(inner, httpcore.RemoteProtocolError) and inner.args else None
-
-
-def _detail(origin: BaseException) -> str:
-    if isinstance(origin, ssl.SSLCertVerificationError):
-        return origin.verify_message
-    if isinstance(origin, OSError):
-        return origin.strerror or "" if not isinstance(origin, ssl.SSLError) else "TLS failed"
-    return "timed out" if isinstance(origin, TimeoutError | asyncio.CancelledError) else ""
 
 
 def _liveness(options: TransportOptions) -> list[tuple[int, int, int]]:

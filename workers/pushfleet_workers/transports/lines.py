@@ -6,7 +6,9 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Generic, TypeVar
+from urllib.parse import urlsplit
 
+from pushfleet_workers.errors import SettingsError
 from pushfleet_workers.transports.base import TransportOptions
 from pushfleet_workers.transports.failure import Failure, Reason
 from pushfleet_workers.vendor import Request, Response
@@ -26,6 +28,14 @@ def connect_timeout_s(options: TransportOptions) -> float:
 def are_sendable(headers: Mapping[str, str]) -> bool:
     """Whether h2 can send *headers*: it finds out in the middle of the block, and breaks the connection for all."""
     return all(name.isascii() and name.isprintable() and value.isprintable() for name, value in headers.items())
+
+
+def _is_proxy(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class Line(Generic[ClientT]):
@@ -55,6 +65,9 @@ class LineTransport(ABC, Generic[ClientT]):
     """
 
     def __init__(self, options: TransportOptions, *, one_connection_per_line: bool) -> None:
+        if options.proxy and not _is_proxy(options.proxy):
+            # Not with the value: it may hold a password.
+            raise SettingsError("proxy is not an address like http://proxy:3128")
         self._options = options
         self._timeout_s = options.timeout_s
         self._first_alone = one_connection_per_line

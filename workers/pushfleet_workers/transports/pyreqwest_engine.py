@@ -3,12 +3,16 @@
 Its error classes mislead, its causes do not: a request that timed out is a ``ConnectTimeoutError``, a connection reset
 under fifty requests a ``ConnectError``. Only ``client error (Connect)`` means that there was no connection.
 
+The request of a cancelled caller lives on until its deadline, its connection too, even past :meth:`close`.
+
 A peer that closes a connection in good order (GOAWAY without an error) is handled inside: the requests it did not take
-move to a new connection. That one is not waited for with a single request.
+move to a new connection, unseen by us and therefore all at once. Where that peer grants few streams at first, some of
+them fail, and the line begins again with a single request.
 """
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 
 from pyreqwest.client import Client, ClientBuilder
@@ -26,7 +30,9 @@ from pushfleet_workers.vendor import Request, Response
 __all__ = ["PyreqwestTransport"]
 
 # One thread drives all connections of the process: more would only contend for the GIL when answers come in.
-runtime_worker_threads(1)
+with contextlib.suppress(RuntimeError):
+    # Raised where somebody else in this process was first.
+    runtime_worker_threads(1)
 
 _HTTP1_IDLE_S = 30.0
 
@@ -41,11 +47,15 @@ class PyreqwestTransport(LineTransport[Client]):
         super().__init__(options, one_connection_per_line=options.http2)
         self._ca_bundle = read_ca_bundle(options.ca_bundle) if options.ca_bundle else b""
         try:
-            self._proxy = ProxyBuilder.all(options.proxy) if options.proxy else None
-        except ValueError:
-            raise SettingsError("proxy is not an address like http://proxy:3128") from None
+            self._build()
+        except (ValueError, PyreqwestError):
+            # Its TLS is stricter than the one that has read the file.
+            raise SettingsError(f"pyreqwest does not accept the ca_bundle {options.ca_bundle} or the proxy") from None
 
     def _open(self, line: Line[Client]) -> Client:
+        return self._build()
+
+    def _build(self) -> Client:
         options = self._options
         builder = (
             ClientBuilder()
@@ -60,7 +70,7 @@ class PyreqwestTransport(LineTransport[Client]):
             .deflate(False)
             .user_agent("pushfleet")
         )
-        builder = builder.proxy(self._proxy) if self._proxy else builder.no_proxy()
+        builder = builder.proxy(ProxyBuilder.all(options.proxy)) if options.proxy else builder.no_proxy()
         if self._ca_bundle:
             builder = builder.add_root_certificate_pem(self._ca_bundle)
         if not options.http2:
@@ -105,14 +115,16 @@ def _failure(problem: PyreqwestError, has_answered: bool) -> Failure:
     last = causes[-1] if causes else ""
     if "client error (Connect)" in causes:
         return Failure(Reason.UNREACHABLE, last.removeprefix("client error (Connect)"))
-    if last.startswith("connection error received"):
+    # An answer that broke off while it was read says nothing of this kind: its request was taken.
+    unanswered = "client error (SendRequest)" in causes
+    if last.startswith("connection error received") and unanswered:
         # Only streams above the last one that the peer's GOAWAY admits fail like this; the others fail as lost.
         return Failure(Reason.UNTAKEN)
-    if last.startswith("stream error received: refused stream"):
+    if last.startswith("stream error received: refused stream") and unanswered:
         return Failure(Reason.REFUSED)
     if last.startswith("stream error"):
         return Failure(Reason.RESET)
-    if last == "connection error detected: frame with invalid size" and not has_answered:
+    if last == "connection error detected: frame with invalid size" and unanswered and not has_answered:
         # What "HTTP/1.1 …" looks like to HTTP/2. Such a peer cannot have understood our frames either.
         return Failure(Reason.NOT_HTTP2)
     if "keep-alive timed out" in causes:
