@@ -1,5 +1,4 @@
-"""
-`make bench`: what a push costs, beside the obvious alternative and the bare transports.
+"""`make bench`: what a push costs, beside the obvious alternative and the bare transports.
 
 CPU-seconds of the consuming processes and Redis; producer and vendor are not counted. Rows alternate within a run and
 the medians are printed, since machines have fast and slow phases: only ratios of one run mean something.
@@ -16,12 +15,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from bench import rows
 from bench.cpu import machine
 from bench.stage import ROOT, Stage, stage
+from rich.console import Console
+from rich.table import Table
 
 OUT = ROOT / "bench" / "out" / "latest.json"
 FIGURES = ("per_cpu_s", "per_s", "p50_ms", "p99_ms")

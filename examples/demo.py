@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import signal
 import sys
@@ -39,6 +40,10 @@ from pushfleet_workers.up import Fleet, pushfleet_command
 
 console = Console(stderr=True)
 TIMEOUT_S = 300.0
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Everything is on this machine: past any proxy in the environment."""
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 ACCOUNTS = (("apns", "main", "demo"), ("apns", "lite", "lite"), ("fcm", "main", "demo"), ("huawei", "main", "demo"))
 """Vendor, credential and app; the `lite` app's APNs goes through aioapns."""
@@ -50,7 +55,7 @@ def call(url: str, body: object = None, method: str = "POST") -> Any:
     """The JSON that an HTTP API answers."""
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    with DIRECT.open(request, timeout=30) as answer:
         content = answer.read()
     return json.loads(content) if content else None
 
@@ -72,7 +77,7 @@ def fake_cloud(folder: Path) -> Iterator[dict[str, Any]]:
 
 def write_settings(folder: Path, cloud: dict[str, Any]) -> Path:
     """The settings file of the demo's fleet, with credentials that the fake vendors gave out."""
-    lines = ['data_dir = "data"', "[log]", 'level = "warning"', "[apps.demo]", 'name = "Demo"']
+    lines = ['data_dir = "data"', "[api]", "port = 0", "[log]", 'level = "warning"', "[apps.demo]", 'name = "Demo"']
     lines += ["[apps.lite]", 'name = "Demo Lite"']
     for vendor, credential, app in ACCOUNTS:
         issued = call(f"{cloud['control_url']}/credentials", {"vendor": vendor})
@@ -105,8 +110,7 @@ def script_the_vendors(cloud: dict[str, Any], hour: Hour) -> None:
 
 def registration(device: dict[str, Any]) -> dict[str, Any]:
     """The body that registers *device*."""
-    channel = {name: device[name] for name in ("vendor", "credential", "token")}
-    return {"channels": [channel], **{name: device[name] for name in ("locale", "state", "unread")}}
+    return {name: value for name, value in device.items() if name not in ("app", "user", "device")}
 
 
 def register(fleet: Fleet, hour: Hour, bar: Progress) -> None:
@@ -241,12 +245,22 @@ def stay_up(fleet: Fleet, cloud: dict[str, Any]) -> None:
         console.print("Stopping ...")
 
 
+def interrupt_once(*_: object) -> None:
+    """End it all, once: a second Ctrl-C must not break off the end."""
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Run in a folder that is gone afterwards."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--stay", action="store_true", help="keep the fleet running until Ctrl-C")
     stay = options.parse_args().stay
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in INTERRUPTS:
+        signal.signal(number, interrupt_once)
+    for name in [name for name in os.environ if name.startswith("PUSHFLEET_")]:
+        del os.environ[name]  # the demo's fleet must not run on somebody's real Redis
     folder = Path(tempfile.mkdtemp(prefix="pushfleet-demo-"))
     try:
         return run(folder, stay=stay)

@@ -1,8 +1,7 @@
-"""
-pushfleet: hand a message to the offline-push fleet of an instant-messaging product.
+"""pushfleet: hand a message to the offline-push fleet of an instant-messaging product.
 
-    with Producer("redis://queue.internal/0") as producer:
-        producer.enqueue(OfflineMessage(id="m1", app="chat", recipients=("alice",), body="Lunch?"))
+with Producer("redis://queue.internal/0") as producer:
+producer.enqueue(OfflineMessage(id="m1", app="chat", recipients=("alice",), body="Lunch?"))
 """
 
 from __future__ import annotations

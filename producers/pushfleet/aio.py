@@ -34,8 +34,7 @@ __all__ = ["AsyncProducer"]
 
 
 class AsyncProducer:
-    """
-    Puts messages into the queue of a fleet; an async context manager, to be shared by all tasks of one event loop.
+    """Puts messages into the queue of a fleet; an async context manager, to be shared by all tasks of one event loop.
 
     Settings and errors are those of :class:`pushfleet.Producer`; a ready client is a ``redis.asyncio.Redis``.
     A call returns when its messages are in Redis. A call that is cancelled may or may not have reached the queue;
@@ -77,8 +76,7 @@ class AsyncProducer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def enqueue(self, message: OfflineMessage) -> Receipt:
-        """
-        Put one message into the queue; returns when Redis has it.
+        """Put one message into the queue; returns when Redis has it.
 
         Raises :class:`InvalidMessage`, :class:`Backpressure` or :class:`QueueUnavailable`. Repeating the call within
         ten minutes is safe: the fleet drops a part of an id that it has seen.
@@ -101,8 +99,7 @@ class AsyncProducer:
         *,
         on_progress: Callable[[BatchReceipt], object] | None = None,
     ) -> BatchReceipt:
-        """
-        Put many messages into the queue, pipelined; returns when Redis has all of them.
+        """Put many messages into the queue, pipelined; returns when Redis has all of them.
 
         Chunks, order, *on_progress* (a plain function) and errors are those of
         :meth:`pushfleet.Producer.enqueue_many`. The event loop gets its turn every 200 messages.

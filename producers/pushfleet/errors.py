@@ -1,5 +1,4 @@
-"""
-Everything that the SDK raises.
+"""Everything that the SDK raises.
 
 PushfleetError
 ├── InvalidMessage        the message breaks the contract; says which field and how to mend it
@@ -18,8 +17,7 @@ class PushfleetError(Exception):
 
 
 class InvalidMessage(PushfleetError):
-    """
-    The message breaks the contract; the text names the field, the limit and what was given.
+    """The message breaks the contract; the text names the field, the limit and what was given.
 
     Nothing of the call was enqueued, except from an iterable so long that its earlier chunks had gone already.
     """

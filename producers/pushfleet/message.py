@@ -1,5 +1,4 @@
-"""
-The contract between an IM backend and the fleet: one offline message and whom it is for.
+"""The contract between an IM backend and the fleet: one offline message and whom it is for.
 
 Evolution rules, held by tests: a new field has a default; no field changes its type or meaning;
 unknown fields are skipped. So older and newer processes read each other's entries.
@@ -427,8 +426,7 @@ class OfflinePush(_Part, frozen=True):
 
 
 class OfflineMessage(_Part, frozen=True):
-    """
-    One IM message that some users must hear of although their app is not in front.
+    """One IM message that some users must hear of although their app is not in front.
 
     Raises ``ValueError`` (from decoding: :class:`msgspec.ValidationError`) when a limit of the
     contract is broken; the text names the field, the limit and what was given.

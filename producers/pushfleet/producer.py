@@ -34,8 +34,7 @@ __all__ = ["Producer"]
 
 
 class Producer:
-    """
-    Puts messages into the queue of a fleet; a context manager, to be shared by all threads of a process.
+    """Puts messages into the queue of a fleet; a context manager, to be shared by all threads of a process.
 
     * **url** - ``redis://``, ``rediss://`` (TLS) or ``unix://`` address of the queue, or a ready ``redis.Redis``
       (Sentinel: ``Sentinel(…).master_for(…)``). A client that was handed in keeps its own timeouts and retries, and
@@ -93,8 +92,7 @@ class Producer:
         self._open: _Shared | None = None
 
     def enqueue(self, message: OfflineMessage) -> Receipt:
-        """
-        Put one message into the queue; returns when Redis has it.
+        """Put one message into the queue; returns when Redis has it.
 
         Raises :class:`InvalidMessage`, :class:`Backpressure` or :class:`QueueUnavailable`. Repeating the call within
         ten minutes is safe: the fleet drops a part of an id that it has seen.
@@ -117,8 +115,7 @@ class Producer:
         *,
         on_progress: Callable[[BatchReceipt], object] | None = None,
     ) -> BatchReceipt:
-        """
-        Put many messages into the queue, pipelined; returns when Redis has all of them.
+        """Put many messages into the queue, pipelined; returns when Redis has all of them.
 
         Up to 10,000 messages (32 MiB of JSON) are validated before the first is sent: a bad one refuses them all. A
         longer iterable goes chunk by chunk of that size, so that memory stays bounded but for the accepted ids.

@@ -1,5 +1,4 @@
-"""
-How messages get into Redis, without touching Redis: what to send, and what the answers mean.
+"""How messages get into Redis, without touching Redis: what to send, and what the answers mean.
 
 Both producers drive the same generator, :func:`transfer`: it yields the commands of one round trip and is sent
 their replies, or is thrown the error that came instead.
@@ -144,8 +143,7 @@ def prepare(message: OfflineMessage, policy: Policy) -> Prepared:
 
 
 def preparing(message: OfflineMessage, policy: Policy) -> Generator[None, None, Prepared]:
-    """
-    *message* cut and encoded; pauses now and then in a large one, so that an event loop may turn.
+    """*message* cut and encoded; pauses now and then in a large one, so that an event loop may turn.
 
     Every entry is decoded once, as a router will do it: a Struct does not check the types of what its constructor
     is given. Raises :class:`InvalidMessage`.
@@ -262,8 +260,7 @@ class Batch:
             self._missing[owner] -= 1
 
     def round_trips(self, ingress_max: int) -> Iterator[list[_Call]]:
-        """
-        What to send together: at most one run of the script for each lane that has not failed meanwhile.
+        """What to send together: at most one run of the script for each lane that has not failed meanwhile.
 
         Two runs for a lane must not be under way at once: behind a refused one a smaller one might get in, out of
         order, or as the tail of a message whose head was refused.
@@ -276,8 +273,7 @@ class Batch:
             yield [call for call in calls if call is not None]
 
     def _calls(self, lane: Lane, most: int) -> Iterator[_Call]:
-        """
-        The runs of the script for a lane: whole messages together, one of very many parts by itself.
+        """The runs of the script for a lane: whole messages together, one of very many parts by itself.
 
         The first run of such a message asks for room for all of it, so that it is not left half done.
         """
@@ -349,8 +345,7 @@ class MemoryGauge:
 def transfer(
     batch: Batch, policy: Policy, gauge: MemoryGauge, after_round_trip: Callable[[], object] | None = None
 ) -> Steps:
-    """
-    Put *batch* into the streams; what became of each message stands in the batch afterwards.
+    """Put *batch* into the streams; what became of each message stands in the batch afterwards.
 
     Yields the commands of one round trip on one connection; expects their replies, errors of Redis among them as
     values, or :class:`redis.RedisError` or ``OSError`` thrown in. A lost connection is tried once more.
@@ -446,8 +441,7 @@ class Run:
         self.receipt = BatchReceipt()
 
     def batches(self, messages: Iterable[OfflineMessage]) -> Generator[Batch | None, None, None]:
-        """
-        The messages in batches, each validated whole; None now and then, a good moment to let others run.
+        """The messages in batches, each validated whole; None now and then, a good moment to let others run.
 
         Raises :class:`InvalidMessage` with the message's place in the call and what earlier batches achieved.
         """

@@ -41,8 +41,7 @@ def ingress_key(prefix: str, lane: Lane) -> str:
 
 
 def encode(message: OfflineMessage) -> bytes:
-    """
-    The JSON of *message*, defaults left out.
+    """The JSON of *message*, defaults left out.
 
     Raises :class:`InvalidMessage` for what JSON cannot carry, and beyond 1 MiB.
     """
@@ -57,8 +56,7 @@ def encode(message: OfflineMessage) -> bytes:
 
 
 def decode(payload: bytes | str) -> OfflineMessage:
-    """
-    The message in *payload*, which is a stream entry's: at most 500 recipients and targets.
+    """The message in *payload*, which is a stream entry's: at most 500 recipients and targets.
 
     Raises :class:`InvalidMessage` with the path of the offending field.
     """
@@ -73,8 +71,7 @@ def decode(payload: bytes | str) -> OfflineMessage:
 
 
 def decode_message(payload: bytes | str) -> OfflineMessage:
-    """
-    The message in *payload*, for as many recipients as it names; a producer cuts it into parts.
+    """The message in *payload*, for as many recipients as it names; a producer cuts it into parts.
 
     Raises :class:`InvalidMessage` with the path of the offending field.
     """
@@ -118,8 +115,7 @@ def entry(message: OfflineMessage) -> dict[bytes, bytes]:
 
 
 def read_entry(fields: Mapping[bytes, bytes]) -> OfflineMessage:
-    """
-    The message in a stream entry; an entry without ``v`` counts as version 1.
+    """The message in a stream entry; an entry without ``v`` counts as version 1.
 
     Raises :class:`InvalidMessage` for another version, a missing ``m``, and whatever :func:`decode` refuses.
     """
@@ -139,8 +135,7 @@ def part_id(message: OfflineMessage) -> bytes:
 
 
 def parts(message: OfflineMessage) -> Iterator[OfflineMessage]:
-    """
-    *message* in parts of at most 500 recipients and targets, repeated recipients dropped.
+    """*message* in parts of at most 500 recipients and targets, repeated recipients dropped.
 
     Every part carries the lane of the whole, so that a large message does not travel as many small ones. Raises
     :class:`InvalidMessage` for a message that claims to be a part and is too large for one.

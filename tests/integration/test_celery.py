@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import redis
-from pushfleet_workers.settings import CONFIG_VARIABLE
 from tests.integration.stage import PREFIX, eventually, running_stage
+
+from pushfleet_workers.settings import CONFIG_VARIABLE
 
 
 def test_a_plain_celery_worker_delivers(tmp_path: Path, redis_url: str) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import redis
+
 from pushfleet_workers import redis_server
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.redis_server import EmbeddedRedis

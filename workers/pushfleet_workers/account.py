@@ -25,7 +25,7 @@ class AccountSettings(BaseModel):
     base_url: str = Field("", description="Where requests go instead of the vendor's own address.")
     auth_url: str = Field("", description="Where access tokens come from instead of the vendor's own address.")
     proxy: str = Field("", description="HTTP proxy for this account, e.g. http://proxy:3128.")
-    ca_bundle: Path | None = Field(None, description="PEM file of the authorities to trust instead of the system's.")
+    ca_bundle: Path | None = Field(None, description="PEM file of further authorities to trust, for example a proxy's.")
     rate_per_s: float | None = Field(
         None, gt=0, description="Most targets a second, over the whole fleet; absent: no limit."
     )

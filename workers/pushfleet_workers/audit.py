@@ -153,7 +153,7 @@ async def _account_book(link: Link, keys: AccountKeys, *, recount: bool) -> Acco
         answer = await link.run(
             _RECOUNT,
             (keys.books, keys.suspect, *keys.ready, keys.delayed_entries, keys.owners, keys.dead, keys.gate, *leased),
-            (_RECOUNT_ENTRIES_MAX if recount else 0, *owners),
+            (_RECOUNT_ENTRIES_MAX if recount else -1, *owners),
         )
         if answer:
             break

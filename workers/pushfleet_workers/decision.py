@@ -53,10 +53,13 @@ def refuse_device(device: Device, now_ms: int, *, forced: bool = False) -> str:
     return ""
 
 
-def channel_for(device: Device, kind: str, now_ms: int) -> Channel | None:
-    """The channel that a message of *kind* goes to: VoIP for calls where there is one, else the first for alerts."""
+def channel_for(device: Device, kind: str, now_ms: int, push_type: str | None = None) -> Channel | None:
+    """The channel that a message of *kind* goes to: VoIP for calls where there is one, else the first for alerts.
+
+    *push_type*, where the message has one (``alert``, ``background``, ``voip``), decides instead of the kind.
+    """
     usable = [channel for channel in device.channels if channel.quarantined_until_ms <= now_ms]
-    if kind == "call":
+    if (push_type or kind) in ("call", "voip"):
         for channel in usable:
             if channel.kind == "voip":
                 return channel

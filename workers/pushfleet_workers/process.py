@@ -9,8 +9,7 @@ __all__ = ["calm_the_collector", "pin_to_one_core"]
 
 
 def calm_the_collector() -> None:
-    """
-    Let the garbage collector look less often, and never at what was loaded at the start.
+    """Let the garbage collector look less often, and never at what was loaded at the start.
 
     Batches of messages make many short-lived containers and no cycles; with the default threshold a quarter of a
     router's time goes into looking for them.

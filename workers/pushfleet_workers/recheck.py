@@ -10,7 +10,7 @@ from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.decision import refuse_device, refuse_receiver
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.push import Delivery
-from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.tokens.lookup import Lookup, UserState
 
 __all__ = ["Rechecker"]
@@ -41,7 +41,13 @@ class Rechecker:
         width = self._lookup.width
         refused = {}
         for number, (push, delivery) in enumerate(asked):
-            state = self._lookup.read(replies[number * width : (number + 1) * width])
+            try:
+                state = self._lookup.read(replies[number * width : (number + 1) * width])
+            except ReplyError as problem:
+                if not str(problem).startswith("WRONGTYPE"):
+                    raise
+                # Keys that are not what they should be: for this user alone the first decision stands.
+                continue
             reason = self._refuse(push.kind, delivery, state)
             if reason:
                 refused[delivery.id] = reason
@@ -60,11 +66,14 @@ class Rechecker:
         reason = refuse_device(device, now_ms, forced=delivery.forced)
         if reason:
             return reason
-        for channel in device.channels:
-            same = (channel.vendor, channel.credential, channel.kind) == (
-                self._vendor, self._credential, delivery.token_kind,
-            )  # fmt: skip
-            if same:
-                delivery.token, delivery.registered_at_ms = channel.token, channel.registered_at_ms
-                return ""
-        return "no_channel"
+        here = (self._vendor, self._credential, delivery.token_kind)
+        channels = [
+            channel
+            for channel in device.channels
+            if (channel.vendor, channel.credential, channel.kind) == here and channel.quarantined_until_ms <= now_ms
+        ]
+        if not channels:
+            return "no_channel"
+        channel = next((one for one in channels if one.token == delivery.token), channels[0])
+        delivery.token, delivery.registered_at_ms = channel.token, channel.registered_at_ms
+        return ""

@@ -198,9 +198,9 @@ class Link:
         state = str(reply).partition(" ")[0]
         if state not in _NOT_NOW:
             raise reply
-        if state == "READONLY" and self._connection is not None and self._connection.transport is not None:
+        if state == "READONLY":
             # A demoted master: the address may lead to the new one by now.
-            self._connection.transport.abort()
+            self._abandon()
         raise RedisUnusable(f"Redis at {self.address.shown} cannot serve now: {reply}")
 
     def _submit(self, connection: _Connection, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
@@ -271,8 +271,12 @@ class Link:
             if connection is None or connection.lost or not connection.waiting:
                 continue
             if time.monotonic() - connection.waiting[0].since > self._timeout_s:
-                assert connection.transport is not None
-                connection.transport.abort()
+                self._abandon()
+
+    def _abandon(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
 
     async def close(self) -> None:
         """Close the connection; what still waits for a reply gets :class:`LinkLost`."""
@@ -281,6 +285,4 @@ class Link:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
             self._watch = None
-        if self._connection is not None and self._connection.transport is not None:
-            self._connection.transport.abort()
-        self._connection = None
+        self._abandon()

@@ -78,10 +78,9 @@ def next_step(
 
 
 def _wait_for(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, rng: random.Random) -> Later:
-    jittered_ms = backoff_ms(delivery.attempt, policy, rng)
-    if outcome.verdict is Verdict.REFRESH_AUTH:
-        return Later(0)
-    asked_ms = int((outcome.wait_s or 0.0) * 1000)
-    wait_ms = asked_ms + jittered_ms if asked_ms else jittered_ms
     # A fault of the account or class is not the delivery's: it waits at the gate and costs no attempt.
-    return Later(wait_ms, counts=outcome.scope is Scope.DEVICE)
+    counts = outcome.scope is Scope.DEVICE
+    if outcome.verdict is Verdict.REFRESH_AUTH:
+        return Later(0, counts=counts)
+    asked_ms = int(max(0.0, outcome.wait_s or 0.0) * 1000)
+    return Later(asked_ms + backoff_ms(delivery.attempt, policy, rng), counts=counts)

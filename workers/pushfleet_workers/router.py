@@ -203,12 +203,14 @@ class Router:
             return
         now_ms = self._clock.now_ms()
         refusal = refuse_receiver(message.kind, recipient, state.receive_at(now_ms))
+        push = message.offline_push
+        push_type = push.apns.push_type if push is not None and push.apns is not None else None
         for device_id, device in state.devices.items():
             reason = refusal or refuse_device(device, now_ms, forced=recipient.push == "force")
             if reason:
                 job.suppress(reason)
                 continue
-            channel = channel_for(device, message.kind, now_ms)
+            channel = channel_for(device, message.kind, now_ms, push_type)
             if channel is None:
                 job.suppress("no_channel")
                 continue

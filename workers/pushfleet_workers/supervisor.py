@@ -155,7 +155,11 @@ def _die_with_parent() -> Callable[[], None]:
     return ask
 
 
+# Children listen on this machine; a proxy in the environment has nothing to do with them.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def _answers(url: str) -> bool:
-    with contextlib.suppress(OSError, HTTPException), urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310
+    with contextlib.suppress(OSError, HTTPException), _direct.open(url, timeout=1) as answer:
         return bool(answer.status == 200)
     return False

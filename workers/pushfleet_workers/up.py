@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from pushfleet_workers.errors import FleetError
 from pushfleet_workers.redis_server import EmbeddedRedis, free_port
 from pushfleet_workers.settings import CONFIG_VARIABLE, Settings
 from pushfleet_workers.supervisor import Child, Supervisor
@@ -26,14 +29,16 @@ def pushfleet_command(*words: str) -> list[str]:
 class Fleet:
     """The processes of one machine; a context manager.
 
-    * **config** - the settings file that the children read.
+    * **config** - the settings file that the children read; None where the environment says it all.
     * **processes** - routers, and workers per vendor.
+    * **tick** - called again and again while the start waits; what it raises ends the start.
     """
 
     settings: Settings
-    config: Path
+    config: Path | None
     processes: int = 1
     env: Mapping[str, str] = field(default_factory=dict)
+    tick: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.folder = self.settings.data_dir
@@ -41,6 +46,7 @@ class Fleet:
         self.supervisor = Supervisor(self.folder / "logs")
         self.api_url = ""
         self.metrics_urls: dict[str, str] = {}
+        self._kept = ExitStack()
 
     @property
     def redis_url(self) -> str:
@@ -49,8 +55,9 @@ class Fleet:
 
     def start(self) -> None:
         """Start all of it and wait until all of it is ready; raises :class:`FleetError`."""
-        env = {**self.env, CONFIG_VARIABLE: str(self.config)}
+        env = {**self.env, CONFIG_VARIABLE: str(self.config or "")}
         if not self.settings.redis.queue_url:
+            self._own_the_folder()
             self.redis = EmbeddedRedis(self.folder / "redis")
             self.redis.start()
             env["PUSHFLEET_REDIS__URL"] = self.redis.url
@@ -64,7 +71,18 @@ class Fleet:
             for number in range(self.processes):
                 command = pushfleet_command("worker", "--vendor", vendor)
                 self._start_probed(f"worker-{vendor}-{number}", command, env)
-        self.supervisor.wait_ready()
+        self.supervisor.wait_ready(tick=self.tick)
+
+    def _own_the_folder(self) -> None:
+        """Two servers that append to the same files would ruin them."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = self._kept.enter_context((self.folder / "lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FleetError(
+                f"another fleet runs on {self.folder}: end it, or set data_dir to another folder"
+            ) from None
 
     def _start_probed(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
         port = free_port()
@@ -75,9 +93,12 @@ class Fleet:
 
     def close(self) -> None:
         """End all of it, Redis last."""
-        self.supervisor.close()
-        if self.redis is not None:
-            self.redis.stop()
+        with self._kept:
+            try:
+                self.supervisor.close()
+            finally:
+                if self.redis is not None:
+                    self.redis.stop()
 
     def __enter__(self) -> Self:
         try:

@@ -2,11 +2,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from tests.workers.ledger.support import KEYS, PLENTY, a_ledger, an_entry, books, put
+
 from pushfleet_workers.ledger import GateNews, Settlement, pack
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
 from pushfleet_workers.ledger.ledger import Rate, Want, trim_marks
 from pushfleet_workers.redis_link import Link
-from tests.workers.ledger.support import KEYS, PLENTY, a_ledger, an_entry, books, put
 
 
 def on_redis(url: str, scenario: Callable[[Link], Awaitable[None]]) -> None:
@@ -61,9 +62,7 @@ def test_bulk_keeps_a_minimum_share_under_a_flood_of_urgent_work(redis_url: str)
         await put(link, *[an_entry(f"u{n}", lane="urgent") for n in range(50)])
         await put(link, *[an_entry(f"b{n}", lane="bulk") for n in range(5)])
         ledger = a_ledger(link)
-        lanes = [
-            entry.lane for _ in range(20) for entry in (await ledger.claim(Want(1, 1, 1))).entries
-        ]
+        lanes = [entry.lane for _ in range(20) for entry in (await ledger.claim(Want(1, 1, 1))).entries]
         assert lanes.count("bulk") == 2
 
     on_redis(redis_url, scenario)
@@ -281,9 +280,7 @@ def test_a_burst_is_bounded_and_a_rate_is_kept(redis_url: str, rate_per_s: float
 
         await asyncio.gather(*(work(ledger) for ledger in ledgers))
         window_s = 1.0 + rate.permit_life_s
-        peak = max(
-            sum(n for at, n in grants if start <= at < start + window_s) for start, _ in grants
-        )
+        peak = max(sum(n for at, n in grants if start <= at < start + window_s) for start, _ in grants)
         # Permits granted within their life before the second may still be spent in it.
         assert peak <= rate_per_s + burst + 1
         assert sum(n for _, n in grants) >= rate_per_s * 0.8

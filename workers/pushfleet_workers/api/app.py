@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pushfleet_workers.api.devices import body_schemas, device_routes
-from pushfleet_workers.api.problems import Problem, problem_response
+from pushfleet_workers.api.problems import PROBLEM_SCHEMA, Problem, problem_response
 from pushfleet_workers.errors import RedisUnusable
-from pushfleet_workers.tokens.store import StateContended, TokenStore
+from pushfleet_workers.redis_link import ReplyError
+from pushfleet_workers.tokens.store import OptionsFull, TokenStore
 
 __all__ = ["create_app"]
 
+log = logging.getLogger(__name__)
+
 _OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 REQUESTS = Counter("pushfleet_api_requests", "Requests to the API.", ["method", "route", "status"])
 REQUEST_SECONDS = Histogram(
@@ -36,25 +43,32 @@ def create_app(
     now_ms: Callable[[], int],
     ready: Callable[[], Awaitable[bool]],
     key: str = "",
+    routers: Sequence[APIRouter] = (),
 ) -> ASGIApp:
     """The API over *store*.
 
     * **apps** - the apps that there are.
     * **accounts** - vendor and credential to the app they belong to.
     * **ready** - whether Redis answers.
-    * **key** - the bearer key that callers must show; empty: none.
+    * **key** - the bearer key that callers must show, except to the probes and `/metrics`; empty: none.
+    * **routers** - further routes; they may raise :class:`Problem`, and their path parameters are percent-encoded.
     """
     app = FastAPI(
         title="pushfleet",
         summary="Token state of an offline-push fleet",
-        description="Ids in paths are percent-encoded and may contain any character.",
+        description=(
+            "Ids in paths are percent-encoded UTF-8 and may contain any character, a slash as `%2F`. "
+            "Whatever is refused changes nothing; whatever is answered with 5xx is safe to repeat."
+        ),
+        redirect_slashes=False,
     )
     app.include_router(device_routes(store, apps, accounts, now_ms))
+    for router in routers:
+        app.include_router(router)
     _add_probes(app, ready)
     _add_refusals(app)
-    _add_measuring(app, key)
-    _document_bodies(app)
-    return _RawPaths(app)
+    _document(app, key)
+    return _Edge(app, key)
 
 
 def _add_probes(app: FastAPI, ready: Callable[[], Awaitable[bool]]) -> None:
@@ -63,7 +77,7 @@ def _add_probes(app: FastAPI, ready: Callable[[], Awaitable[bool]]) -> None:
         return PlainTextResponse("ok\n")
 
     async def readyz() -> Response:
-        """Whether the process can do its work now."""
+        """Whether the process can do its work now: Redis answers."""
         good = await ready()
         return PlainTextResponse("ready\n" if good else "Redis does not answer\n", 200 if good else 503)
 
@@ -72,7 +86,20 @@ def _add_probes(app: FastAPI, ready: Callable[[], Awaitable[bool]]) -> None:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     for path, handler in (("/healthz", healthz), ("/readyz", readyz), ("/metrics", metrics)):
-        app.add_api_route(path, handler, methods=["GET"], response_model=None, tags=["operation"])
+        statuses = (200, 503) if handler is readyz else (200,)
+        responses: dict[int | str, dict[str, Any]] = {
+            status: {"description": "Yes." if status == 200 else "No.", "content": {"text/plain": {}}}
+            for status in statuses
+        }
+        app.add_api_route(
+            path,
+            handler,
+            methods=["GET"],
+            response_class=PlainTextResponse,
+            response_model=None,
+            responses=responses,
+            tags=["operation"],
+        )
 
 
 def _add_refusals(app: FastAPI) -> None:
@@ -80,54 +107,101 @@ def _add_refusals(app: FastAPI) -> None:
     async def refused(_: Request, problem: Problem) -> Response:
         return problem_response(problem)
 
+    @app.exception_handler(HTTPException)
+    async def not_routed(_: Request, problem: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(problem.status_code, "refused")
+        return problem_response(Problem(problem.status_code, code, problem.detail, headers=problem.headers))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        return problem_response(Problem(400, "body_incomplete", "the connection ended before the body did"))
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, __: Exception) -> Response:
+        return problem_response(Problem(500, "internal", "the API has a fault; its log says where"))
+
+    @app.exception_handler(OptionsFull)
+    async def full(_: Request, problem: OptionsFull) -> Response:
+        return problem_response(Problem(409, "receive_options_full", str(problem)))
+
     @app.exception_handler(RedisUnusable)
     async def no_redis(_: Request, __: RedisUnusable) -> Response:
-        return problem_response(Problem(503, "redis_unavailable", "Redis does not answer; try again: it is safe"))
+        return problem_response(_unavailable("Redis does not answer; try again: it is safe"))
 
-    @app.exception_handler(StateContended)
-    async def contended(_: Request, problem: StateContended) -> Response:
-        return problem_response(Problem(503, "contended", str(problem)))
-
-
-def _add_measuring(app: FastAPI, key: str) -> None:
-    @app.middleware("http")
-    async def measure(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        started = time.perf_counter()
-        if key and request.scope["path"] not in _OPEN_PATHS and not _shows(request, key):
-            response: Response = problem_response(
-                Problem(401, "unauthorized", "show the API key: Authorization: Bearer <key>")
-            )
-        else:
-            response = await answer(request)
-        route = getattr(request.scope.get("route"), "path", "none")
-        REQUESTS.labels(request.method, route, response.status_code).inc()
-        REQUEST_SECONDS.labels(request.method, route).observe(time.perf_counter() - started)
-        return response
+    @app.exception_handler(ReplyError)
+    async def redis_refuses(_: Request, problem: ReplyError) -> Response:
+        # Only the first word: what follows may quote arguments, and tokens are among them.
+        word = str(problem).partition(" ")[0]
+        log.error("Redis refuses a command of the API: %s", word)
+        return problem_response(_unavailable(f"Redis refuses ({word}); try again later: it is safe"))
 
 
-def _shows(request: Request, key: str) -> bool:
-    given = request.headers.get("authorization", "")
-    return hmac.compare_digest(given.encode(), f"Bearer {key}".encode())
+def _unavailable(message: str) -> Problem:
+    return Problem(503, "redis_unavailable", message, headers={"Retry-After": "1"})
 
 
-def _document_bodies(app: FastAPI) -> None:
+def _document(app: FastAPI, key: str) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(body_schemas())
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(body_schemas(), Problem=PROBLEM_SCHEMA)
+        if key:
+            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            for path, operations in document["paths"].items():
+                for operation in operations.values():
+                    operation["security"] = [] if path in _OPEN_PATHS else [{"key": []}]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-class _RawPaths:
-    """Routes by the path as it was sent: an encoded slash in an id is not a separator."""
+class _Edge:
+    """What stands around the application: raw paths, the key, the measuring, and a line in the log for what broke."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app
+        self._key = key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope.get("raw_path"):
-            scope = {**scope, "path": scope["raw_path"].decode("ascii", "replace").partition("?")[0]}
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        # Routes match the path as it was sent: an encoded slash in an id is no separator.
+        scope["path"] = scope["raw_path"].partition(b"?")[0].decode("latin-1")
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            if self._admits(scope):
+                await self._app(scope, receive, sending)
+            else:
+                why = "show the API key: Authorization: Bearer <key>"
+                refusal = Problem(401, "unauthorized", why, headers={"WWW-Authenticate": "Bearer"})
+                await problem_response(refusal)(scope, receive, sending)
+        except Exception as problem:  # noqa: BLE001 - it is answered already
+            # Not its text: what broke may quote what it broke on.
+            where = problem.__traceback__
+            while where is not None and where.tb_next is not None:
+                where = where.tb_next
+            place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where is not None else "nowhere"
+            log.error("a request failed: %s at %s", type(problem).__name__, place)
+        finally:
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            route = getattr(scope.get("route"), "path", "none")
+            REQUESTS.labels(method, route, status or "none").inc()
+            REQUEST_SECONDS.labels(method, route).observe(time.perf_counter() - started)
+
+    def _admits(self, scope: Scope) -> bool:
+        if not self._key or scope["path"] in _OPEN_PATHS:
+            return True
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, shown = given.partition(b" ")
+        return hmac.compare_digest(shown.strip(), self._key) and scheme.lower() == b"bearer"

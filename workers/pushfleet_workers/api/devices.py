@@ -4,41 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import msgspec
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Path, Request, Response
 from msgspec import Meta, Struct
 
-from pushfleet_workers.api.problems import PROBLEM_SCHEMA, Problem, decode
+from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.push import fingerprint
-from pushfleet_workers.tokens.changes import STATES, Registration, Report, StateName
+from pushfleet_workers.tokens.changes import (
+    DEVICE_BYTES_MAX,
+    ID_BYTES_MAX,
+    STATES,
+    Accounts,
+    Registration,
+    Report,
+    StateName,
+    UnixMs,
+    Unread,
+    check_id,
+    in_future,
+    no_account,
+)
 from pushfleet_workers.tokens.record import Device
 from pushfleet_workers.tokens.store import TokenStore
 
 __all__ = ["REPORTS_MAX", "body_schemas", "device_routes"]
 
 REPORTS_MAX = 1_000
-USER_BYTES_MAX = 256
-DEVICE_BYTES_MAX = 128
-_FUTURE_MS = 300_000
+ONE_BYTES_MAX = 64 * 1024
+MANY_BYTES_MAX = 4 * 1024 * 1024
 _STATE_NAMES = {short: name for name, short in STATES.items()}
 
-Accounts = Mapping[tuple[str, str], str]
-"""Vendor and credential to app."""
+AppId = Annotated[str, Path(description="An app of the settings.")]
+UserId = Annotated[str, Path(description="Percent-encoded; 1 to 256 bytes of UTF-8.")]
+DeviceId = Annotated[str, Path(description="The installation's id, percent-encoded; 1 to 128 bytes of UTF-8.")]
+ConversationId = Annotated[str, Path(description="As in messages, percent-encoded; 1 to 256 bytes of UTF-8.")]
 
 
 class StateGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The state of the app on one device, as of its own time."""
 
     state: StateName
-    unread: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
-    at_ms: Annotated[int, Meta(ge=0)] = 0
+    unread: Unread | None = None
+    at_ms: UnixMs = 0
 
 
 class ReportsGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """States of many devices; all are taken, or none."""
+    """States of many devices; one that is wrong refuses them all."""
 
     reports: Annotated[tuple[Report, ...], Meta(min_length=1, max_length=REPORTS_MAX)]
 
@@ -47,42 +60,114 @@ class OptionGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What a user wants from a conversation."""
 
     receive: Literal["all", "mentions", "none"]
-    until_ms: Annotated[int, Meta(ge=0)] = 0
-    """When it ends, Unix milliseconds; 0: never."""
+    until_ms: Annotated[
+        int, Meta(ge=0, le=253_402_300_799_999, description="When it ends, Unix milliseconds; 0: never.")
+    ] = 0
+
+    def __post_init__(self) -> None:
+        if self.receive == "all" and self.until_ms:
+            raise ValueError("until_ms ends a mute; all is what there is without one")
+
+
+class ChannelShown(Struct, frozen=True):
+    """A push token as it is shown: never the token itself."""
+
+    vendor: str
+    credential: str
+    kind: str
+    region: str
+    token_fingerprint: Annotated[str, Meta(description="Tells tokens apart, also in logs; addresses nothing.")]
+    registered_at_ms: int
+    quarantined_until_ms: int
+
+
+class DeviceShown(Struct, frozen=True):
+    """A device as it is known; times are Unix milliseconds, 0: never."""
+
+    state: Literal["unknown", "foreground", "background", "killed", "logged_out"]
+    state_at_ms: int
+    lease_until_ms: Annotated[int, Meta(description="Until when a foreground report holds.")]
+    unread: Annotated[int, Meta(description="What the badge counts on from.")]
+    notifications: bool
+    locale: str
+    time_zone: str
+    platform: str
+    maker: str
+    os_version: str
+    app_version: str
+    channels: list[ChannelShown]
+
+
+class RegisteredShown(Struct, frozen=True):
+    """What became of a registration."""
+
+    applied: Annotated[bool, Meta(description="False when the device had registered later than this already.")]
+    device: DeviceShown
+
+
+class ReportedShown(Struct, frozen=True):
+    """What became of the reports; the counts add up to those given."""
+
+    applied: int
+    outdated: Annotated[int, Meta(description="Older than what was known; they change nothing.")]
+    unknown: Annotated[int, Meta(description="Of devices that are not registered; they change nothing.")]
+
+
+class OptionShown(Struct, frozen=True):
+    """What a user wants from a conversation; `all` is not listed."""
+
+    receive: str
+    until_ms: int
+
+
+class UserShown(Struct, frozen=True):
+    """What is known of a user; both empty for one that was never heard of."""
+
+    devices: dict[str, DeviceShown]
+    receive_options: Annotated[dict[str, OptionShown], Meta(description="By conversation.")]
 
 
 _registration = msgspec.json.Decoder(Registration)
 _state = msgspec.json.Decoder(StateGiven)
 _reports = msgspec.json.Decoder(ReportsGiven)
 _option = msgspec.json.Decoder(OptionGiven)
+_encode = msgspec.json.Encoder().encode
 
 
 def body_schemas() -> dict[str, Any]:
-    """The JSON Schemas of all request bodies, by name."""
+    """The JSON Schemas of all bodies, by name."""
     _, components = msgspec.json.schema_components(
-        [Registration, StateGiven, ReportsGiven, OptionGiven], ref_template="#/components/schemas/{name}"
+        [Registration, StateGiven, ReportsGiven, OptionGiven, RegisteredShown, ReportedShown, UserShown],
+        ref_template="#/components/schemas/{name}",
     )
     return components
 
 
-def _documented(body: type[Struct] | None, *statuses: int) -> dict[str, Any]:
-    extra: dict[str, Any] = {}
-    if body is not None:
-        schema = {"$ref": f"#/components/schemas/{body.__name__}"}
-        extra = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-    responses = {
-        status: {"description": text, "content": {"application/json": {"schema": PROBLEM_SCHEMA}}}
-        for status, text in (
-            (400, "The body is not JSON."),
-            (401, "The API key is missing or wrong."),
-            (404, "There is no such app, device or user."),
-            (413, "The body is too large."),
-            (422, "A field is wrong; nothing was changed."),
-            (503, "Redis does not answer; try again."),
-        )
-        if status in {401, 404, 503, *statuses}
+_REFUSALS = {
+    400: "The body is not JSON, or the path is not percent-encoded UTF-8.",
+    401: "The API key is missing or wrong.",
+    404: "There is no such app, or no such device.",
+    409: "The user has too many of them.",
+    413: "The body is too large.",
+    415: "The body is not said to be JSON.",
+    422: "A field is wrong; nothing was changed.",
+    503: "Redis does not answer; try again.",
+}
+
+
+def _body(name: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+
+def _documented(given: type[Struct] | None, shown: type[Struct] | None, answer: str, *more: int) -> dict[str, Any]:
+    status = 200 if shown is not None else 204
+    refusals = {400, 401, 404, 422, 503, *more} | ({413, 415} if given is not None else set())
+    responses: dict[int, dict[str, Any]] = {
+        status: {"description": answer, **({"content": _body(shown.__name__)} if shown is not None else {})},
+        **{code: {"description": _REFUSALS[code], "content": _body("Problem")} for code in sorted(refusals)},
     }
-    return {"openapi_extra": extra, "responses": responses}
+    extra = {"requestBody": {"required": True, "content": _body(given.__name__)}} if given is not None else {}
+    return {"openapi_extra": extra, "responses": responses, "status_code": status}
 
 
 class _Devices:
@@ -96,78 +181,75 @@ class _Devices:
         self._accounts = accounts
         self._now_ms = now_ms
 
-    async def register(self, request: Request, app: str, user: str, device: str) -> Response:
+    async def register(self, request: Request, app: AppId, user: UserId, device: DeviceId) -> Response:
         """Register a device after login: its push tokens, language and state; tokens move to it from other users."""
         app, user, device = self._app(app), _user(user), _device(device)
-        given = await decode(request, _registration)
+        given = await decode(request, _registration, ONE_BYTES_MAX)
         for number, channel in enumerate(given.channels):
             if self._accounts.get((channel.vendor, channel.credential)) != app:
-                known = ", ".join(f"{v}/{c}" for (v, c), owner in sorted(self._accounts.items()) if owner == app)
-                raise Problem(
-                    422,
-                    "unknown_account",
-                    f"app {app} has no account {channel.vendor}/{channel.credential}; it has: {known or 'none'}",
-                    f"channels[{number}].credential",
-                )
+                where = f"channels[{number}].credential"
+                raise Problem(422, "unknown_account", no_account(app, channel, self._accounts), where)
         self._check_time(given.at_ms, "at_ms")
         done = await self._store.register(app, user, device, given)
-        return JSONResponse(_shown(done))
+        return _json(RegisteredShown(done.applied, _shown(done.device)))
 
-    async def remove(self, app: str, user: str, device: str) -> Response:
+    async def remove(self, app: AppId, user: UserId, device: DeviceId) -> Response:
         """Forget a device: it gets no pushes any more."""
         if not await self._store.remove(self._app(app), _user(user), _device(device)):
-            raise Problem(404, "unknown_device", "the user has no such device")
+            raise _unknown_device()
         return Response(status_code=204)
 
-    async def report(self, request: Request, app: str, user: str, device: str) -> Response:
+    async def report(self, request: Request, app: AppId, user: UserId, device: DeviceId) -> Response:
         """Report the app's state on a device; a report older than what is known changes nothing."""
         app, user, device = self._app(app), _user(user), _device(device)
-        given = await decode(request, _state)
+        given = await decode(request, _state, ONE_BYTES_MAX)
         self._check_time(given.at_ms, "at_ms")
         report = Report(user=user, device=device, state=given.state, unread=given.unread, at_ms=given.at_ms)
-        return JSONResponse({"applied": await self._store.report(app, [report])})
+        done = await self._store.report(app, [report])
+        if done.unknown:
+            raise _unknown_device()
+        return _json(ReportedShown(done.applied, done.outdated, done.unknown))
 
-    async def report_many(self, request: Request, app: str) -> Response:
+    async def report_many(self, request: Request, app: AppId) -> Response:
         """Report up to 1,000 states at once; unknown devices and older news change nothing."""
         app = self._app(app)
-        given = await decode(request, _reports)
+        given = await decode(request, _reports, MANY_BYTES_MAX)
         for number, report in enumerate(given.reports):
             self._check_time(report.at_ms, f"reports[{number}].at_ms")
-        return JSONResponse({"applied": await self._store.report(app, given.reports)})
+        done = await self._store.report(app, given.reports)
+        return _json(ReportedShown(done.applied, done.outdated, done.unknown))
 
-    async def set_option(self, request: Request, app: str, user: str, conversation: str) -> Response:
+    async def set_option(self, request: Request, app: AppId, user: UserId, conversation: ConversationId) -> Response:
         """Say what a user wants from a conversation: every push, only mentions, or none; for a time or for good."""
         app, user = self._app(app), _user(user)
-        conversation = _identity(conversation, "conversation", USER_BYTES_MAX)
-        given = await decode(request, _option)
+        conversation = _identity(conversation, "conversation", ID_BYTES_MAX)
+        given = await decode(request, _option, ONE_BYTES_MAX)
+        if given.until_ms and given.until_ms <= self._now_ms():
+            raise Problem(422, "time_in_past", "it would be over already; to unmute say all", "until_ms")
         await self._store.set_receive_option(app, user, conversation, given.receive, given.until_ms)
         return Response(status_code=204)
 
-    async def user(self, app: str, user: str) -> Response:
+    async def user(self, app: AppId, user: UserId) -> Response:
         """What is known of a user; tokens are shown as fingerprints."""
         stored = await self._store.user(self._app(app), _user(user))
-        return JSONResponse(
-            {
-                "devices": {name: _shown(device) for name, device in stored.devices.items()},
-                "receive_options": {
-                    conversation: {"receive": receive, "until_ms": until_ms}
-                    for conversation, (receive, until_ms) in stored.options.items()
-                },
-            }
+        return _json(
+            UserShown(
+                {name: _shown(device) for name, device in stored.devices.items()},
+                {name: OptionShown(receive, until_ms) for name, (receive, until_ms) in stored.options.items()},
+            )
         )
 
     def _app(self, encoded: str) -> str:
-        app = unquote(encoded)
+        app = _decoded(encoded, "app")
         if app not in self._apps:
-            raise Problem(
-                404, "unknown_app", f"there is no such app; known are: {', '.join(sorted(self._apps)) or 'none'}"
-            )
+            known = ", ".join(sorted(self._apps)) or "none"
+            raise Problem(404, "unknown_app", f"there is no such app; known are: {known}")
         return app
 
     def _check_time(self, at_ms: int, field: str) -> None:
-        if at_ms > self._now_ms() + _FUTURE_MS:
+        if in_future(at_ms, self._now_ms()):
             raise Problem(
-                422, "future_time", "the time lies more than five minutes in the future: check the clock", field
+                422, "time_in_future", "the time lies more than five minutes in the future: check the clock", field
             )
 
 
@@ -178,64 +260,77 @@ def device_routes(
     handlers = _Devices(store, apps, accounts, now_ms)
     routes = APIRouter(prefix="/v1/apps/{app}", tags=["token state"])
     device = "/users/{user}/devices/{device}"
+    option = "/users/{user}/conversations/{conversation}/receive-option"
     for path, method, handler, documented in (
-        (device, "PUT", handlers.register, _documented(Registration, 400, 413, 422)),
-        (device, "DELETE", handlers.remove, _documented(None, 422)),
-        (f"{device}/state", "POST", handlers.report, _documented(StateGiven, 400, 413, 422)),
-        ("/states", "POST", handlers.report_many, _documented(ReportsGiven, 400, 413, 422)),
-        (
-            "/users/{user}/conversations/{conversation}/receive-option",
-            "PUT",
-            handlers.set_option,
-            _documented(OptionGiven, 400, 413, 422),
-        ),
-        ("/users/{user}", "GET", handlers.user, _documented(None, 422)),
+        (device, "PUT", handlers.register, _documented(Registration, RegisteredShown, "The device as it is now.")),
+        (device, "DELETE", handlers.remove, _documented(None, None, "It is gone.")),
+        (f"{device}/state", "POST", handlers.report, _documented(StateGiven, ReportedShown, "It is taken note of.")),
+        ("/states", "POST", handlers.report_many, _documented(ReportsGiven, ReportedShown, "What became of them.")),
+        (option, "PUT", handlers.set_option, _documented(OptionGiven, None, "So it is from now on.", 409)),
+        ("/users/{user}", "GET", handlers.user, _documented(None, UserShown, "What is known.")),
     ):
-        routes.add_api_route(path, handler, methods=[method], response_model=None, **documented)
+        routes.add_api_route(
+            path, handler, methods=[method], response_class=Response, response_model=None, **documented
+        )
     return routes
 
 
-def _identity(encoded: str, what: str, limit: int) -> str:
+def _decoded(encoded: str, what: str) -> str:
+    # The edge hands over the path's bytes as Latin-1.
     try:
-        value = unquote(encoded, errors="strict")
+        return unquote_to_bytes(encoded.encode("latin-1")).decode()
     except UnicodeDecodeError:
-        raise Problem(422, "invalid_id", f"the {what} id is not UTF-8", what) from None
-    size = len(value.encode())
-    if not 0 < size <= limit:
-        raise Problem(422, "invalid_id", f"the {what} id has {size} bytes; 1 to {limit} are allowed", what)
+        raise Problem(400, "invalid_path", f"the {what} id in the path is not percent-encoded UTF-8") from None
+
+
+def _identity(encoded: str, what: str, limit: int) -> str:
+    value = _decoded(encoded, what)
+    try:
+        check_id(what, value, limit)
+    except ValueError as problem:
+        raise Problem(422, "invalid_id", str(problem), what) from None
     return value
 
 
 def _user(encoded: str) -> str:
-    return _identity(encoded, "user", USER_BYTES_MAX)
+    return _identity(encoded, "user", ID_BYTES_MAX)
 
 
 def _device(encoded: str) -> str:
     return _identity(encoded, "device", DEVICE_BYTES_MAX)
 
 
-def _shown(device: Device) -> dict[str, Any]:
-    return {
-        "state": _STATE_NAMES.get(device.state, "unknown"),
-        "state_at_ms": device.state_at_ms,
-        "lease_until_ms": device.lease_until_ms,
-        "unread": device.unread,
-        "notifications": device.permitted,
-        "locale": device.locale,
-        "time_zone": device.time_zone,
-        "platform": device.platform,
-        "maker": device.maker,
-        "os_version": device.os_version,
-        "app_version": device.app_version,
-        "channels": [
-            {
-                "vendor": channel.vendor,
-                "credential": channel.credential,
-                "kind": channel.kind,
-                "region": channel.region,
-                "token_fingerprint": fingerprint(channel.token),
-                "registered_at_ms": channel.registered_at_ms,
-            }
+def _unknown_device() -> Problem:
+    return Problem(404, "unknown_device", "the user has no such device: register it first")
+
+
+def _json(shown: Struct) -> Response:
+    return Response(_encode(shown), media_type="application/json")
+
+
+def _shown(device: Device) -> DeviceShown:
+    return DeviceShown(
+        _STATE_NAMES.get(device.state, "unknown"),
+        device.state_at_ms,
+        device.lease_until_ms,
+        device.unread,
+        device.permitted,
+        device.locale,
+        device.time_zone,
+        device.platform,
+        device.maker,
+        device.os_version,
+        device.app_version,
+        [
+            ChannelShown(
+                channel.vendor,
+                channel.credential,
+                channel.kind,
+                channel.region,
+                fingerprint(channel.token),
+                channel.registered_at_ms,
+                channel.quarantined_until_ms,
+            )
             for channel in device.channels
         ],
-    }
+    )

@@ -1,23 +1,23 @@
-"""Refusals: a machine-readable code, a sentence, and the field where there is one."""
+"""Refusals: a machine-readable code, a sentence, the field where there is one; and reading a body or refusing it."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
+from pushfleet_workers.tokens.changes import explain
+
 __all__ = ["PROBLEM_SCHEMA", "Problem", "decode", "problem_response"]
 
 T = TypeVar("T")
 
-_AT = re.compile(r" - at `\$?\.?(?P<field>.*)`$")
-BODY_BYTES_MAX = 4 * 1024 * 1024
-
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
+    "description": "Why a request was refused; nothing was changed.",
     "properties": {
         "code": {"type": "string", "description": "For programs; does not change."},
         "message": {"type": "string", "description": "For people: what is wrong and how to mend it."},
@@ -28,33 +28,42 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 
 
 class Problem(Exception):
-    """Answered as a 4xx with code, message and field; nothing was changed."""
+    """Answered with a status of 4xx or 5xx and code, message and field; nothing was changed."""
 
-    def __init__(self, status: int, code: str, message: str, field: str = "") -> None:
-        super().__init__(status, code, message, field)
+    def __init__(
+        self, status: int, code: str, message: str, field: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status, code, message, field, headers)
         self.status = status
         self.code = code
         self.message = message
         self.field = field
+        self.headers = headers
 
 
 def problem_response(problem: Problem) -> JSONResponse:
     """The answer that says *problem*."""
     content = {"code": problem.code, "message": problem.message, "field": problem.field}
-    return JSONResponse(content, status_code=problem.status)
+    return JSONResponse(content, status_code=problem.status, headers=problem.headers)
 
 
-async def decode(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
-    """The request's body; raises :class:`Problem` with the path of what is wrong, never with what was sent."""
-    body = await request.body()
-    if len(body) > BODY_BYTES_MAX:
-        raise Problem(413, "too_large", f"the body has {len(body)} bytes, the limit is {BODY_BYTES_MAX}")
+async def decode(request: Request, decoder: msgspec.json.Decoder[T], bytes_max: int) -> T:
+    """The request's body; raises :class:`Problem` with the path of what is wrong, never with what was sent.
+
+    Reads *bytes_max* and no further. Only JSON is taken, and said to be: a web page elsewhere can make a browser send
+    a form or plain text here, but not that.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Problem(415, "unsupported_media_type", "say what the body is: Content-Type: application/json")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > bytes_max:
+            raise Problem(413, "body_too_large", f"the body is larger than {bytes_max} bytes")
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        message = str(error)
-        at = _AT.search(message)
-        field = at["field"] if at is not None else ""
-        raise Problem(422, "invalid_field", message[: at.start()] if at is not None else message, field) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Problem(422, "invalid_field", *explain(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Problem(400, "invalid_json", "the body is not JSON in UTF-8") from None

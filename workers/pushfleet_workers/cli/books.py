@@ -44,6 +44,10 @@ def _show(books: Books) -> None:
                account.dead_letters, account.balanced)  # fmt: skip
         ledger.add_row(*map(str, row))
     console.print(ingress, ledger)
+    if not books.balanced and not books.pending:
+        decided = sum(book.deliveries for book in books.lanes.values())
+        given = sum(book.put for book in books.accounts.values())
+        console.print(f"Routers decided on {decided} deliveries, the ledgers were given {given}.")
     console.print(
         "The books balance." if books.balanced else "The books do NOT balance: something is lost or counted twice."
     )
@@ -53,7 +57,7 @@ def _show(books: Books) -> None:
 @json_option
 @pass_context
 def check(context: Context, as_json: bool) -> None:
-    """Say what is wrong with settings, credentials and Redis, and how to mend it; exit code 1 when something is."""
+    """Say what is wrong with settings, credentials and Redis, and how to mend it; exit code 1 for an error."""
     findings = check_all(context.settings)
     wrong = [finding for finding in findings if finding.wrong]
     if as_json:

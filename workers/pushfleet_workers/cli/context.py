@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import TypeVar
 import click
 from rich.console import Console
 
-from pushfleet_workers.errors import SettingsError
-from pushfleet_workers.redis_link import Link
-from pushfleet_workers.settings import Settings, load
+from pushfleet_workers.errors import RedisUnusable, SettingsError
+from pushfleet_workers.redis_link import Link, RedisAddress
+from pushfleet_workers.settings import CONFIG_VARIABLE, DEFAULT_FILE, Settings, load
 
-__all__ = ["Context", "json_option", "pass_context", "with_link"]
+__all__ = ["Context", "json_option", "pass_context", "require_redis", "with_link"]
 
 T = TypeVar("T")
 
@@ -32,6 +33,11 @@ class Context:
     _settings: Settings | None = None
 
     @property
+    def file(self) -> Path | None:
+        """The settings file in use; None where the environment says it all."""
+        return settings_file(self.config)
+
+    @property
     def settings(self) -> Settings:
         """The settings; raises :class:`SettingsError`."""
         if self._settings is None:
@@ -41,20 +47,38 @@ class Context:
     @property
     def queue_url(self) -> str:
         """The Redis of ingress and ledger; raises :class:`SettingsError` where none is configured."""
-        return require_redis(self.settings)
+        require_redis(self.settings, "queue")
+        return self.settings.redis.queue_url
+
+    @property
+    def state_url(self) -> str:
+        """The Redis of the token state; raises :class:`SettingsError` where none is configured."""
+        require_redis(self.settings, "state")
+        return self.settings.redis.state_url
+
+
+def settings_file(named: Path | None) -> Path | None:
+    """The absolute path of the file that :func:`load` reads; None where there is none."""
+    path = named or Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE)
+    return path.resolve() if path.exists() else None
 
 
 pass_context = click.make_pass_decorator(Context)
 
 
-def require_redis(settings: Settings) -> str:
-    """The URL of ingress and ledger; raises :class:`SettingsError` where none is configured."""
-    if not settings.redis.queue_url:
-        raise SettingsError(
-            "no Redis is configured: set redis.url in pushfleet.toml or PUSHFLEET_REDIS__URL, "
-            "or start everything on this machine with: pushfleet up"
-        )
-    return settings.redis.queue_url
+def require_redis(settings: Settings, *uses: str) -> None:
+    """Raise :class:`SettingsError` unless there is a good URL for each of *uses* (default: broker, queue, state)."""
+    for use in uses or ("broker", "queue", "state"):
+        url: str = getattr(settings.redis, f"{use}_url")
+        if not url:
+            raise SettingsError(
+                f"no Redis is configured for {use}: set redis.url in pushfleet.toml or PUSHFLEET_REDIS__URL, "
+                "or start everything on this machine with: pushfleet up"
+            )
+        try:
+            RedisAddress.from_url(url)
+        except RedisUnusable as problem:
+            raise SettingsError(f"redis.{use if getattr(settings.redis, use) else 'url'}: {problem}") from None
 
 
 def with_link(url: str, work: Callable[[Link], Awaitable[T]]) -> T:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
-import redis.exceptions
 
 from pushfleet.errors import PushfleetError
 from pushfleet_workers.cli import books, produce, run
 from pushfleet_workers.cli.context import Context, errors
 from pushfleet_workers.errors import FleetError
+from pushfleet_workers.redis_link import ReplyError
 
 __all__ = ["cli", "main"]
 
@@ -39,9 +40,12 @@ def main() -> None:
     """Run the command line; a refusal is one sentence on standard error and exit code 2."""
     try:
         cli(prog_name="pushfleet")
-    except (FleetError, PushfleetError) as problem:
-        errors.print(f"pushfleet: {problem}", style="red", markup=False, soft_wrap=True, highlight=False)
-        sys.exit(2)
-    except redis.exceptions.ConnectionError as problem:
-        errors.print(f"pushfleet: Redis cannot be reached: {problem}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
+    except (FleetError, PushfleetError, OSError) as problem:
+        _refuse(str(problem))
+    except ReplyError as problem:
+        _refuse(f"Redis refuses a command: {problem}")
+
+
+def _refuse(sentence: str) -> NoReturn:
+    errors.print(f"pushfleet: {sentence}", style="red", markup=False, soft_wrap=True, highlight=False)
+    sys.exit(2)

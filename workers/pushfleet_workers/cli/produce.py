@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -14,13 +14,15 @@ import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pushfleet import OfflineMessage, Producer
-from pushfleet.errors import InvalidMessage
+from pushfleet.errors import EnqueueError, InvalidMessage
 from pushfleet.wire import decode_message
 from pushfleet_workers.cli.context import Context, console, errors, json_option, pass_context
 
 __all__ = ["devices", "enqueue"]
 
 _CHUNK = 500
+_CHUNK_BYTES = 8 * 1024 * 1024
+"""Below what the producer sends in one go, so that a call is accepted as a whole or not at all."""
 
 
 @click.command()
@@ -33,28 +35,55 @@ def enqueue(context: Context, file: Path, as_json: bool) -> None:
     A line that breaks the contract is reported with its number and left out; the exit code is then 1.
     """
     settings = context.settings
+    url = context.queue_url
     accepted = refused = 0
+
+    def refuse(number: int, problem: InvalidMessage) -> None:
+        nonlocal refused
+        refused += 1
+        errors.print(f"line {number}: {problem.problem}", markup=False, highlight=False, soft_wrap=True)
+
     with (
         Producer(
-            context.queue_url,
+            url,
             prefix=settings.redis.prefix,
             ingress_max=settings.ingress.length_max,
             memory_mark=settings.ingress.memory_mark,
         ) as producer,
         _lines(file, "enqueue") as lines,
     ):
-        chunk: list[OfflineMessage] = []
-        for number, line in lines:
-            try:
-                chunk.append(decode_message(line))
-            except InvalidMessage as problem:
-                refused += 1
-                errors.print(f"line {number}: {problem}", markup=False, highlight=False, soft_wrap=True)
-            if len(chunk) >= _CHUNK:
-                accepted += producer.enqueue_many(chunk).messages
-                chunk = []
-        accepted += producer.enqueue_many(chunk).messages
+        chunk: dict[int, OfflineMessage] = {}
+        size = 0
+        try:
+            for number, line in lines:
+                try:
+                    chunk[number] = decode_message(line)
+                except InvalidMessage as problem:
+                    refuse(number, problem)
+                size += len(line)
+                if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
+                    accepted += _enqueue(producer, chunk, refuse)
+                    chunk, size = {}, 0
+            accepted += _enqueue(producer, chunk, refuse)
+        except EnqueueError as problem:
+            accepted += len(problem.accepted)
+            errors.print(f"{accepted} accepted before the trouble; enqueueing all of them again is safe for 10 minutes")
+            raise
     _report({"accepted": accepted, "refused": refused}, as_json)
+
+
+def _enqueue(
+    producer: Producer, chunk: dict[int, OfflineMessage], refuse: Callable[[int, InvalidMessage], None]
+) -> int:
+    """How many of *chunk* were accepted; what only the producer finds wrong (too long, too many parts) is left out."""
+    while chunk:
+        try:
+            return producer.enqueue_many(chunk.values()).messages
+        except InvalidMessage as problem:
+            number = list(chunk)[problem.index or 0]
+            refuse(number, problem)
+            del chunk[number]
+    return 0
 
 
 @click.group()
@@ -74,13 +103,15 @@ def import_devices(context: Context, file: Path, as_json: bool) -> None:
     from pushfleet_workers.tokens.importing import import_lines
 
     settings = context.settings
-    url = settings.redis.state_url or context.queue_url
+    url = context.state_url
+    accounts = {(vendor, credential): account.app for vendor, credential, account in settings.each_account()}
     imported = refused = 0
     with _lines(file, "import") as lines:
 
         async def run() -> None:
             nonlocal imported, refused
-            async for progress in import_lines(url, settings.redis.prefix, lines, known_apps=settings.apps):
+            reading = import_lines(url, settings.redis.prefix, lines, known_apps=settings.apps, accounts=accounts)
+            async for progress in reading:
                 imported, refused = progress.imported, progress.refused
                 for number, problem in progress.problems:
                     errors.print(f"line {number}: {problem}", markup=False, highlight=False, soft_wrap=True)

@@ -14,8 +14,20 @@ import click
 from pushfleet_workers import registry
 from pushfleet_workers.cli.context import Context, console, pass_context, require_redis
 from pushfleet_workers.errors import SettingsError
+from pushfleet_workers.redis_link import RedisAddress
 
 __all__ = ["api", "fakecloud", "router", "up", "worker"]
+
+_PORT_MAX = 65_535
+
+
+def _shown(url: str) -> str:
+    address = RedisAddress.from_url(url)
+    return f"{url.partition(':')[0]}://{address.shown}"
+
+
+class _Told(Exception):
+    """A signal asks to end."""
 
 
 def run_until_signal(start: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -63,7 +75,7 @@ def worker(context: Context, vendors: tuple[str, ...]) -> None:
             raise SettingsError(
                 f"vendor {vendor} has no account: add [accounts.{vendor}.<credential>] to pushfleet.toml"
             )
-    chosen = vendors or tuple(settings.accounts)
+    chosen = tuple(dict.fromkeys(vendors)) or tuple(settings.accounts)
     if not chosen:
         raise SettingsError("no vendor account is configured: add [accounts.<vendor>.<credential>] to pushfleet.toml")
     make_app(settings).worker_main(celery_worker_argv(chosen, "-".join(chosen), settings.log.level))
@@ -89,19 +101,24 @@ def api(context: Context) -> None:
 @click.option(
     "--port", "ports", multiple=True, metavar="VENDOR=PORT", help="A fixed port for a vendor; default: free ones."
 )
-@click.option("--control-port", type=int, default=0, help="Port of /stats and /rules; 0: a free one.")
+@click.option(
+    "--control-port", type=click.IntRange(0, _PORT_MAX), default=0, help="Port of /stats and /rules; 0: a free one."
+)
 @click.option(
     "--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="Written with all addresses once it listens."
 )
 def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port: int, ready_file: Path | None) -> None:
     """Play all vendors on this machine: strict, scriptable, for development and tests."""
     from pushfleet_workers.fakecloud import serve
+    from pushfleet_workers.fakecloud.registry import VENDORS
 
     fixed: dict[str, int] = {}
     for pair in ports:
         vendor, _, port = pair.partition("=")
-        if not port.isdigit():
+        if not port.isdecimal() or int(port) > _PORT_MAX:
             raise SettingsError(f"--port takes VENDOR=PORT, not {pair!r}")
+        if vendor not in VENDORS:
+            raise SettingsError(f"--port {pair}: the fake cloud has no vendor {vendor!r}, only {', '.join(VENDORS)}")
         fixed[vendor] = int(port)
 
     async def run(stop: asyncio.Event) -> None:
@@ -125,7 +142,6 @@ def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port
 @pass_context
 def up(context: Context, processes: int) -> None:
     """Run everything on this machine until Ctrl-C: Redis if none is configured, API, router, workers."""
-    from pushfleet_workers.settings import DEFAULT_FILE
     from pushfleet_workers.up import Fleet
 
     settings = context.settings
@@ -135,15 +151,21 @@ def up(context: Context, processes: int) -> None:
             "or see everything at work without one: make demo"
         )
     stop: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: stop.append(received))
-    with Fleet(settings, (context.config or DEFAULT_FILE).resolve(), processes) as fleet:
-        console.print(f"redis    {fleet.redis_url}")
-        console.print(f"api      {fleet.api_url}/docs")
-        for name, url in fleet.metrics_urls.items():
-            console.print(f"metrics  {url}  ({name})")
-        console.print(f"logs     {fleet.folder / 'logs'}")
+    for signal_ in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signal_, lambda number, _frame: stop.append(number))
+
+    def leave_if_told() -> None:
+        if stop:
+            raise _Told
+
+    with contextlib.suppress(_Told), Fleet(settings, context.file, processes, tick=leave_if_told) as fleet:
+        rows = [("redis", _shown(fleet.redis_url)), ("api", f"{fleet.api_url}/docs")]
+        rows += [("metrics", f"{url}  ({name})") for name, url in fleet.metrics_urls.items()]
+        rows += [("logs", str(fleet.folder / "logs"))]
+        for what, where in rows:
+            console.print(f"{what:8} {where}", markup=False, highlight=False, soft_wrap=True)
         console.print("Ctrl-C ends it.")
-        while not stop:
+        while True:
+            leave_if_told()
             fleet.supervisor.watch()
             time.sleep(0.2)

@@ -1,11 +1,17 @@
 -- A push counts in a device's badge, each message once.
--- KEYS  badges of the user   ARGV  device, digest of the message (8 bytes), seconds to live
--- Returns the pushes counted since the base. A value is the count (u32), then the digests of the last 16 messages.
-local value = redis.call('HGET', KEYS[1], ARGV[1]) or '\0\0\0\0'
+-- KEYS  badges of the user   ARGV  device, digest of the message (6 bytes), seconds to live
+-- Returns the pushes counted since the base. A value is the count (u32), then the digests of the last 64 messages,
+-- which together stay within hash-max-listpack-value.
+local value = redis.call('HGET', KEYS[1], ARGV[1])
+if not value or #value < 4 then value = '\0\0\0\0' end
 local count = struct.unpack('>I4', value)
-local recent = string.sub(value, 5)
-if string.find(recent, ARGV[2], 1, true) then return count end
+local at = string.find(value, ARGV[2], 5, true)
+while at do
+  if (at - 5) % 6 == 0 then return count end
+  at = string.find(value, ARGV[2], at + 1, true)
+end
 count = count + 1
-redis.call('HSET', KEYS[1], ARGV[1], struct.pack('>I4', count) .. string.sub(recent .. ARGV[2], -128))
+local recent = string.sub(string.sub(value, 5) .. ARGV[2], -64 * 6)
+redis.call('HSET', KEYS[1], ARGV[1], struct.pack('>I4', count) .. recent)
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return count

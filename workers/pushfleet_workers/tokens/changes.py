@@ -1,10 +1,12 @@
-"""What happens to a device: registration, reports, deaths of tokens. Pure functions from a record to a record.
+"""What apps and backends say of devices: the shapes of registrations and reports, and their limits.
 
-Late truth wins by its own time, not by its arrival.
+The same shapes are HTTP bodies and lines of an import. Late truth wins by its own time, not by its arrival.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -21,7 +23,40 @@ from pushfleet_workers.tokens.record import (
     TokenKind,
 )
 
-__all__ = ["ChannelGiven", "Registration", "Report", "apply_report", "drop_channel", "register", "remove_channel"]
+__all__ = [
+    "DEVICE_BYTES_MAX",
+    "FUTURE_MS_MAX",
+    "ID_BYTES_MAX",
+    "STATES",
+    "Accounts",
+    "ChannelGiven",
+    "Registration",
+    "Report",
+    "StateName",
+    "UnixMs",
+    "Unread",
+    "check_id",
+    "explain",
+    "in_future",
+    "new_device",
+    "no_account",
+]
+
+ID_BYTES_MAX = 256
+"""Longest id of a user or conversation, in UTF-8 bytes, as in messages."""
+
+DEVICE_BYTES_MAX = 128
+"""Longest installation id, in UTF-8 bytes."""
+
+FUTURE_MS_MAX = 300_000
+"""How far ahead of the fleet's clock a time may lie; later ones would shut out the truth until then."""
+
+Accounts = Mapping[tuple[str, str], str]
+"""Vendor and credential to the app they belong to."""
+
+_AT = re.compile(r" - at `\$?\.?(?P<field>.*)`$", re.DOTALL)
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
+_FIELD_NAME = re.compile(r"[a-z_]{1,24}")
 
 StateName = Literal["foreground", "background", "killed", "logged_out"]
 STATES: dict[StateName, State] = {
@@ -31,26 +66,71 @@ STATES: dict[StateName, State] = {
     "logged_out": LOGGED_OUT,
 }
 
+# In Python a lone "$" also matches before a last newline.
 Name = Annotated[str, Meta(max_length=64)]
-VendorName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-CredentialName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Token = Annotated[str, Meta(min_length=1, max_length=4_096, pattern=r"^[\x21-\x7e]+$")]
-Unread = Annotated[int, Meta(ge=0, le=1_000_000)]
-UnixMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+VendorName = Annotated[
+    str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$(?!\n)", description="Lower-case vendor name, for example `apns`.")
+]
+CredentialName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)",
+        description="The account of that vendor that the token belongs to, as in the settings.",
+    ),
+]
+Token = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=4_096,
+        pattern=r"^[\x21-\x7e]+$(?!\n)",
+        description="As the vendor's SDK gave it: printable ASCII, at most 4,096 characters.",
+    ),
+]
+Unread = Annotated[
+    int, Meta(ge=0, le=1_000_000, description="The unread number that the badge counts on from, as of the same time.")
+]
+UnixMs = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=253_402_300_799_999,
+        description="When this was true, Unix milliseconds; 0: now. At most five minutes ahead of the server's clock.",
+    ),
+]
+
+
+def check_id(what: str, identity: str, limit: int) -> None:
+    """Raise :class:`ValueError` unless *identity* has 1 to *limit* UTF-8 bytes."""
+    size = len(identity.encode(errors="surrogatepass"))
+    if not 0 < size <= limit:
+        raise ValueError(f"the {what} id has {size} bytes; 1 to {limit} are allowed")
+
+
+def explain(problem: msgspec.ValidationError) -> tuple[str, str]:
+    """What is wrong with what was given and the field where, without anything that was given: it may be a token."""
+    sentence = str(problem)
+    at = _AT.search(sentence)
+    field = at["field"] if at is not None else ""
+    sentence = sentence[: at.start()] if at is not None else sentence
+    if sentence.startswith("Invalid enum value"):
+        sentence = "this is none of the values that are allowed"
+    elif (unknown := _UNKNOWN_FIELD.fullmatch(sentence)) is not None and not _FIELD_NAME.fullmatch(unknown["name"]):
+        sentence = "Object contains an unknown field"
+    return sentence, field
+
+
+def in_future(at_ms: int, now_ms: int) -> bool:
+    """Whether a time given lies too far ahead to be believed, see :data:`FUTURE_MS_MAX`."""
+    return at_ms > now_ms + FUTURE_MS_MAX
 
 
 class ChannelGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A push token as the app reported it."""
 
     vendor: VendorName
-    """Lower-case vendor name, for example ``apns``."""
-
     credential: CredentialName = "main"
-    """The account of that vendor that the token belongs to, as in the settings."""
-
     token: Token
-    """As the vendor's SDK gave it: printable ASCII, at most 4,096 characters."""
-
     kind: TokenKind = "alert"
     region: Name = ""
 
@@ -61,47 +141,66 @@ class ChannelGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Registration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A device as the app reports it after login; the channels given replace those before."""
 
-    channels: Annotated[tuple[ChannelGiven, ...], Meta(min_length=1, max_length=8)]
-    """In order of preference."""
-
+    channels: Annotated[
+        tuple[ChannelGiven, ...],
+        Meta(min_length=1, max_length=8, description="In order of preference; the first of a kind is the primary one."),
+    ]
     platform: Name = ""
     maker: Name = ""
     os_version: Name = ""
     app_version: Name = ""
-    locale: Annotated[str, Meta(max_length=35)] = ""
-    """BCP 47, for example ``zh-Hans-CN``; texts are composed in its language."""
+    locale: Annotated[
+        str, Meta(max_length=35, description="BCP 47, for example `zh-Hans-CN`; texts are composed in its language.")
+    ] = ""
+    time_zone: Annotated[str, Meta(max_length=40, description="IANA name, for example `Asia/Shanghai`.")] = ""
+    notifications: Annotated[bool, Meta(description="Whether the user allows notifications.")] = True
+    state: Annotated[StateName, Meta(description="The app's state now, as a report of the same time.")] | None = None
+    unread: Unread | None = None
+    """Only with a state; a registration alone says nothing of what is unread."""
 
-    time_zone: Annotated[str, Meta(max_length=40)] = ""
-    notifications: bool = True
-    """Whether the user allows notifications."""
-
-    state: StateName | None = None
-    """The app's state now, as a report of the same time."""
-
-    unread: Unread = 0
     at_ms: UnixMs = 0
-    """When this was true, Unix milliseconds; 0: now."""
+
+    def __post_init__(self) -> None:
+        if self.unread is not None and self.state is None:
+            raise ValueError("unread says nothing without state")
+        addresses = {(channel.vendor, channel.token) for channel in self.channels}
+        if len(addresses) < len(self.channels):
+            raise ValueError("the same token is given twice")
 
 
 class Report(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The state of the app on a device, as of its own time."""
 
-    user: Annotated[str, Meta(min_length=1, max_length=256)]
-    device: Annotated[str, Meta(min_length=1, max_length=128)]
+    user: str
+    """1 to 256 UTF-8 bytes."""
+
+    device: str
+    """1 to 128 UTF-8 bytes."""
+
     state: StateName
     unread: Unread | None = None
-    """With ``background``: the unread number that the badge counts on from."""
-
     at_ms: UnixMs = 0
-    """When this was true, Unix milliseconds; 0: now."""
+
+    def __post_init__(self) -> None:
+        check_id("user", self.user, ID_BYTES_MAX)
+        check_id("device", self.device, DEVICE_BYTES_MAX)
 
 
-def register(device: Device | None, given: Registration, now_ms: int, lease_ms: int) -> Device:
-    """*device* after a registration; a channel of another vendor than before replaces the old one with it."""
-    at_ms = given.at_ms or now_ms
-    channels = [Channel(one.vendor, one.credential, one.token, at_ms, one.kind, one.region) for one in given.channels]
-    fresh = Device(
-        channels=channels,
+def no_account(app: str, channel: ChannelGiven, accounts: Accounts) -> str:
+    """The sentence about a channel whose account the app does not have; repeats nothing that may be a token."""
+    own = sorted(f"{vendor}/{credential}" for (vendor, credential), owner in accounts.items() if owner == app)
+    known = ", ".join(own) or "none"
+    if any(one.startswith(f"{channel.vendor}/") for one in own):
+        return f"app {app} has no account of {channel.vendor} with that credential; it has: {known}"
+    return f"app {app} has no account of that vendor; it has: {known}"
+
+
+def new_device(given: Registration, at_ms: int) -> Device:
+    """The record of a device that registers for the first time, without its state."""
+    return Device(
+        channels=[
+            Channel(one.vendor, one.credential, one.token, at_ms, one.kind, one.region) for one in given.channels
+        ],
         permitted=given.notifications,
         locale=given.locale,
         time_zone=given.time_zone,
@@ -110,50 +209,3 @@ def register(device: Device | None, given: Registration, now_ms: int, lease_ms: 
         os_version=given.os_version,
         app_version=given.app_version,
     )
-    if device is not None:
-        fresh.state, fresh.state_at_ms = device.state, device.state_at_ms
-        fresh.lease_until_ms, fresh.unread = device.lease_until_ms, device.unread
-        if device.state == LOGGED_OUT and at_ms > device.state_at_ms:
-            # Whoever registers has logged in; an older logout is over.
-            fresh.state, fresh.state_at_ms = "", at_ms
-    if given.state is not None:
-        report = Report(user="-", device="-", state=given.state, unread=given.unread, at_ms=at_ms)
-        return apply_report(fresh, report, now_ms, lease_ms) or fresh
-    return fresh
-
-
-def apply_report(device: Device, report: Report, now_ms: int, lease_ms: int) -> Device | None:
-    """*device* after *report*; None when it knows something newer, so that nothing changes."""
-    at_ms = report.at_ms or now_ms
-    if at_ms < device.state_at_ms:
-        return None
-    state = STATES[report.state]
-    changed = msgspec.structs.replace(device, state=state, state_at_ms=at_ms, lease_until_ms=0)
-    if state == FOREGROUND:
-        changed.lease_until_ms = at_ms + lease_ms
-        changed.unread = 0
-    elif report.unread is not None:
-        changed.unread = report.unread
-    return changed
-
-
-def remove_channel(device: Device, vendor: str, token: str) -> Device | None:
-    """*device* without that token, because another user has it now; None when it does not have it."""
-    kept = [channel for channel in device.channels if (channel.vendor, channel.token) != (vendor, token)]
-    return msgspec.structs.replace(device, channels=kept) if len(kept) < len(device.channels) else None
-
-
-def drop_channel(device: Device, token: str, registered_at_ms: int, since_ms: int | None) -> Device | None:
-    """*device* without a token that its vendor calls dead; None when the news is too old to apply.
-
-    Dated news applies to a token registered before that date; undated news to the very registration that was sent to.
-    """
-    for channel in device.channels:
-        if channel.token != token:
-            continue
-        if since_ms is not None:
-            dead = channel.registered_at_ms < since_ms
-        else:
-            dead = channel.registered_at_ms == registered_at_ms
-        return remove_channel(device, channel.vendor, token) if dead else None
-    return None

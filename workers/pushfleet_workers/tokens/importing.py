@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Container, Iterable
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.redis_link import Link
-from pushfleet_workers.tokens.changes import Registration
+from pushfleet_workers.tokens.changes import (
+    DEVICE_BYTES_MAX,
+    ID_BYTES_MAX,
+    Accounts,
+    Registration,
+    check_id,
+    explain,
+    in_future,
+    no_account,
+)
 from pushfleet_workers.tokens.store import TokenStore
 
 __all__ = ["DeviceLine", "ImportProgress", "import_lines"]
@@ -23,8 +30,16 @@ class DeviceLine(Registration, frozen=True, kw_only=True):
     """A registration with whose it is."""
 
     app: str
-    user: Annotated[str, Meta(min_length=1, max_length=256)]
-    device: Annotated[str, Meta(min_length=1, max_length=128)]
+    user: str
+    """1 to 256 UTF-8 bytes."""
+
+    device: str
+    """1 to 128 UTF-8 bytes."""
+
+    def __post_init__(self) -> None:
+        Registration.__post_init__(self)
+        check_id("user", self.user, ID_BYTES_MAX)
+        check_id("device", self.device, DEVICE_BYTES_MAX)
 
 
 @dataclass
@@ -41,9 +56,11 @@ _decoder = msgspec.json.Decoder(DeviceLine)
 
 
 async def import_lines(
-    url: str, prefix: str, lines: Iterable[tuple[int, bytes]], *, known_apps: Container[str]
+    url: str, prefix: str, lines: Iterable[tuple[int, bytes]], *, known_apps: Container[str], accounts: Accounts
 ) -> AsyncIterator[ImportProgress]:
     """Register the device of each numbered line; gives the progress after every few hundred.
+
+    * **accounts** - those that there are; a channel of another is refused.
 
     Raises :class:`RedisUnusable`; importing the same lines again is safe.
     """
@@ -56,11 +73,11 @@ async def import_lines(
         clock.heard(int(seconds) * 1000 + int(micros) / 1000)
         batch: list[DeviceLine] = []
         for number, line in lines:
-            problem = _read(line, known_apps, batch)
+            problem = _read(line, known_apps, accounts, clock.now_ms(), batch)
             if problem:
                 progress.refused += 1
                 progress.problems.append((number, problem))
-            if len(batch) >= _AT_ONCE:
+            if max(len(batch), len(progress.problems)) >= _AT_ONCE:
                 await _write(store, batch, progress)
                 yield progress
                 progress.problems = []
@@ -70,13 +87,24 @@ async def import_lines(
         await link.close()
 
 
-def _read(line: bytes, known_apps: Container[str], batch: list[DeviceLine]) -> str:
+def _read(line: bytes, known_apps: Container[str], accounts: Accounts, now_ms: int, batch: list[DeviceLine]) -> str:
+    """What is wrong with *line*; empty when it is in the batch. Never tells what the line holds, tokens are in it."""
     try:
         device = _decoder.decode(line)
-    except msgspec.DecodeError as problem:
+    except msgspec.ValidationError as problem:
+        sentence, where = explain(problem)
+        return f"not a device: {sentence}" + (f" - at `{where}`" if where else "")
+    except (msgspec.DecodeError, RecursionError) as problem:
         return f"not a device: {problem}"
+    except UnicodeDecodeError:
+        return "not a device: it is not UTF-8"
     if device.app not in known_apps:
         return f"the settings have no app {device.app[:80]!r}"
+    if in_future(device.at_ms, now_ms):
+        return "at_ms lies more than five minutes in the future"
+    for channel in device.channels:
+        if accounts.get((channel.vendor, channel.credential)) != device.app:
+            return no_account(device.app, channel, accounts)
     batch.append(device)
     return ""
 

@@ -1,41 +1,85 @@
 """The names of the token state's keys: one hash tag per app and user, one per bucket of the token index.
 
-A user id is encoded injectively: braces, colons, control characters and any other script are harmless, and ids of
-the usual kind stay readable.
+Ids are encoded injectively: braces, colons, control characters and any script are harmless. Ids of the usual kind
+stay readable, and no id grows to more than twice its UTF-8 bytes.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64encode
 from hashlib import blake2b
 from urllib.parse import quote
 
-__all__ = ["UserKeys", "token_place"]
+__all__ = ["UserKeys", "device_field", "device_name", "devices_of", "token_place"]
 
-_PLAIN = re.compile(r"[A-Za-z0-9._~@+-]*")
+_SAFE = "._~@+-"
+_is_plain = re.compile(r"[A-Za-z0-9._~@+-]*").fullmatch
 _BUCKET_DIGITS = 4
 """65,536 hashes: each stays a compact listpack (128 fields) up to eight million tokens."""
 
 
 def _encoded(identity: str) -> str:
-    if _PLAIN.fullmatch(identity):
+    if _is_plain(identity):
         return identity
-    return quote(identity.encode(errors="surrogatepass"), safe="._~@+-")
+    raw = identity.encode(errors="surrogatepass")
+    quoted = quote(raw, safe=_SAFE)
+    if len(quoted) <= 2 * len(raw):
+        return quoted
+    # Other scripts would grow threefold. "=" starts neither a plain nor a quoted id.
+    return "=" + urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+_is_uuid = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9A-F]{8}-([0-9A-F]{4}-){3}[0-9A-F]{12}").fullmatch
+_LOWER, _UPPER = 0xFF, 0xFE
+"""Neither byte occurs in UTF-8."""
+
+
+def device_field(device: str) -> bytes:
+    """The hash field of an installation id: a UUID, as most are, in 17 bytes instead of 36, anything else as it is."""
+    if len(device) == 36 and _is_uuid(device):
+        # A UUID of digits alone counts as lower case.
+        return bytes((_LOWER if device.lower() == device else _UPPER,)) + bytes.fromhex(device.replace("-", ""))
+    return device.encode(errors="surrogatepass")
+
+
+def device_name(field: bytes) -> str:
+    """The installation id of a hash field."""
+    if field[:1] in (b"\xff", b"\xfe"):
+        digits = field[1:].hex()
+        name = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        return name if field[0] == _LOWER else name.upper()
+    return field.decode(errors="replace")
 
 
 class UserKeys:
-    """The keys of one user of one app."""
+    """The keys of one user of one app; they share a hash tag."""
 
-    __slots__ = ("badges", "devices", "options")
+    __slots__ = ("badges", "devices", "options", "owner")
 
     def __init__(self, prefix: str, app: str, user: str) -> None:
-        self.devices = f"{prefix}:{{u:{app}:{_encoded(user)}}}"
-        self.options = f"{self.devices}:options"
-        self.badges = f"{self.devices}:badges"
+        # Most ids are plain: a call for each would cost the lookup a tenth.
+        app = app if _is_plain(app) else _encoded(app)
+        user = user if _is_plain(user) else _encoded(user)
+        self.owner = owner = f"{app}:{user}"
+        """The user in the token index: no space is in it."""
+
+        self.devices = devices = f"{prefix}:{{u:{owner}}}"
+        self.options = devices + ":options"
+        self.badges = devices + ":badges"
 
 
-def token_place(prefix: str, vendor: str, token: str) -> tuple[str, bytes]:
-    """The index hash that knows the owner of *token*, and the field in it; the token itself is in neither."""
-    digest = blake2b(f"{vendor}\0{token}".encode(errors="surrogatepass"), digest_size=12).digest()
+def devices_of(prefix: str, owner: str) -> str:
+    """The key of an owner's devices."""
+    return f"{prefix}:{{u:{owner}}}"
+
+
+def token_place(prefix: str, owner: str, vendor: str, token: str) -> tuple[str, bytes]:
+    """The index hash that knows the owner of *token*, and the field in it; the token itself is in neither.
+
+    Of *owner* only the app counts. Apps are apart: what one registers never takes a token from another.
+    """
+    name = f"{owner.partition(':')[0]}\0{vendor}\0{token}".encode(errors="surrogatepass")
+    digest = blake2b(name, digest_size=12).digest()
     bucket, field = digest.hex()[:_BUCKET_DIGITS], digest[_BUCKET_DIGITS // 2 :]
     return f"{prefix}:{{t:{bucket}}}", field

@@ -9,14 +9,15 @@ from typing import Any
 
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.scripts import Script, load
-from pushfleet_workers.tokens.keys import UserKeys
-from pushfleet_workers.tokens.record import Device, decode_device
+from pushfleet_workers.tokens.keys import UserKeys, device_field
+from pushfleet_workers.tokens.record import Device, read_devices
 
 __all__ = ["Lookup", "Receive", "UserState", "pack_option", "read_option"]
 
 Receive = str
 """``all``, ``mentions`` or ``none``."""
 
+_MUTES = frozenset({"mentions", "none"})
 _BADGE = load("pushfleet_workers.tokens", "badge")
 BADGE_LIFE_S = 30 * 86_400
 
@@ -30,6 +31,8 @@ class UserState:
 
     def receive_at(self, now_ms: int) -> Receive:
         """The receive option that holds at *now_ms*."""
+        if self.option is None:
+            return "all"
         receive, until_ms = read_option(self.option)
         return receive if not until_ms or now_ms < until_ms else "all"
 
@@ -49,28 +52,27 @@ class Lookup:
         return ("HGETALL", keys.devices), ("HGET", keys.options, conversation)
 
     def read(self, replies: Sequence[Any]) -> UserState:
-        """The user in *replies*.
+        """The user in *replies*; a device whose record cannot be read is left out.
 
-        Raises the :class:`ReplyError` among them, or :class:`msgspec.DecodeError` for a damaged record.
+        Raises the :class:`ReplyError` among them.
         """
         fields, option = replies
         if isinstance(fields, ReplyError):
             raise fields
         if isinstance(option, ReplyError):
             raise option
-        return UserState(
-            {fields[at].decode(): decode_device(fields[at + 1]) for at in range(0, len(fields), 2)}, option
-        )
+        return UserState(read_devices(fields), option)
 
     def badge_call(
         self, app: str, user: str, device: str, message_id: str
     ) -> tuple[Script, tuple[str, ...], tuple[str | bytes | int, ...]]:
         """The script call that counts a message for a device's badge; it answers the pushes counted since the base.
 
-        The same message counts once, as long as it is among the last 16 of the device.
+        The badge to show is the device's ``unread`` plus that. The same message counts once, as long as it is among
+        the last 64 of the device; a new base does not change that.
         """
-        digest = blake2b(message_id.encode(errors="surrogatepass"), digest_size=8).digest()
-        return _BADGE, (UserKeys(self._prefix, app, user).badges,), (device, digest, BADGE_LIFE_S)
+        digest = blake2b(message_id.encode(errors="surrogatepass"), digest_size=6).digest()
+        return _BADGE, (UserKeys(self._prefix, app, user).badges,), (device_field(device), digest, BADGE_LIFE_S)
 
 
 def pack_option(receive: Receive, until_ms: int = 0) -> str:
@@ -78,9 +80,9 @@ def pack_option(receive: Receive, until_ms: int = 0) -> str:
     return f"{receive}:{until_ms}" if until_ms else receive
 
 
-def read_option(stored: bytes | None) -> tuple[Receive, int]:
-    """The receive option and when it ends (0: never); ``all`` where nothing is stored."""
-    if stored is None:
+def read_option(stored: bytes) -> tuple[Receive, int]:
+    """The receive option in *stored*, and when it ends (0: never); a damaged one is as good as none: ``all``."""
+    receive, _, until = stored.decode(errors="replace").partition(":")
+    if receive not in ("none", "mentions"):
         return "all", 0
-    receive, _, until = stored.decode().partition(":")
-    return receive, int(until or 0)
+    return receive, int(until) if until.isdecimal() else 0

@@ -1,17 +1,24 @@
 """A device as it lies in Redis: packed msgpack, one hash field per device.
 
-Array-like on the wire: fields are only ever appended, each with a default, so that older records decode. Names of
-vendors and states are short on purpose: there is a record for every device in the world.
+Array-like on the wire: fields are only ever appended, each with a default, so that older records decode; the scripts
+keep fields that they do not know (`common.lua` names the positions). States are single letters, because there is a
+record for every device in the world.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
-__all__ = ["Channel", "Device", "State", "TokenKind", "decode_device", "encode_device"]
+from pushfleet_workers.tokens.keys import device_name
+
+__all__ = ["Channel", "Device", "State", "TokenKind", "decode_device", "encode_device", "read_devices"]
+
+log = logging.getLogger(__name__)
 
 State = Literal["", "f", "b", "k", "o"]
 """Unknown, foreground, background, killed (or its connection lost), logged out."""
@@ -24,7 +31,7 @@ KILLED: State = "k"
 LOGGED_OUT: State = "o"
 
 
-class Channel(Struct, array_like=True, omit_defaults=True):
+class Channel(Struct, array_like=True):
     """One way to reach a device: a token that belongs to one credential."""
 
     vendor: str
@@ -34,24 +41,29 @@ class Channel(Struct, array_like=True, omit_defaults=True):
     kind: TokenKind = "alert"
     region: str = ""
     quarantined_until_ms: int = 0
+    """Until when the channel is passed over, Unix milliseconds."""
 
     def __repr__(self) -> str:
         return f"Channel({self.vendor}:{self.credential}, {self.kind})"
 
 
-class Device(Struct, array_like=True, omit_defaults=True):
-    """One app installation of a user; its first channel of a kind is the primary one."""
+class Device(Struct, array_like=True):
+    """One app installation of a user; its first channel of a kind is the primary one.
+
+    Times are Unix milliseconds, each by the clock of whoever reported it; 0: never.
+    """
 
     channels: list[Channel] = []
     state: State = ""
     state_at_ms: int = 0
-    """The state's own time, by the clock of whoever reported it."""
-
     lease_until_ms: int = 0
     """Until when a foreground report holds."""
 
     unread: int = 0
-    """The unread number when the app went to the background: what the badge counts on from."""
+    """The unread number that the badge counts on from: 0 in the foreground, else as last reported."""
+
+    unread_lag_ms: int = 0
+    """How much older that number is than the state."""
 
     permitted: bool = True
     """Whether the device shows notifications."""
@@ -62,6 +74,8 @@ class Device(Struct, array_like=True, omit_defaults=True):
     maker: str = ""
     os_version: str = ""
     app_version: str = ""
+    registered_at_ms: int = 0
+    """When it registered, once it has lost all its channels, which tell it otherwise."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -76,3 +90,18 @@ def encode_device(device: Device) -> bytes:
 def decode_device(data: bytes) -> Device:
     """The device in *data*; raises :class:`msgspec.DecodeError`."""
     return _decoder.decode(data)
+
+
+def read_devices(fields: Sequence[bytes]) -> dict[str, Device]:
+    """The devices in the reply to HGETALL, by id.
+
+    A record that cannot be read (damaged, or of a newer kind) is logged and left out: it must not hold up the others.
+    """
+    devices = {}
+    for at in range(0, len(fields), 2):
+        name = device_name(fields[at])
+        try:
+            devices[name] = _decoder.decode(fields[at + 1])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            log.warning("the record of device %r cannot be read and is left out", name)
+    return devices

@@ -1,44 +1,77 @@
-"""The token state in Redis: every change is read, made by a pure function, and written only if nobody was faster."""
+"""The token state in Redis. Each change of a record is one script, which also decides by time whether it applies.
+
+A user's keys share a hash tag, the index of tokens lies elsewhere, so a registration is several scripts: claim the
+tokens in the index, take them from their owners before, write the record, settle the claims. Doing it again, after a
+crash anywhere in between or beside somebody else, ends with one owner of each token.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import msgspec
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pushfleet_workers.errors import FleetError
 from pushfleet_workers.redis_link import Argument, Link, ReplyError
 from pushfleet_workers.scripts import Script, load
-from pushfleet_workers.tokens.changes import (
-    Registration,
-    Report,
-    apply_report,
-    drop_channel,
-    register,
-    remove_channel,
-)
-from pushfleet_workers.tokens.keys import UserKeys, token_place
+from pushfleet_workers.tokens.changes import STATES, Registration, Report, new_device
+from pushfleet_workers.tokens.keys import UserKeys, device_field, devices_of, token_place
 from pushfleet_workers.tokens.lookup import Receive, pack_option, read_option
-from pushfleet_workers.tokens.record import BACKGROUND, Channel, Device, decode_device, encode_device
+from pushfleet_workers.tokens.record import Channel, Device, decode_device, encode_device, read_devices
 
-__all__ = ["StateContended", "StoredUser", "TokenStore"]
+__all__ = ["OptionsFull", "Registered", "Reported", "StoredUser", "TokenStore"]
 
-_SWAP = load("pushfleet_workers.tokens", "swap")
-_DISOWN = load("pushfleet_workers.tokens", "disown")
-_TRIES = 10
-"""Rounds without any success after which a change is given up."""
+_PACKAGE = "pushfleet_workers.tokens"
+_REGISTER = load(_PACKAGE, "register", preamble="common")
+_REPORT = load(_PACKAGE, "report", preamble="common")
+_DROP = load(_PACKAGE, "drop", preamble="common")
+_MUTE = load(_PACKAGE, "mute", preamble="common")
+_QUARANTINE = load(_PACKAGE, "quarantine", preamble="common")
+_REMOVE = load(_PACKAGE, "remove")
+_OPTION = load(_PACKAGE, "option")
+_CLAIM = load(_PACKAGE, "claim", preamble="index")
+_SETTLE = load(_PACKAGE, "settle", preamble="index")
+_DISOWN = load(_PACKAGE, "disown", preamble="index")
 
-_LIFE_S = 270 * 86_400
+LIFE_S = 270 * 86_400
 """An installation that neither registers nor reports for this long is forgotten; vendors expire its token as well."""
 
+DEVICES_MAX = 32
+"""Most devices of a user; one more replaces the one that was silent the longest."""
+
+OPTIONS_MAX = 2_000
+"""Most conversations with a receive option of a user."""
+
+_STRAY_AFTER_MS = 3_600_000
+"""Age from which an index entry whose owner does not have the token is a stray, not a registration under way."""
+
 ScriptCall = tuple[Script, tuple[str, ...], tuple[Argument, ...]]
-Change = Callable[[Device | None], Device | None]
-"""A record to its successor; None: leave it as it is."""
 
 
-class StateContended(FleetError):
-    """Others changed the same device again and again; trying later helps."""
+class OptionsFull(FleetError):
+    """The user has receive options for too many conversations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What became of a registration."""
+
+    applied: bool
+    """False when the device had registered later already; then only older truths were filled in."""
+
+    device: Device
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What became of reports; the counts add up to the reports given."""
+
+    applied: int = 0
+    outdated: int = 0
+    """Older than what was known."""
+
+    unknown: int = 0
+    """Of devices that are not registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +84,38 @@ class StoredUser:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    app: str
-    user: str
-    device: str
+class _Claim:
+    """One token of one registration of a batch."""
 
-    @property
-    def owner(self) -> bytes:
-        return msgspec.msgpack.encode((self.app, self.user, self.device))
+    number: int
+    """Which registration."""
+
+    owner: str
+    channel: Channel
+    key: str
+    field: bytes
+    before_ms: int = 0
+    """The newest claim before: who claims after it, in the same moment even, is not to lose the token by this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What the token index says: whose a token is, and since when."""
+
+    owner: str
+    key: str
+    field: bytes
+    at_ms: int
 
 
 class TokenStore:
     """Devices, states and preferences of all users.
 
-    * **now_ms** - the clock for whatever comes without a time of its own.
+    * **now_ms** - the clock for whatever comes without a time of its own: Redis' time, as :class:`FleetClock` has it.
     * **lease_s** - how long a foreground report holds.
 
-    All methods raise :class:`RedisUnusable` when Redis does not answer; repeating them is safe.
+    All methods raise :class:`RedisUnusable` when Redis does not answer and :class:`ReplyError` when it refuses;
+    repeating them is safe.
     """
 
     def __init__(self, link: Link, prefix: str, now_ms: Callable[[], int], *, lease_s: int = 400) -> None:
@@ -76,202 +124,261 @@ class TokenStore:
         self._now_ms = now_ms
         self._lease_ms = lease_s * 1000
 
-    async def register(self, app: str, user: str, device: str, given: Registration) -> Device:
-        """The device after registering; a token that another device had is taken from it."""
+    async def register(self, app: str, user: str, device: str, given: Registration) -> Registered:
+        """The device after registering; a token that another device had is taken from it.
+
+        A token that another device registered later than this is left out.
+        """
         (done,) = await self.register_many([(app, user, device, given)])
         return done
 
-    async def register_many(self, given: Sequence[tuple[str, str, str, Registration]]) -> list[Device]:
+    async def register_many(self, given: Sequence[tuple[str, str, str, Registration]]) -> list[Registered]:
         """The devices after registering each, in a few round trips for all."""
-        places = [_Place(app, user, device) for app, user, device, _ in given]
-        changes: list[Change] = [self._registering(registration) for *_, registration in given]
-        swaps = await self._swap_many(list(zip(places, changes, strict=True)))
-        claimed: list[tuple[_Place, Channel]] = []
-        for place, (before, after) in zip(places, swaps, strict=True):
-            assert after is not None
-            kept = {(channel.vendor, channel.token) for channel in after.channels}
-            old = before.channels if before is not None else []
-            await self._disown(place, [channel for channel in old if (channel.vendor, channel.token) not in kept])
-            claimed += [(place, channel) for channel in after.channels]
-        await self._own(claimed)
-        reset = [place for place, (_, after) in zip(places, swaps, strict=True) if after and after.state == BACKGROUND]
-        await self._reset_badges(reset)
-        return [after for _, after in swaps if after is not None]
+        now_ms = self._now_ms()
+        batch = [
+            _Registering(UserKeys(self._prefix, app, user), device, one, one.at_ms or now_ms)
+            for app, user, device, one in given
+        ]
+        claims, before, strays = await self._claim(batch)
+        await self._run(
+            [
+                self._take_call(owner.decode(errors="replace"), claim.channel, claim.before_ms)
+                for claim, owners in zip(claims, before, strict=True)
+                for owner in owners
+            ]
+        )
+        done, gone = await self._write(batch)
+        lost = await self._settle(claims, before)
+        # What an outdated registration claimed, the device has no use for.
+        unused = [
+            _Entry(claim.owner, claim.key, claim.field, claim.channel.registered_at_ms)
+            for claim in claims
+            if not done[claim.number].applied
+            and not _holds(done[claim.number].device, claim.channel.vendor, claim.channel.token)
+        ]
+        await self._disown([*gone, *strays, *unused])
+        for claim in lost:
+            device = done[claim.number].device
+            device.channels = [one for one in device.channels if one.token != claim.channel.token]
+        return done
 
     async def remove(self, app: str, user: str, device: str) -> bool:
         """Forget a device; False when it was not there."""
-        place = _Place(app, user, device)
-        for _ in range(_TRIES):
-            ((raw, before),) = await self._read([place])
-            if before is None:
-                return False
-            (done,) = await self._link.run_many([self._swap_call(place, raw, None)])
-            if _number(done):
-                await self._disown(place, before.channels)
-                await self._reset_badges([place])
-                return True
-        raise StateContended(f"device {device!r} changed {_TRIES} times while it was removed")
-
-    async def report(self, app: str, reports: Sequence[Report]) -> int:
-        """Apply *reports*, each as of its own time; returns how many were news, unknown devices left out."""
-        now_ms = self._now_ms()
-        work: list[tuple[_Place, Change]] = []
-        for report in reports:
-
-            def change(device: Device | None, report: Report = report) -> Device | None:
-                return apply_report(device, report, now_ms, self._lease_ms) if device is not None else None
-
-            work.append((_Place(app, report.user, report.device), change))
-        swaps = await self._swap_many(work)
-        await self._reset_badges(
+        keys = UserKeys(self._prefix, app, user)
+        packed = await self._link.run(_REMOVE, (keys.devices, keys.badges), (device_field(device),))
+        if packed is None:
+            return False
+        records = read_devices((b"", packed)).values()
+        await self._disown(
             [
-                place
-                for (place, _), report, (_, after) in zip(work, reports, swaps, strict=True)
-                if after is not None and (report.unread is not None or report.state == "foreground")
+                self._entry(keys.owner, channel.vendor, channel.token, channel.registered_at_ms)
+                for record in records
+                for channel in record.channels
             ]
         )
-        return sum(after is not None for _, after in swaps)
+        return True
+
+    async def logout(self, app: str, user: str, device: str, at_ms: int = 0) -> bool:
+        """Stop all pushes to a device until it registers again; False when it is not known, or registered later."""
+        done = await self.report(app, [Report(user=user, device=device, state="logged_out", at_ms=at_ms)])
+        return done.applied == 1
+
+    async def report(self, app: str, reports: Sequence[Report]) -> Reported:
+        """Apply *reports* in one round trip, each as of its own time; in whatever order they come, the end is the same.
+
+        A foreground report takes a lease; it and any ``unread`` set the base that the badge counts on from.
+        """
+        now_ms = self._now_ms()
+        calls: list[ScriptCall] = []
+        for one in reports:
+            keys = UserKeys(self._prefix, app, one.user)
+            unread = "" if one.unread is None else one.unread
+            calls.append(
+                (
+                    _REPORT,
+                    (keys.devices, keys.options, keys.badges),
+                    (device_field(one.device), STATES[one.state], one.at_ms or now_ms, unread, self._lease_ms, LIFE_S),
+                )
+            )
+        answers = await self._run(calls)
+        return Reported(answers.count(1), answers.count(0), answers.count(-1))
 
     async def set_receive_option(
         self, app: str, user: str, conversation: str, receive: Receive, until_ms: int = 0
     ) -> None:
-        """What *user* wants from *conversation* (``all``, ``mentions``, ``none``), until a time where one is given."""
+        """What *user* wants from *conversation* (``all``, ``mentions``, ``none``), until a time where one is given.
+
+        Raises :class:`OptionsFull` above :data:`OPTIONS_MAX` conversations.
+        """
         key = UserKeys(self._prefix, app, user).options
         if receive == "all":
             await self._link.call("HDEL", key, conversation)
-        else:
-            await self._link.call("HSET", key, conversation, pack_option(receive, until_ms))
+            return
+        option = pack_option(receive, until_ms)
+        args = (conversation, option, self._now_ms(), OPTIONS_MAX, LIFE_S)
+        if not await self._link.run(_OPTION, (key,), args):
+            raise OptionsFull(f"a user has receive options for {OPTIONS_MAX} conversations at most")
 
     async def user(self, app: str, user: str) -> StoredUser:
         """What is known of *user*; empty for one that was never heard of."""
         keys = UserKeys(self._prefix, app, user)
-        devices, options = await self._link.pipeline([("HGETALL", keys.devices), ("HGETALL", keys.options)])
-        for reply in (devices, options):
-            if isinstance(reply, ReplyError):
-                raise reply
+        devices, options = _good(await self._link.pipeline([("HGETALL", keys.devices), ("HGETALL", keys.options)]))
         return StoredUser(
-            {devices[at].decode(): decode_device(devices[at + 1]) for at in range(0, len(devices), 2)},
-            {options[at].decode(): read_option(options[at + 1]) for at in range(0, len(options), 2)},
+            read_devices(devices),
+            {options[at].decode(errors="replace"): read_option(options[at + 1]) for at in range(0, len(options), 2)},
         )
 
     async def drop_token(
         self, app: str, user: str, device: str, token: str, registered_at_ms: int, since_ms: int | None
     ) -> bool:
-        """Drop a token that its vendor calls dead; False when a newer registration outlives the news."""
-        place = _Place(app, user, device)
+        """Drop a token that its vendor calls dead; False when a newer registration outlives the news.
 
-        def change(current: Device | None) -> Device | None:
-            return drop_channel(current, token, registered_at_ms, since_ms) if current is not None else None
-
-        ((before, after),) = await self._swap_many([(place, change)])
-        if after is None or before is None:
-            return False
-        await self._disown(place, [channel for channel in before.channels if channel.token == token])
-        return True
+        Dated news applies to a token registered before that date; undated news to the very registration that was
+        sent to.
+        """
+        from_ms, below_ms = (0, since_ms) if since_ms is not None else (registered_at_ms, registered_at_ms + 1)
+        keys = UserKeys(self._prefix, app, user)
+        vendors = await self._link.run(_DROP, (keys.devices,), (device_field(device), "", token, from_ms, below_ms))
+        await self._disown([self._entry(keys.owner, vendor.decode(), token, below_ms - 1) for vendor in vendors])
+        return bool(vendors)
 
     async def mute_device(self, app: str, user: str, device: str) -> bool:
         """Note that a device shows no notifications; its next registration says whether that still holds."""
+        return bool(await self._link.run(_MUTE, (UserKeys(self._prefix, app, user).devices,), (device_field(device),)))
 
-        def change(current: Device | None) -> Device | None:
-            return msgspec.structs.replace(current, permitted=False) if current is not None else None
+    async def quarantine(self, app: str, user: str, device: str, token: str, until_ms: int) -> bool:
+        """Have a token passed over until a time, its re-registration included; False when the device has it not."""
+        key = UserKeys(self._prefix, app, user).devices
+        return bool(await self._link.run(_QUARANTINE, (key,), (device_field(device), token, until_ms)))
 
-        ((_, after),) = await self._swap_many([(_Place(app, user, device), change)])
-        return after is not None
+    # ---- the steps of a registration
 
-    # ---- reading and writing records
+    async def _claim(self, batch: Sequence[_Registering]) -> tuple[list[_Claim], list[list[bytes]], list[_Entry]]:
+        """The claims that were won, the owners before of each, and strays; channels that are not won go from *batch*.
 
-    def _registering(self, given: Registration) -> Change:
-        return lambda device: register(device, given, self._now_ms(), self._lease_ms)
+        Each token that is new to the index has two of its neighbours looked at. Entries whose owners faded away
+        unheard so go as fast as new ones come, without anybody walking the index.
+        """
+        claims = [
+            _Claim(number, one.keys.owner, channel, *self._place(one.keys.owner, channel.vendor, channel.token))
+            for number, one in enumerate(batch)
+            for channel in one.record.channels
+        ]
+        answers = await self._run(
+            [(_CLAIM, (one.key,), (one.field, one.owner, one.channel.registered_at_ms)) for one in claims]
+        )
+        won: list[_Claim] = []
+        before: list[list[bytes]] = []
+        neighbours: list[_Entry] = []
+        for claim, (is_won, owners, before_ms, pairs) in zip(claims, answers, strict=True):
+            found = (_entry_in(claim.key, pairs[at], pairs[at + 1]) for at in range(0, len(pairs), 2))
+            neighbours += [entry for entry in found if entry is not None]
+            if is_won:
+                won.append(replace(claim, before_ms=before_ms))
+                before.append(owners)
+            else:
+                batch[claim.number].record.channels.remove(claim.channel)
+        return won, before, await self._strays(neighbours)
 
-    async def _read(self, places: Sequence[_Place]) -> list[tuple[bytes, Device | None]]:
-        """The record of each place as it lies there (empty for none), and as a device."""
+    async def _strays(self, neighbours: Sequence[_Entry]) -> list[_Entry]:
+        """The entries whose owner does not have the token."""
+        youngest_ms = self._now_ms() - _STRAY_AFTER_MS
+        suspects = [one for one in neighbours if one.at_ms < youngest_ms]
         replies = await self._link.pipeline(
-            [("HGET", UserKeys(self._prefix, place.app, place.user).devices, place.device) for place in places]
+            [("HGETALL", devices_of(self._prefix, suspect.owner)) for suspect in suspects]
         )
-        records: list[tuple[bytes, Device | None]] = []
-        for reply in replies:
-            if isinstance(reply, ReplyError):
-                raise reply
-            records.append((reply, decode_device(reply)) if reply is not None else (b"", None))
-        return records
+        return [
+            suspect
+            for suspect, fields in zip(suspects, _good(replies), strict=True)
+            if not self._is_held(suspect, fields)
+        ]
 
-    def _swap_call(self, place: _Place, before: bytes, after: Device | None) -> ScriptCall:
-        key = UserKeys(self._prefix, place.app, place.user).devices
-        return _SWAP, (key,), (place.device, before, encode_device(after) if after is not None else b"", _LIFE_S)
-
-    async def _swap_many(self, work: Sequence[tuple[_Place, Change]]) -> list[tuple[Device | None, Device | None]]:
-        """What each record was and became; (record, None) where the change left it as it was."""
-        results: list[tuple[Device | None, Device | None]] = [(None, None)] * len(work)
-        open_: list[int] = list(range(len(work)))
-        tries = 0
-        while open_:
-            # Two changes of one device in a batch happen one after the other.
-            first: dict[_Place, int] = {}
-            for number in open_:
-                first.setdefault(work[number][0], number)
-            turn = list(first.values())
-            before = await self._read([work[number][0] for number in turn])
-            writes: list[tuple[int, bytes, Device | None, Device]] = []
-            done: set[int] = set()
-            for number, (raw, old) in zip(turn, before, strict=True):
-                new = work[number][1](old)
-                if new is None:
-                    results[number] = (old, None)
-                    done.add(number)
-                else:
-                    writes.append((number, raw, old, new))
-            calls = [self._swap_call(work[number][0], raw, new) for number, raw, _, new in writes]
-            for (number, _, old, new), reply in zip(writes, await self._link.run_many(calls), strict=True):
-                if _number(reply):
-                    results[number] = (old, new)
-                    done.add(number)
-            open_ = [number for number in open_ if number not in done]
-            tries = 0 if done else tries + 1
-            if tries == _TRIES:
-                raise StateContended(f"a device changed {_TRIES} times while it was written: try again")
-        return results
-
-    async def _own(self, claimed: Sequence[tuple[_Place, Channel]]) -> None:
-        """Write the owners of tokens into the index, and take the tokens from those who had them."""
-        at = [token_place(self._prefix, channel.vendor, channel.token) for _, channel in claimed]
-        owners = await self._link.pipeline([("HGET", key, field) for key, field in at])
-        moves: list[tuple[_Place, Change]] = []
-        for (place, channel), owner in zip(claimed, owners, strict=True):
-            if isinstance(owner, ReplyError):
-                raise owner
-            if owner is not None and owner != place.owner:
-                moves.append((_Place(*msgspec.msgpack.decode(owner)), _taking(channel)))
-        await self._swap_many(moves)
-        await self._link.pipeline(
-            [("HSET", key, field, place.owner) for (key, field), (place, _) in zip(at, claimed, strict=True)]
+    def _is_held(self, entry: _Entry, fields: Sequence[bytes]) -> bool:
+        devices = read_devices(fields)
+        # Of a record that cannot be read nobody knows what it holds.
+        return 2 * len(devices) < len(fields) or any(
+            self._place(entry.owner, channel.vendor, channel.token) == (entry.key, entry.field)
+            for device in devices.values()
+            for channel in device.channels
         )
 
-    async def _disown(self, place: _Place, channels: Sequence[Channel]) -> None:
-        if not channels:
-            return
-        calls = []
-        for channel in channels:
-            key, field = token_place(self._prefix, channel.vendor, channel.token)
-            calls.append((_DISOWN, (key,), (field, place.owner)))
-        await self._link.run_many(calls)
+    async def _write(self, batch: Sequence[_Registering]) -> tuple[list[Registered], list[_Entry]]:
+        """What each registration came to, and the tokens that went with it."""
+        calls: list[ScriptCall] = []
+        for one in batch:
+            state = STATES[one.given.state] if one.given.state is not None else ""
+            unread = "" if one.given.unread is None else one.given.unread
+            record = encode_device(one.record)
+            args = (device_field(one.device), record, one.at_ms, state, unread, self._lease_ms, LIFE_S, DEVICES_MAX)
+            calls.append((_REGISTER, (one.keys.devices, one.keys.options, one.keys.badges), args))
+        done: list[Registered] = []
+        gone: list[_Entry] = []
+        for one, (holds, packed, lost) in zip(batch, await self._run(calls), strict=True):
+            done.append(Registered(bool(holds), decode_device(packed)))
+            gone += [
+                # Up to that very registration: another device of the user may have claimed the token since.
+                self._entry(one.keys.owner, lost[at].decode(), lost[at + 1].decode(), lost[at + 2])
+                for at in range(0, len(lost), 3)
+            ]
+        return done, gone
 
-    async def _reset_badges(self, places: Sequence[_Place]) -> None:
-        """A new base is known: what was counted on the old one is over."""
-        if places:
-            await self._link.pipeline(
-                [("HDEL", UserKeys(self._prefix, place.app, place.user).badges, place.device) for place in places]
-            )
+    async def _settle(self, claims: Sequence[_Claim], before: Sequence[Sequence[bytes]]) -> list[_Claim]:
+        """Close the claims; gives those that somebody else has won meanwhile, their tokens taken back."""
+        answers = await self._run(
+            [
+                (_SETTLE, (claim.key,), (claim.field, claim.owner, *owners))
+                for claim, owners in zip(claims, before, strict=True)
+            ]
+        )
+        lost = [claim for claim, ours in zip(claims, answers, strict=True) if not ours]
+        await self._run([self._take_call(claim.owner, claim.channel, claim.channel.registered_at_ms) for claim in lost])
+        return lost
+
+    def _take_call(self, owner: str, channel: Channel, until_ms: int) -> ScriptCall:
+        """Take the token from *owner*, unless they registered it after *until_ms*."""
+        args = ("", channel.vendor, channel.token, 0, until_ms + 1)
+        return _DROP, (devices_of(self._prefix, owner),), args
+
+    async def _disown(self, entries: Sequence[_Entry]) -> None:
+        await self._run([(_DISOWN, (one.key,), (one.field, one.owner, one.at_ms)) for one in entries])
+
+    def _place(self, owner: str, vendor: str, token: str) -> tuple[str, bytes]:
+        return token_place(self._prefix, owner, vendor, token)
+
+    def _entry(self, owner: str, vendor: str, token: str, at_ms: int) -> _Entry:
+        return _Entry(owner, *self._place(owner, vendor, token), at_ms)
+
+    async def _run(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        return _good(await self._link.run_many(calls)) if calls else []
 
 
-def _taking(channel: Channel) -> Change:
-    def change(device: Device | None) -> Device | None:
-        return remove_channel(device, channel.vendor, channel.token) if device is not None else None
+class _Registering:
+    """A registration of a batch."""
 
-    return change
+    __slots__ = ("at_ms", "device", "given", "keys", "record")
+
+    def __init__(self, keys: UserKeys, device: str, given: Registration, at_ms: int) -> None:
+        self.keys = keys
+        self.device = device
+        self.given = given
+        self.at_ms = at_ms
+        self.record = new_device(given, at_ms)
 
 
-def _number(reply: object) -> int:
-    if isinstance(reply, ReplyError):
-        raise reply
-    assert isinstance(reply, int)
-    return reply
+def _holds(device: Device, vendor: str, token: str) -> bool:
+    return any((channel.vendor, channel.token) == (vendor, token) for channel in device.channels)
+
+
+def _entry_in(key: str, field: bytes, value: bytes) -> _Entry | None:
+    """The entry that `index.lua` wrote; None for a damaged one, which is overwritten when its token comes again."""
+    owner = value[6:].split(b" ")[0]
+    if not owner or not owner.isascii():
+        return None
+    return _Entry(owner.decode(), key, field, int.from_bytes(value[:6], "big"))
+
+
+def _good(replies: list[Any]) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, ReplyError):
+            raise reply
+    return replies

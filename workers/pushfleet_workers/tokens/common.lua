@@ -1,0 +1,108 @@
+-- Shared by the scripts that change devices. All keys of a call carry the user's hash tag.
+--
+-- Positions in a packed device and in a channel: the order of the fields in record.py. Fields that a script does not
+-- know stay as they are, so that an older process takes nothing from what a newer one wrote.
+local CHANNELS, STATE, STATE_AT, LEASE_UNTIL, UNREAD, UNREAD_LAG, PERMITTED = 1, 2, 3, 4, 5, 6, 7
+local REGISTERED_AT = 14
+local DEVICE_DEFAULTS = {{}, '', 0, 0, 0, 0, true, '', '', '', '', '', '', 0}
+local VENDOR, TOKEN, SINCE, QUARANTINED_UNTIL = 1, 3, 4, 7
+local CHANNEL_DEFAULTS = {'', '', '', 0, 'alert', '', 0}
+
+-- Of two reports of one moment the later step of an app's life holds: any order of arrival ends the same.
+local RANK = {[''] = 0, f = 1, b = 2, k = 3, o = 4}
+
+-- Fill in what is absent; false for a record that is none.
+local function fill(record, defaults)
+  if type(record) ~= 'table' then return false end
+  for at, default in ipairs(defaults) do
+    if record[at] == nil then record[at] = default end
+    if type(record[at]) ~= type(default) then return false end
+  end
+  return true
+end
+
+-- What a reader would fill in by itself takes no room.
+local function trim(record, defaults)
+  for at = #record, 2, -1 do
+    if record[at] ~= defaults[at] then return end
+    record[at] = nil
+  end
+end
+
+-- nil where there is none, or a damaged one, which is as good as none.
+local function device_in(packed)
+  if not packed then return nil end
+  local unpacked, device = pcall(cmsgpack.unpack, packed)
+  if not unpacked or type(device) ~= 'table' or device[CHANNELS] == nil or not fill(device, DEVICE_DEFAULTS)
+    or not RANK[device[STATE]] then
+    return nil
+  end
+  for _, channel in ipairs(device[CHANNELS]) do
+    if type(channel) ~= 'table' or #channel < SINCE or not fill(channel, CHANNEL_DEFAULTS) then return nil end
+  end
+  return device
+end
+
+local function read(devices, name)
+  return device_in(redis.call('HGET', devices, name))
+end
+
+local function write(devices, name, device)
+  for _, channel in ipairs(device[CHANNELS]) do trim(channel, CHANNEL_DEFAULTS) end
+  trim(device, DEVICE_DEFAULTS)
+  local packed = cmsgpack.pack(device)
+  redis.call('HSET', devices, name, packed)
+  return packed
+end
+
+-- All channels come with one registration; a device that lost them all keeps its time by itself.
+local function registered_at(device)
+  local at_ms = device[REGISTERED_AT]
+  for _, channel in ipairs(device[CHANNELS]) do at_ms = math.max(at_ms, channel[SINCE]) end
+  return at_ms
+end
+
+-- Keep the channels that satisfy a condition; gives the others.
+local function keep_channels(device, wanted)
+  local at_ms, kept, others = registered_at(device), {}, {}
+  for _, channel in ipairs(device[CHANNELS]) do
+    local into = wanted(channel) and kept or others
+    into[#into + 1] = channel
+  end
+  device[CHANNELS] = kept
+  if #kept == 0 then device[REGISTERED_AT] = at_ms end
+  return others
+end
+
+local function stay_alive(devices, options, life_s)
+  redis.call('EXPIRE', devices, life_s)
+  redis.call('EXPIRE', options, life_s)
+end
+
+-- A new base: what was counted on the old one is over. The digests stay, so that a repeat still does not count.
+local function reset_badge(badges, name)
+  local value = redis.call('HGET', badges, name)
+  if value then redis.call('HSET', badges, name, '\0\0\0\0' .. string.sub(value, 5)) end
+end
+
+-- State and base are each taken from the newest that says something of them; so the base is never newer than the
+-- state, and its time is kept as the lag behind it. Returns whether anything changed.
+local function report(device, name, badges, state, at_ms, unread, lease_ms)
+  -- Who registered after a logout has logged in again.
+  if state == 'o' and at_ms < registered_at(device) then return false end
+  local unread_at = device[STATE_AT] - device[UNREAD_LAG]
+  local newer = at_ms > device[STATE_AT]
+    or (at_ms == device[STATE_AT] and RANK[state] > RANK[device[STATE]])
+  if newer then
+    device[STATE], device[STATE_AT] = state, at_ms
+    device[LEASE_UNTIL] = state == 'f' and at_ms + lease_ms or 0
+  end
+  local base = unread or (state == 'f' and 0)
+  local rebased = base and (at_ms > unread_at or (at_ms == unread_at and base > device[UNREAD]))
+  if rebased then
+    device[UNREAD], unread_at = base, at_ms
+    reset_badge(badges, name)
+  end
+  device[UNREAD_LAG] = device[STATE_AT] - unread_at
+  return newer or rebased
+end
