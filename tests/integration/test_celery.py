@@ -46,7 +46,7 @@ def test_another_pool_is_refused_with_a_sentence(tmp_path: Path, redis_url: str)
             "-Q",
             "push.apns",
             "-P",
-            pool,
+            "solo",
         ]
         done = subprocess.run(
             command, env={CONFIG_VARIABLE: str(stage.config), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,

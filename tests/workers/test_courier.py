@@ -407,7 +407,7 @@ def test_a_fresh_authorization_that_is_refused_as_well_makes_the_account_wait(re
             return (await bench.book()).open
 
         await until(opened)
-        assert len(bench.cloud.requests) == 2
+        assert 2 <= len(bench.cloud.requests) <= 4, "what is claimed before the gate hears of it still leaves"
         book = await bench.book()
         assert (book.ended, book.pause_reason) == (0, "Expired")
         refusing = False

@@ -6,16 +6,14 @@ import asyncio
 import contextlib
 import logging
 
-from granian.constants import Interfaces
-from granian.server.embed import Server
 from prometheus_client import REGISTRY
+from starlette.types import ASGIApp
 
-from pushfleet_workers.api import create_app
-from pushfleet_workers.checks import refuse_old_redis
+from pushfleet_workers.api import create_app, serve
+from pushfleet_workers.checks import check_redis, refuse_old_redis
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.errors import RedisUnusable
-from pushfleet_workers.redis_link import Link
-from pushfleet_workers.redis_server import free_port
+from pushfleet_workers.errors import FleetError, RedisUnusable
+from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.stock import Stock
 from pushfleet_workers.tokens.store import TokenStore
@@ -28,23 +26,28 @@ _CLOCK_EVERY_S = 10.0
 
 
 async def run_api(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve the API until *stop* is set.
+    """Serve the API until *stop* is set, then answer what is under way.
 
-    Raises :class:`RedisUnusable` when Redis is not there at the start, or too old.
+    Raises :class:`RedisUnusable` when Redis is not there at the start, or too old, and :class:`FleetError` when the
+    address cannot be listened on.
     """
     redis = settings.redis
     queue = Link(redis.queue_url, name="pushfleet-api", timeout_s=redis.timeout_s)
-    state = queue if redis.state_url == redis.queue_url else Link(redis.state_url, name="pushfleet-api")
+    same = redis.state_url == redis.queue_url
+    state = queue if same else Link(redis.state_url, name="pushfleet-api", timeout_s=redis.timeout_s)
     clock = FleetClock()
     stock = Stock(settings, queue)
     chores: list[asyncio.Task[None]] = []
     try:
-        await refuse_old_redis(queue)
-        await refuse_old_redis(state)
+        for about, link in {"redis.queue": queue, "redis.state": state}.items():
+            await refuse_old_redis(link)
+            for finding in await check_redis(link, about):
+                if finding.wrong:
+                    log.warning("%s: %s", finding.about, finding.sentence)
+        await _hear_time(clock, state)
         REGISTRY.register(stock)
         chores = [asyncio.create_task(stock.keep_reading()), asyncio.create_task(_keep_time(clock, state))]
-        await _serve(settings, TokenStore(state, redis.prefix, clock.now_ms, lease_s=settings.api.foreground_lease_s),
-                     clock, state, stop)  # fmt: skip
+        await _serve(_make_app(settings, state, clock), settings, stop)
     finally:
         with contextlib.suppress(KeyError):
             REGISTRY.unregister(stock)
@@ -55,36 +58,47 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
             await link.close()
 
 
-async def _serve(settings: Settings, store: TokenStore, clock: FleetClock, state: Link, stop: asyncio.Event) -> None:
+def _make_app(settings: Settings, state: Link, clock: FleetClock) -> ASGIApp:
     async def ready() -> bool:
         try:
             return bool(await state.call("PING") == b"PONG")
-        except RedisUnusable:
+        except (RedisUnusable, ReplyError):
             return False
 
-    key = settings.api.key.get_secret_value() if settings.api.key is not None else ""
-    app = create_app(
-        store,
+    return create_app(
+        TokenStore(state, settings.redis.prefix, clock.now_ms, lease_s=settings.api.foreground_lease_s),
         apps=settings.apps,
         accounts={(vendor, credential): account.app for vendor, credential, account in settings.each_account()},
         now_ms=clock.now_ms,
         ready=ready,
-        key=key,
+        key=settings.api.key.get_secret_value() if settings.api.key is not None else "",
     )
-    port = settings.api.port or free_port()
-    server = Server(app, address=settings.api.host, port=port, interface=Interfaces.ASGI, log_enabled=False)
-    serving = asyncio.create_task(server.serve())
+
+
+async def _serve(app: ASGIApp, settings: Settings, stop: asyncio.Event) -> None:
+    host = settings.api.host
+    serving = asyncio.create_task(
+        serve(app, host, settings.api.port, lambda port: log.info("the API listens on %s:%d", host, port))
+    )
     stopping = asyncio.create_task(stop.wait())
-    log.info("the API listens on %s:%d", settings.api.host, port)
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    server.stop()  # type: ignore[no-untyped-call]
-    await serving
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+    if not stop.is_set():
+        raise FleetError("the API's server ended without being asked to")
 
 
 async def _keep_time(clock: FleetClock, link: Link) -> None:
     while True:
-        with contextlib.suppress(RedisUnusable):
-            seconds, micros = await link.call("TIME")
-            clock.heard(int(seconds) * 1000 + int(micros) / 1000)
         await asyncio.sleep(_CLOCK_EVERY_S)
+        with contextlib.suppress(RedisUnusable, ReplyError):
+            await _hear_time(clock, link)
+
+
+async def _hear_time(clock: FleetClock, link: Link) -> None:
+    seconds, micros = await link.call("TIME")
+    clock.heard(int(seconds) * 1000 + int(micros) / 1000)

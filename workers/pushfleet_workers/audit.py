@@ -116,15 +116,24 @@ class Books(msgspec.Struct, kw_only=True):
         return totals
 
 
+def accounts_key(prefix: str) -> str:
+    """The set of all accounts that ever had a ledger, as ``vendor:credential``; routers add theirs."""
+    return f"{prefix}:accounts"
+
+
 async def read_books(link: Link, prefix: str, accounts: Sequence[tuple[str, str]], *, recount: bool = True) -> Books:
-    """The books of all lanes and of *accounts* (vendor, credential); each exact at its moment.
+    """The books of all lanes and of *accounts* (vendor, credential), each exact at its moment.
+
+    Accounts that routers knew before are read as well: what they hold does not vanish with a line of the settings.
 
     Raises :class:`RedisUnusable`.
     """
+    known = await link.call("SMEMBERS", accounts_key(prefix))
+    everyone = {*accounts, *(tuple(name.decode().split(":", 1)) for name in known)}
     lanes: dict[str, LaneBook] = {lane: await _lane_book(link, prefix, lane) for lane in LANES}
     ledgers = {
         f"{vendor}:{credential}": await _account_book(link, AccountKeys(prefix, vendor, credential), recount=recount)
-        for vendor, credential in accounts
+        for vendor, credential in sorted(everyone)
     }
     return Books(lanes=lanes, accounts=ledgers)
 

@@ -18,7 +18,7 @@ from typing import Any
 from pushfleet.message import LANES, Lane
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credentials import Authorization, AuthRefused
-from pushfleet_workers.errors import NoAnswer, RedisUnusable
+from pushfleet_workers.errors import NoAnswer, RedisUnusable, where_raised
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ledger import Claim, Entry, GateNews, Ledger, Settlement, pack
 from pushfleet_workers.ledger.entry import parcel_id
@@ -114,7 +114,11 @@ class Courier:
         self._in_flight: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._senders: set[asyncio.Task[None]] = set()
         self._held: dict[bytes, _Held] = {}
-        self._suspects = 0
+        self._suspect_in_hand = False
+        self._suspects_turn = True
+        self._clearing = False
+        """A suspect waits: nothing more is claimed until nothing is in hand, since it travels alone."""
+
         self._results: list[Settlement] = []
         self._settling: list[Settlement] = []
         self._flushing: asyncio.Task[None] | None = None
@@ -146,7 +150,9 @@ class Courier:
     @property
     def has_room(self) -> bool:
         """Whether a claim would be served."""
-        return self._waiting - len(self._queues["bulk"]) < _LOW_WATER and not self._stopping
+        if self._stopping or self._suspect_in_hand or self._clearing:
+            return False
+        return self._waiting - len(self._queues["bulk"]) < _LOW_WATER
 
     async def claim(self) -> Claim:
         """Claim what fits and start sending it.
@@ -168,7 +174,9 @@ class Courier:
         room = max(1, self._window + _LOW_WATER - self._waiting + bulk_waiting - len(self._senders))
         bulk_room = max(0, self._bulk_window + _LOW_WATER - bulk_waiting - self._in_flight["bulk"])
         size = self._vendor.batch_size
-        want = Want(min(CLAIM_PARCELS, room), room * size, bulk_room * size, suspect=self._suspects == 0)
+        want = Want(
+            min(CLAIM_PARCELS, room), room * size, bulk_room * size, suspect=self._suspects_turn and not self.busy
+        )
         try:
             claim = await self.ledger.claim(want)
         except RedisUnusable:
@@ -176,7 +184,10 @@ class Courier:
             raise
         self._clock.heard(claim.now_ms)
         self._gate_listens = self._gate_listens or claim.gate_listens
+        # Suspects and the rest take turns: many suspects would otherwise hold up everybody.
+        self._suspects_turn = not any(entry.lost > 1 for entry in claim.entries)
         await self._take_in(claim.entries, claim.late_oks)
+        self._clearing = bool(claim.suspects and self.busy and not self._suspect_in_hand)
         return claim
 
     async def beat(self) -> None:
@@ -224,7 +235,7 @@ class Courier:
             held = _Held(entry, Settlement(entry.id, entry.fence, size), now, size)
             self._held[entry.id] = held
             if entry.lost > 1:
-                self._suspects += 1
+                self._suspect_in_hand = True
             deliveries = entry.parcel.deliveries
             if late_oks:
                 deliveries = self._end_late_oks(held, deliveries, late_oks)
@@ -385,12 +396,7 @@ class Courier:
         return auth
 
     def _log_failure(self, step: str, problem: Exception) -> None:
-        # Neither the exception's text nor its locals: both may hold tokens or message texts.
-        trace = problem.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        line = trace.tb_lineno if trace is not None else 0
-        log.error("%s of %s raised %s in line %d", step, self.name, type(problem).__name__, line)
+        log.error("%s of %s raised %s", step, self.name, where_raised(problem))
 
     async def _heed(self, push: Push, deliveries: list[Delivery], outcomes: list[Outcome], auth: str) -> None:
         """Act on what an answer says beyond its deliveries: dead tokens, worn-out authorization and connections."""
@@ -434,7 +440,6 @@ class Courier:
         now_ms = self._clock.now_ms()
         if all(outcome.verdict is Verdict.OK for outcome in outcomes):
             self._count_answer(outcomes[0], len(deliveries))
-            self._delivery_seconds[held.entry.lane].observe(max(0, now_ms - push.enqueued_at_ms) / 1000)
             self._news.good += 1
             self._finish(held, deliveries, SENT)
             return
@@ -496,6 +501,9 @@ class Courier:
         settlement.ends[name] = settlement.ends.get(name, 0) + len(deliveries)
         if end.end == "sent":
             settlement.accepted += tuple([one.id for one in deliveries])
+            took_s = max(0, self._clock.now_ms() - held.entry.parcel.push.enqueued_at_ms) / 1000
+            for _ in deliveries:
+                self._delivery_seconds[held.entry.lane].observe(took_s)
         elif end.end == "dead":
             letter = self._entry_of(held, list(deliveries))
             settlement.dead.append((pack(letter), end.reason, code, deliveries[0].attempt + 1))
@@ -531,7 +539,7 @@ class Courier:
             if self._held.get(held.entry.id) is held:
                 del self._held[held.entry.id]
             if held.entry.lost > 1:
-                self._suspects -= 1
+                self._suspect_in_hand = False
             self._results.append(held.settlement)
         self._flush_soon()
 
@@ -563,6 +571,7 @@ class Courier:
             self._flushing = None
             self._news.good = 0
             if not self.busy:
+                self._clearing = False
                 self._on_change()
 
     def _add_partial_results(self) -> None:
@@ -594,4 +603,8 @@ class Courier:
             while queue:
                 held, deliveries = queue.popleft()
                 self._waiting -= 1
-                self._postpone(held, deliveries, Later(0, counts=False))
+                if len(deliveries) == len(held.entry.parcel.deliveries):
+                    held.settlement.give_back = True
+                    self._resolved(held, deliveries)
+                else:
+                    self._postpone(held, deliveries, Later(0, counts=False))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from pushfleet_workers.courier import Courier
-from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.errors import RedisUnusable, where_raised
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ledger import Claim
 from pushfleet_workers.redis_link import ReplyError
@@ -118,6 +118,10 @@ class Drain:
             except (RedisUnusable, ReplyError) as problem:
                 metrics.REDIS_LOST.labels("worker").inc()
                 log.warning("drain of %s waits for Redis: %s", self.vendor, problem)
+                await asyncio.sleep(_REDIS_RETRY_S)
+            except Exception as problem:  # noqa: BLE001
+                # A defect must not end the draining of a vendor; what is leased stays leased and is settled.
+                log.error("a round of the drain of %s raised %s", self.vendor, where_raised(problem))
                 await asyncio.sleep(_REDIS_RETRY_S)
         with contextlib.suppress(RedisUnusable, ReplyError):
             await self._bell.leave(at_once=True)

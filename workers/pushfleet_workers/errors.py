@@ -11,7 +11,9 @@ A vendor's refusal is a value (:class:`pushfleet_workers.outcome.Outcome`), neve
 
 from __future__ import annotations
 
-__all__ = ["CredentialError", "FleetError", "NoAnswer", "RedisUnusable", "SettingsError"]
+from pathlib import PurePath
+
+__all__ = ["CredentialError", "FleetError", "NoAnswer", "RedisUnusable", "SettingsError", "where_raised"]
 
 
 class FleetError(Exception):
@@ -41,3 +43,16 @@ class NoAnswer(FleetError):
 
     def __str__(self) -> str:
         return self.problem
+
+
+def where_raised(problem: BaseException) -> str:
+    """The kind and place of an unexpected exception, for logs.
+
+    Neither its text nor its locals: both may hold tokens or message texts.
+    """
+    trace = problem.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(problem).__name__
+    return f"{type(problem).__name__} at {PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -106,8 +106,8 @@ def decode_parcel(data: bytes) -> Parcel:
 
 def delivery_id(app: str, message_id: str, user: str, device: str) -> bytes:
     """Sixteen bytes, the same in every process, shaped as a UUID (version 8, RFC 9562)."""
-    name = f"{app}\0{message_id}\0{user}\0{device}".encode(errors="surrogatepass")
-    raw = bytearray(blake2b(name, digest_size=16, person=b"pushfleet-dlvry").digest())
+    name = "\0".join([app, str(len(message_id)), message_id, str(len(user)), user, device])
+    raw = bytearray(blake2b(name.encode(errors="surrogatepass"), digest_size=16, person=b"pushfleet-dlvry").digest())
     raw[6] = (raw[6] & 0x0F) | 0x80
     raw[8] = (raw[8] & 0x3F) | 0x80
     return bytes(raw)

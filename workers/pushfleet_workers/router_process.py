@@ -14,6 +14,7 @@ from functools import partial
 
 from pushfleet.message import LANES, Lane
 from pushfleet_workers.app import make_app
+from pushfleet_workers.audit import accounts_key
 from pushfleet_workers.checks import check_redis, refuse_old_redis
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.errors import FleetError, RedisUnusable
@@ -89,6 +90,9 @@ class _RouterProcess:
         await self._keep_time()
         for stream in self._streams.values():
             await stream.prepare()
+        names = [f"{vendor}:{credential}" for vendor, credential, _ in self._settings.each_account()]
+        if names:
+            await self._queue.call("SADD", accounts_key(self._settings.redis.prefix), *names)
 
     async def run(self, stop: asyncio.Event) -> None:
         router = self._settings.router

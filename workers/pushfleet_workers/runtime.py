@@ -28,7 +28,7 @@ from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ledger import AccountKeys, Ledger, VendorKeys
 from pushfleet_workers.ledger.ledger import BEAT_S, Breaker, Rate
 from pushfleet_workers.recheck import Rechecker
-from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.retry import RetryPolicy
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.token_feedback import TokenFeedback
@@ -211,7 +211,7 @@ class FleetRuntime:
                     given_back = await courier.ledger.reap()
                     if given_back:
                         log.warning("%d deliveries of %s came back from a dead process", given_back, courier.name)
-            except RedisUnusable as problem:
+            except (RedisUnusable, ReplyError) as problem:
                 log.warning("nobody looks for dead processes of %s: %s", drain.vendor, problem)
             await asyncio.sleep(_LOOK_S)
 
@@ -222,7 +222,7 @@ class FleetRuntime:
                 for drain in self._drains.values():
                     for courier in drain.couriers:
                         await courier.beat()
-            except RedisUnusable as problem:
+            except (RedisUnusable, ReplyError) as problem:
                 log.warning("the leases were not renewed: %s", problem)
 
     async def _stop(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, SerializeAsAny, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
 
 from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
@@ -165,13 +166,14 @@ class Settings(BaseSettings):
     def _each_by_its_vendor(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             return value
-        return {
-            vendor: {
-                credential: fields if isinstance(fields, AccountSettings) else _account(vendor, credential, fields)
-                for credential, fields in credentials.items()
-            }
-            for vendor, credentials in value.items()
-        }
+        accounts: dict[str, dict[str, AccountSettings]] = {}
+        for vendor, credentials in value.items():
+            if not isinstance(credentials, Mapping):
+                raise SettingsError(
+                    f"accounts.{vendor} must be a table of credentials: [accounts.{vendor}.<credential>]"
+                )
+            accounts[vendor] = {name: _account(vendor, name, fields) for name, fields in credentials.items()}
+        return accounts
 
     @classmethod
     def settings_customise_sources(
@@ -192,8 +194,10 @@ class Settings(BaseSettings):
                 yield vendor, credential, account
 
 
-def _account(vendor: str, credential: str, fields: Mapping[str, Any]) -> AccountSettings:
+def _account(vendor: str, credential: str, fields: object) -> AccountSettings:
     where = f"accounts.{vendor}.{credential}"
+    if isinstance(fields, AccountSettings):
+        return fields
     account_type = registry.load(vendor).account_type
     try:
         return account_type.model_validate(fields)
@@ -201,22 +205,24 @@ def _account(vendor: str, credential: str, fields: Mapping[str, Any]) -> Account
         raise SettingsError("; ".join(_sentences(problem, account_type, where))) from None
 
 
-def load(path: Path | None = None, *, env: Mapping[str, str] | None = None) -> Settings:
+def load(path: Path | None = None) -> Settings:
     """The settings of *path*, or of the file that `PUSHFLEET_CONFIG` names, or of `pushfleet.toml` if there is one.
 
     Relative file names inside count from the file's folder. Raises :class:`SettingsError`: one sentence for each
     thing that is wrong, unknown keys with the nearest known one.
     """
-    env = os.environ if env is None else env
-    named = path or (Path(env[CONFIG_VARIABLE]) if env.get(CONFIG_VARIABLE) else None)
+    named = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     data = _read(named or DEFAULT_FILE, required=named is not None)
-    problems = _unknown_variables(env)
+    problems = _unknown_variables(os.environ)
     if problems:
         raise SettingsError("; ".join(problems))
     try:
         settings = Settings(**data)
     except ValidationError as problem:
         raise SettingsError("; ".join(_sentences(problem, Settings, ""))) from None
+    except SourceError as problem:
+        # A section's variable must hold JSON; its text names the field, and the cause is the parser's.
+        raise SettingsError(f"{problem}: set single values as in {_ENV_PREFIX}REDIS__URL") from None
     for vendor, credential, account in settings.each_account():
         if account.app not in settings.apps:
             known = _nearest(account.app, settings.apps) or f": add [apps.{account.app}]"

@@ -20,7 +20,7 @@ _drainers: dict[int, Callable[[str], None]] = {}
 def register_tasks(app: Celery) -> None:
     """Give *app* the task `push.drain`, which drains the vendor it names in this process."""
 
-    @app.task(name=DRAIN, acks_late=True, ignore_result=True)
+    @app.task(name=DRAIN, acks_late=True, ignore_result=True, shared=False)
     def drain(vendor: str) -> None:
         _drainers[id(app)](vendor)
 

@@ -18,13 +18,15 @@ class TokenFeedback:
     async def tell(self, app: str, delivery: Delivery, outcome: Outcome) -> None:
         """Drop the token or mute the device that *delivery* went to, if the news is not out of date.
 
-        A device that was addressed directly is in no registry. Raises :class:`RedisUnusable`.
+        A device that was addressed directly is in no registry; other verdicts tell nothing of the device. Raises
+        :class:`RedisUnusable`.
         """
         if not delivery.user:
             return
+        registered_at_ms = delivery.registered_at_ms
         if outcome.verdict is Verdict.MUTE_DEVICE:
-            await self._store.mute_device(app, delivery.user, delivery.device)
-            return
-        await self._store.drop_token(
-            app, delivery.user, delivery.device, delivery.token, delivery.registered_at_ms, outcome.since_ms
-        )
+            await self._store.mute_device(app, delivery.user, delivery.device, registered_at_ms)
+        elif outcome.verdict is Verdict.DROP_TOKEN:
+            await self._store.drop_token(
+                app, delivery.user, delivery.device, delivery.token, registered_at_ms, outcome.since_ms
+            )

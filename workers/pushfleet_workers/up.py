@@ -19,6 +19,9 @@ from pushfleet_workers.topology import queue_of
 
 __all__ = ["Fleet", "pushfleet_command"]
 
+_SHUTDOWN_MARGIN_S = 20.0
+"""What settling and closing may take after a worker's own budget; then it is killed."""
+
 
 def pushfleet_command(*words: str) -> list[str]:
     """The command line that runs `pushfleet` with this interpreter."""
@@ -46,6 +49,7 @@ class Fleet:
         self.supervisor = Supervisor(self.folder / "logs")
         self.api_url = ""
         self.metrics_urls: dict[str, str] = {}
+        self._stop_timeout_s = self.settings.worker.shutdown_s + _SHUTDOWN_MARGIN_S
         self._kept = ExitStack()
 
     @property
@@ -64,7 +68,9 @@ class Fleet:
         api_port = self.settings.api.port or free_port()
         self.api_url = f"http://{self.settings.api.host}:{api_port}"
         env["PUSHFLEET_API__PORT"] = str(api_port)
-        self.supervisor.start(Child("api", pushfleet_command("api"), env, ready_url=f"{self.api_url}/readyz"))
+        self.supervisor.start(
+            Child("api", pushfleet_command("api"), env, f"{self.api_url}/readyz", self._stop_timeout_s)
+        )
         for number in range(self.processes):
             self._start_probed(f"router-{number}", pushfleet_command("router"), env)
         for vendor in self.settings.accounts:
@@ -89,7 +95,7 @@ class Fleet:
         url = f"http://127.0.0.1:{port}"
         self.metrics_urls[name] = f"{url}/metrics"
         own = {**env, "PUSHFLEET_METRICS__HOST": "127.0.0.1", "PUSHFLEET_METRICS__PORT": str(port)}
-        self.supervisor.start(Child(name, command, own, ready_url=f"{url}/readyz"))
+        self.supervisor.start(Child(name, command, own, f"{url}/readyz", self._stop_timeout_s))
 
     def close(self) -> None:
         """End all of it, Redis last."""

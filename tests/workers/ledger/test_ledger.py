@@ -165,11 +165,12 @@ def test_a_dead_process_gives_back_and_its_late_results_do_not_count_twice(redis
         await link.call("ZADD", KEYS.owners, 1, "dead")
         assert await alive.reap() == 1
         assert (await books(link))["unknown"] == 1
-        late = sent(entry.id, entry.fence)
+        delivery = entry.parcel.deliveries[0].id
+        late = Settlement(entry.id, entry.fence, 1, ended=1, ends={"normal:sent:": 1}, accepted=(delivery,))
         assert await dead.settle([late]) == [late]
         claim = await alive.claim(PLENTY)
         assert claim.entries[0].lost == 1
-        assert claim.late_oks == {b"x" * 16}, "the late acceptance is known to whoever claims next"
+        assert claim.late_oks == {delivery}, "the late acceptance is known to whoever claims next"
 
     on_redis(redis_url, scenario)
 
@@ -183,7 +184,8 @@ def test_an_entry_that_kills_its_process_is_singled_out_and_then_dead(redis_url:
             await link.call("ZADD", KEYS.owners, 1, f"w{round_}")
             await ledger.reap()
         alone = a_ledger(link, "w2")
-        assert len((await alone.claim(PLENTY)).entries) == 1, "suspects travel singly"
+        claim = await alone.claim(PLENTY)
+        assert (len(claim.entries), claim.suspects) == (1, 1), "suspects travel singly"
         await link.call("ZADD", KEYS.owners, 1, "w2")
         assert await alone.reap() == 0
         now = await books(link)
@@ -317,5 +319,19 @@ def test_a_429_halves_the_rate_and_good_answers_restore_it(redis_url: str) -> No
         await link.call("HSET", KEYS.gate, "factor_at", 0, "factor", "0.98")
         await ledger.tell_gate(GateNews(good=5))
         assert await link.call("HGET", KEYS.gate, "factor") is None
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_damaged_entry_becomes_a_dead_letter_and_its_neighbours_go_on(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("good"), an_entry("bad"))
+        raw = await link.call("LINDEX", KEYS.ready[1], 1)
+        await link.call("LSET", KEYS.ready[1], 1, raw[:40] + b"\xc1\xc1\xc1")
+        claim = await a_ledger(link).claim(PLENTY)
+        assert [entry.id for entry in claim.entries] == [an_entry("good").id]
+        now = await books(link)
+        assert (now["leased"], now["ended"], now["end:normal:dead:undecodable"]) == (1, 1, 1)
+        assert await link.call("XLEN", KEYS.dead) == 1
 
     on_redis(redis_url, scenario)

@@ -135,7 +135,7 @@ def test_what_vendors_say_of_a_damaged_device_is_no_error(redis_url: str, record
         await stage.damage(record)
         await stage.store.drop_token(APP, "ann", "d1", SECRET, 5, None)
         await stage.store.drop_token(APP, "ann", "d1", SECRET, 5, NOW_MS)
-        await stage.store.mute_device(APP, "ann", "d1")
+        await stage.store.mute_device(APP, "ann", "d1", stage.now_ms)
         await stage.store.quarantine(APP, "ann", "d1", SECRET, 9)
         assert (await stage.store.user(APP, "ann")).options == {}
 

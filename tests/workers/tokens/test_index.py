@@ -129,7 +129,7 @@ def test_an_older_process_keeps_what_a_newer_one_wrote(redis_url: str) -> None:
         await stage.link.call("HSET", key, "d1", msgspec.msgpack.encode(record))
         stage.now_ms += 1
         await stage.store.logout(APP, "ann", "d1")
-        await stage.store.mute_device(APP, "ann", "d1")
+        await stage.store.mute_device(APP, "ann", "d1", stage.now_ms)
         await stage.store.register(APP, "ann", "d1", a_registration("t2"))
         await stage.store.drop_token(APP, "ann", "d1", "t2", NOW_MS + 1, None)
         after = msgspec.msgpack.decode(await stage.link.call("HGET", key, "d1"))

@@ -2,6 +2,7 @@ import asyncio
 import logging
 import os
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -113,6 +114,17 @@ def test_a_device_with_a_token_of_160_characters_costs_450_bytes_at_most(
     devices = 4_096
     monkeypatch.setattr(keys, "_BUCKET_DIGITS", 2)
 
+    told = {
+        "state": "background",
+        "unread": 3,
+        "locale": "zh-Hans-CN",
+        "time_zone": "Asia/Shanghai",
+        "platform": "ios",
+        "maker": "apple",
+        "os_version": "18.1.1",
+        "app_version": "10.20.30",
+    }
+
     async def measure() -> float:
         link = Link(redis_server.url)
         store = TokenStore(link, "pushfleet", lambda: NOW_MS)
@@ -123,8 +135,8 @@ def test_a_device_with_a_token_of_160_characters_costs_450_bytes_at_most(
                         (
                             "demo",
                             f"user-{number:06d}",
-                            f"0a1b2c3d4e5f{number:04x}",
-                            a_registration(os.urandom(80).hex(), state="background", unread=3),
+                            str(UUID(bytes=os.urandom(16))),
+                            a_registration(os.urandom(80).hex(), **told),
                         )
                         for number in range(first, first + 512)
                     ]

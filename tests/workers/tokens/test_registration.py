@@ -449,7 +449,7 @@ def test_concurrent_changes_of_one_device_lose_nothing(redis_url: str) -> None:
             stores[0].report(APP, [a_report("background", NOW_MS + 5, 4)]),
             stores[1].report(APP, [a_report("killed", NOW_MS + 9)]),
             stores[2].drop_token(APP, "ann", "d1", "t2", NOW_MS, None),
-            stores[3].mute_device(APP, "ann", "d1"),
+            stores[3].mute_device(APP, "ann", "d1", stage.now_ms),
             stores[4].quarantine(APP, "ann", "d1", "t3", 99),
             stores[5].register(APP, "bob", "d1", a_registration("t1", at_ms=NOW_MS + 1)),
         )

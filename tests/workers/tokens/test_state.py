@@ -17,7 +17,10 @@ from tests.workers.tokens.support import (
     on_redis,
 )
 
+from pushfleet_workers.outcome import Outcome, Verdict
+from pushfleet_workers.push import Delivery
 from pushfleet_workers.redis_server import EmbeddedRedis
+from pushfleet_workers.token_feedback import TokenFeedback
 from pushfleet_workers.tokens.changes import Report
 from pushfleet_workers.tokens.keys import UserKeys, device_field
 from pushfleet_workers.tokens.lookup import Lookup
@@ -245,7 +248,7 @@ def test_news_of_unknown_tokens_devices_and_users_changes_nothing(redis_url: str
         assert not await stage.store.drop_token(APP, "ann", "d1", "t2", 100, None)
         assert not await stage.store.drop_token(APP, "ann", "d2", "t1", 100, None)
         assert not await stage.store.drop_token(APP, "bob", "d1", "t1", 100, None)
-        assert not await stage.store.mute_device(APP, "ann", "d2")
+        assert not await stage.store.mute_device(APP, "ann", "d2", stage.now_ms)
         assert await stage.tokens() == ["t1"]
 
     on_redis(redis_url, scenario)
@@ -267,13 +270,70 @@ def test_a_device_that_lost_its_last_token_keeps_its_state(redis_url: str) -> No
 def test_a_muted_device_shows_notifications_again_when_it_registers_so(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration())
-        assert await stage.store.mute_device(APP, "ann", "d1")
+        assert await stage.store.mute_device(APP, "ann", "d1", stage.now_ms)
         assert not (await stage.device()).permitted
         await stage.store.report(APP, [a_report("background", NOW_MS + 1)])
         assert not (await stage.device()).permitted
         stage.now_ms += 1
         await stage.store.register(APP, "ann", "d1", a_registration())
         assert (await stage.device()).permitted
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_mute_from_before_the_last_registration_does_not_hold(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.store.register(APP, "ann", "d1", a_registration(at_ms=100))
+        await stage.store.register(APP, "ann", "d1", a_registration(at_ms=200))
+        assert not await stage.store.mute_device(APP, "ann", "d1", 100)
+        assert (await stage.device()).permitted
+        assert await stage.store.mute_device(APP, "ann", "d1", 200)
+
+    on_redis(redis_url, scenario)
+
+
+# ---- what vendors say
+
+
+def a_delivery(user: str = "ann", registered_at_ms: int = 100) -> Delivery:
+    return Delivery(b"x" * 16, user, "d1", "t1", registered_at_ms)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "tokens", "permitted"),
+    [
+        (Outcome(Verdict.DROP_TOKEN), ["t2"], True),
+        (Outcome(Verdict.DROP_TOKEN, since_ms=101), ["t2"], True),
+        (Outcome(Verdict.DROP_TOKEN, since_ms=100), ["t1", "t2"], True),
+        (Outcome(Verdict.MUTE_DEVICE), ["t1", "t2"], False),
+        (Outcome(Verdict.RETRY), ["t1", "t2"], True),
+        (Outcome(Verdict.OK), ["t1", "t2"], True),
+    ],
+)
+def test_the_courier_tells_what_vendors_say_of_a_device(
+    redis_url: str, outcome: Outcome, tokens: list[str], permitted: bool
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.store.register(APP, "ann", "d1", a_registration("t1", "t2", at_ms=100))
+        feedback = TokenFeedback(stage.store)
+        await feedback.tell(APP, a_delivery(), outcome)
+        assert await stage.tokens() == tokens
+        assert (await stage.device()).permitted is permitted
+
+    on_redis(redis_url, scenario)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE])
+@pytest.mark.parametrize("delivery", [a_delivery(user=""), a_delivery(user="nobody"), a_delivery(registered_at_ms=99)])
+def test_feedback_about_strangers_or_out_of_date_changes_nothing(
+    redis_url: str, verdict: Verdict, delivery: Delivery
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.store.register(APP, "ann", "d1", a_registration("t1", at_ms=100))
+        before = await stage.device()
+        await TokenFeedback(stage.store).tell(APP, delivery, Outcome(verdict))
+        assert await stage.device() == before
+        assert await stage.store.user(APP, "nobody") == await stage.store.user(APP, "")
 
     on_redis(redis_url, scenario)
 

@@ -67,7 +67,10 @@ def enqueue(context: Context, file: Path, as_json: bool) -> None:
             accepted += _enqueue(producer, chunk, refuse)
         except EnqueueError as problem:
             accepted += len(problem.accepted)
-            errors.print(f"{accepted} accepted before the trouble; enqueueing all of them again is safe for 10 minutes")
+            errors.print(
+                f"{accepted} accepted so far; enqueueing all of them again is safe for ten minutes",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
             raise
     _report({"accepted": accepted, "refused": refused}, as_json)
 

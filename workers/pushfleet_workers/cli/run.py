@@ -13,7 +13,7 @@ import click
 
 from pushfleet_workers import registry
 from pushfleet_workers.cli.context import Context, console, pass_context, require_redis
-from pushfleet_workers.errors import SettingsError
+from pushfleet_workers.errors import FleetError, SettingsError
 from pushfleet_workers.redis_link import RedisAddress
 
 __all__ = ["api", "fakecloud", "router", "up", "worker"]
@@ -129,8 +129,13 @@ def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         serving.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await serving
+        except asyncio.CancelledError:
+            pass
+        except OSError as problem:
+            given = ", ".join([*ports, f"control-port={control_port}"])
+            raise FleetError(f"the fake cloud cannot listen on {host}, {given}: {problem}") from problem
 
     run_until_signal(run)
 

@@ -42,11 +42,12 @@ class ProbeServer:
 def _handler(ready: Callable[[], bool]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/metrics":
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
                 self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)
-            elif self.path == "/healthz":
+            elif path == "/healthz":
                 self._answer(200, b"ok\n")
-            elif self.path == "/readyz":
+            elif path == "/readyz":
                 good = ready()
                 self._answer(200 if good else 503, b"ready\n" if good else b"not ready\n")
             else:

@@ -1,9 +1,10 @@
 -- Work and permits together: what is due moves to its lane, then as much is leased as gate, rate and window allow.
 -- KEYS  books, gate, owners, leased of the owner, suspect, ready urgent/normal/bulk, delayed, delayed entries, late oks
 -- ARGV  owner, lease_ms, most parcels, most deliveries, most bulk deliveries, rate per second (0: none), capacity,
---       1 to take a suspect as well
--- Returns now, ms until more may be had (0: at once or nothing there), deliveries left ready, fence, entries, ids of
--- deliveries that were accepted after their lease was lost, 1 when the gate waits to hear of answers.
+--       1 when the owner has nothing in hand, so that it may take a suspect, and then nothing else
+-- Returns now, ms until more may be had (0: at once or nothing there), deliveries left ready, fence, entries, 1 when
+-- deliveries are known that were accepted after their lease was lost, 1 when the gate waits to hear of answers,
+-- suspects left.
 local books, gate, owners, leased = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local READY = {KEYS[6], KEYS[7], KEYS[8]}
 local t = redis.call('TIME')
@@ -33,11 +34,11 @@ local function wait_for_next_due()
   if #next == 0 then return 0 end
   return math.max(1, next[2] - now)
 end
-if left == 0 then return {now, wait_for_next_due(), 0, 0, {}, {}, 0} end
+if left == 0 then return {now, wait_for_next_due(), 0, 0, {}, 0, 0, 0} end
 
 local g = redis.call('HMGET', gate, 'pause_until', 'open_until', 'level', 'level_at', 'factor')
 local pause = math.max(tonumber(g[1]) or 0, tonumber(g[2]) or 0)
-if pause > now then return {now, pause - now, left, 0, {}, {}, 1} end
+if pause > now then return {now, pause - now, left, 0, {}, 0, 1, 0} end
 local parcels_max = tonumber(ARGV[3])
 -- Half open: one parcel probes, the others wait for what it finds. One that has expired finds nothing.
 local live_max = g[2] and 1 or math.huge
@@ -84,17 +85,23 @@ local function take(key, quota, most)
 end
 
 local room = tonumber(ARGV[4])
-if ARGV[8] == '1' then take(KEYS[5], room, 1) end
+local suspects = redis.call('LLEN', KEYS[5])
 local function lane(number)
   local quota = room - deliveries
   if number == 3 then quota = math.min(quota, tonumber(ARGV[5])) end
   if not starved then take(READY[number], quota, parcels_max - parcels) end
 end
--- Every tenth claim serves bulk first: a minimum share, whatever the others want.
-if fence % 10 == 0 then lane(3) end
-lane(1)
-lane(2)
-if fence % 10 ~= 0 then lane(3) end
+if ARGV[8] == '1' and suspects > 0 then
+  -- Whatever it does to the process, it does to nobody else.
+  take(KEYS[5], room, 1)
+  suspects = suspects - parcels
+else
+  -- Every tenth claim serves bulk first: a minimum share, whatever the others want.
+  if fence % 10 == 0 then lane(3) end
+  lane(1)
+  lane(2)
+  if fence % 10 ~= 0 then lane(3) end
+end
 
 if rate > 0 then redis.call('HSET', gate, 'level', level, 'level_at', now_us) end
 if g[2] and live > 0 then redis.call('HSET', gate, 'open_until', now + 15000, 'probing', 1) end
@@ -106,4 +113,4 @@ if parcels > 0 then
   add(books, 'ready', -deliveries)
   add(books, 'leased', deliveries)
 end
-return {now, wait, left - deliveries, fence, taken, redis.call('HKEYS', KEYS[11]), (g[2] or g[5]) and 1 or 0}
+return {now, wait, left - deliveries, fence, taken, redis.call('EXISTS', KEYS[11]), (g[2] or g[5]) and 1 or 0, suspects}

@@ -54,10 +54,10 @@ def unpack(data: bytes, fence: int = 0) -> Entry:
     return Entry(entry_id, decode_parcel(data[_HEADER.size :]), LANES[lane - 1], put_ms, lost, fence)
 
 
-def head_of(data: bytes) -> tuple[int, bytes]:
-    """How many deliveries a packed entry holds, and its id, without reading the parcel."""
+def head_of(data: bytes) -> tuple[int, Lane, bytes]:
+    """How many deliveries a packed entry holds, its lane and its id, without reading the parcel."""
     head = _HEADER.unpack_from(data)
-    return head[0], head[5]
+    return head[0], LANES[head[1] - 1], head[5]
 
 
 def parcel_id(*parts: bytes | int) -> bytes:

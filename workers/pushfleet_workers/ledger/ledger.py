@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol
 
+import msgspec
+
 from pushfleet_workers.ledger.entry import Entry, head_of, unpack
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS, AccountKeys
 from pushfleet_workers.redis_link import Link
@@ -72,6 +74,7 @@ class Want:
     deliveries: int
     bulk_deliveries: int
     suspect: bool = True
+    """Nothing is in hand: a suspect may be taken, and then nothing beside it."""
 
 
 @dataclass(slots=True)
@@ -91,6 +94,9 @@ class Claim:
 
     gate_listens: bool = False
     """The breaker is half open or the rate lowered: the gate must hear of good answers."""
+
+    suspects: int = 0
+    """Entries that wait for a process with nothing in hand."""
 
 
 @dataclass(slots=True)
@@ -185,7 +191,7 @@ class Ledger:
             keys.delayed_entries, keys.oks,
         )  # fmt: skip
         self._settle_keys = (
-            keys.books, self._leased, keys.delayed, keys.delayed_entries, keys.dead, *keys.ready
+            keys.books, self._leased, keys.delayed, keys.delayed_entries, keys.dead, *keys.ready, keys.suspect
         )  # fmt: skip
 
     @staticmethod
@@ -212,12 +218,34 @@ class Ledger:
         if self.rate is not None:
             rate, capacity = self.rate.rate_per_s, self.rate.capacity
             bulk = min(bulk, max(1, int(rate * _BULK_SHARE_S)))
-        now, wait, left, fence, entries, oks, listens = await self.link.run(
+        now, wait, left, fence, packed, oks, listens, suspects = await self.link.run(
             self._claim,
             self._claim_keys,
             (self.owner, LEASE_MS, want.parcels, want.deliveries, bulk, rate, capacity, int(want.suspect)),
         )
-        return Claim(now, wait, left, [unpack(data, fence) for data in entries], frozenset(oks), bool(listens))
+        entries = await self._readable([(data, fence) for data in packed])
+        late_oks = await self._late_oks(entries) if oks else frozenset()
+        return Claim(now, wait, left, entries, late_oks, bool(listens), suspects)
+
+    async def _readable(self, packed: Sequence[tuple[bytes, int]]) -> list[Entry]:
+        """The entries with their fences; one that cannot be read becomes a dead letter, its neighbours go on."""
+        entries, damaged = [], []
+        for data, fence in packed:
+            try:
+                entries.append(unpack(data, fence))
+            except (msgspec.DecodeError, UnicodeDecodeError, struct.error):
+                size, lane, identity = head_of(data)
+                end = {f"{lane}:dead:undecodable": size}
+                letter = (data, "undecodable", "", 0)
+                damaged.append(Settlement(identity, fence, size, ended=size, ends=end, dead=[letter]))
+        if damaged:
+            await self.settle(damaged)
+        return entries
+
+    async def _late_oks(self, entries: Sequence[Entry]) -> frozenset[bytes]:
+        ids = [delivery.id for entry in entries for delivery in entry.parcel.deliveries]
+        known = await self.link.call("HMGET", self.keys.oks, *ids) if ids else []
+        return frozenset(identity for identity, found in zip(ids, known, strict=True) if found is not None)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Write what became of leased parcels; returns those whose lease was gone.
@@ -249,11 +277,13 @@ class Ledger:
     async def recover(self, known: set[bytes]) -> list[Entry]:
         """Entries that are leased to this process but not among *known*: a claim's answer was lost."""
         values: list[bytes] = await self.link.call("HVALS", self._leased)
-        return [
-            unpack(value[8:], int(struct.unpack_from(">d", value)[0]))
-            for value in values
-            if head_of(value[8:])[1] not in known
-        ]
+        return await self._readable(
+            [
+                (value[8:], int(struct.unpack_from(">d", value)[0]))
+                for value in values
+                if head_of(value[8:])[2] not in known
+            ]
+        )
 
     async def beat(self) -> None:
         """Tell the others that this process lives."""

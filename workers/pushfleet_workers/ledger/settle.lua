@@ -1,5 +1,5 @@
 -- Results of leased parcels, each only if its lease still stands. Frees before it counts, so that a full server drains.
--- KEYS  books, leased of the owner, delayed, delayed entries, dead, ready urgent/normal/bulk
+-- KEYS  books, leased of the owner, delayed, delayed entries, dead, ready urgent/normal/bulk, suspect
 -- ARGV  for each result: id, fence, deliveries in hand before, ended, unknown outcomes, 1 to give back, rest entry or '',
 --       then how many ends and for each its field and number, how many later ones and for each ms from now and entry,
 --       how many dead letters and for each entry, reason, code, attempts
@@ -63,8 +63,8 @@ for _, one in ipairs(accepted) do
   local after = 0
   if result.give_back then
     local entry = string.sub(value, 9)
-    local n, lane = header(entry)
-    redis.call('LPUSH', KEYS[5 + lane], entry)
+    local n, lane, lost = header(entry)
+    redis.call('LPUSH', lost > 1 and KEYS[9] or KEYS[5 + lane], entry)
     ready = ready + n
   end
   if result.rest ~= '' then

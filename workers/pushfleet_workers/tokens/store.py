@@ -242,9 +242,13 @@ class TokenStore:
         await self._disown([self._entry(keys.owner, vendor.decode(), token, below_ms - 1) for vendor in vendors])
         return bool(vendors)
 
-    async def mute_device(self, app: str, user: str, device: str) -> bool:
-        """Note that a device shows no notifications; its next registration says whether that still holds."""
-        return bool(await self._link.run(_MUTE, (UserKeys(self._prefix, app, user).devices,), (device_field(device),)))
+    async def mute_device(self, app: str, user: str, device: str, registered_at_ms: int) -> bool:
+        """Note that a device showed no notifications when it was sent to as registered then.
+
+        False when it has registered since, and so said itself whether that still holds, or is not known.
+        """
+        key = UserKeys(self._prefix, app, user).devices
+        return bool(await self._link.run(_MUTE, (key,), (device_field(device), registered_at_ms)))
 
     async def quarantine(self, app: str, user: str, device: str, token: str, until_ms: int) -> bool:
         """Have a token passed over until a time, its re-registration included; False when the device has it not."""

@@ -1,0 +1,71 @@
+"""`make demo` can be broken off at any moment and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.e2e.conftest import Command, Run, direct
+from tests.e2e.processes import listens, marked, until
+
+DEMO = str(Path(__file__).parents[2] / "examples" / "demo.py")
+
+
+def sooner_or_later(folder: Path, command: Command, moment: str) -> bool:
+    """Whether the demo in *folder* has come to *moment*."""
+    if moment == "fake cloud":
+        return bool(marked(command.mark, "fakecloud"))
+    if moment == "workers":
+        return bool(marked(command.mark, "worker"))
+    ready = next(folder.glob("pushfleet-demo-*/fakecloud.json"), None)
+    if ready is None:
+        return False
+    with direct.open(json.loads(ready.read_text())["control_url"] + "/stats", timeout=5) as answer:
+        vendors = json.loads(answer.read())["vendors"]
+    return sum(page["accepted"] for page in vendors.values()) > 100
+
+
+@pytest.fixture
+def demo(tmp_path: Path, run: Run) -> Callable[..., Command]:
+    (tmp_path / "tmp").mkdir()
+    # Somebody's own settings, and a proxy that leads nowhere: neither has anything to do with a demo.
+    strange = {"PUSHFLEET_REDIS__URL": "redis://127.0.0.1:1/0", "http_proxy": "http://127.0.0.1:1"}
+    return lambda *words: run(DEMO, *words, TMPDIR=str(tmp_path / "tmp"), **strange)
+
+
+@pytest.mark.parametrize(
+    ("moment", "number", "twice"),
+    [
+        ("fake cloud", signal.SIGINT, False),
+        ("workers", signal.SIGTERM, False),
+        ("pushes", signal.SIGINT, True),
+    ],
+)
+def test_broken_off_it_leaves_nothing(
+    tmp_path: Path, demo: Callable[..., Command], moment: str, number: signal.Signals, twice: bool
+) -> None:
+    running = demo()
+    until(lambda: sooner_or_later(tmp_path / "tmp", running, moment), 60, what=moment)
+    running.process.send_signal(number)
+    if twice:
+        time.sleep(0.2)
+        running.process.send_signal(number)
+    assert running.process.wait(30) == 130, running.said()
+    assert running.left() == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert "Traceback" not in running.said()
+
+
+def test_it_runs_to_its_end_and_the_books_balance(tmp_path: Path, demo: Callable[..., Command]) -> None:
+    running = demo()
+    assert running.process.wait(100) == 0, running.said()
+    result = json.loads(running.said().splitlines()[-1])
+    assert (result["accepted"], result["routed"], result["pending"], result["balanced"]) == (5_000, 5_000, 0, True)
+    assert result["deliveries"] <= result["sent"] + result["suppressed"] + result["dropped"] + result["dead"]
+    assert running.left() == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not listens("redis://127.0.0.1:1")

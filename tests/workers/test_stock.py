@@ -1,0 +1,163 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.workers.doubles import until
+from tests.workers.ledger.support import PLENTY, an_entry
+
+from pushfleet_workers import stock as stock_module
+from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.ingress import IngressStream, Routed
+from pushfleet_workers.ledger import GateNews, Ledger, Settlement, pack
+from pushfleet_workers.ledger.keys import AccountKeys
+from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.settings import Settings
+from pushfleet_workers.stock import METRICS, Stock
+
+SETTINGS = Settings(
+    redis={"prefix": "s"},
+    apps={"demo": {}},
+    accounts={"huawei": {"main": {"app": "demo", "client_id": "1", "client_secret": "x"}}},
+)
+KEYS = AccountKeys("s", "huawei", "main")
+
+
+def on_redis(url: str, scenario: Callable[[Link], Awaitable[None]]) -> None:
+    async def run() -> None:
+        link = Link(url)
+        try:
+            await scenario(link)
+        finally:
+            await link.close()
+
+    asyncio.run(run())
+
+
+def exposed(stock: Stock) -> str:
+    registry = CollectorRegistry()
+    registry.register(stock)
+    return generate_latest(registry).decode()
+
+
+def samples(text: str) -> dict[tuple[str, ...], float]:
+    """Values by name and label values, in the order of the declaration."""
+    return {
+        (sample.name, *(sample.labels[label] for label in METRICS[sample.name][2])): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def some_work(link: Link) -> None:
+    """Three deliveries: one sent, one dead, one ready; one recipient muted; one entry waits."""
+    entries = [an_entry("a", deliveries=2), an_entry("b")]
+    await link.run_many([Ledger.put_call(KEYS, 1, [(entry.id, [pack(entry)]) for entry in entries], 0)])
+    ledger = Ledger(link, KEYS, "w1")
+    first, second = (await ledger.claim(PLENTY)).entries
+    settlement = Settlement(first.id, first.fence, 2, ended=2, unknown=1)
+    settlement.ends = {"normal:sent:": 1, "normal:dead:bad_payload": 1}
+    settlement.dead = [(pack(first), "bad_payload", "400", 1)]
+    await ledger.settle([settlement, Settlement(second.id, second.fence, 1, give_back=True)])
+    await ledger.tell_gate(GateNews(pause_ms=60_000, reason="429"))
+    stream = IngressStream(link, link, "s", "normal", "r1")
+    await stream.prepare()
+    for _ in range(2):
+        await link.call("XADD", stream.keys.stream, "*", "m", "{}")
+    (raw, *_) = await stream.read(1, 10)
+    await stream.acknowledge([Routed(raw, b"part", 3, {"recipients": 4, "suppressed:demo:muted": 1})])
+
+
+def test_every_metric_is_there_with_what_redis_holds(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await some_work(link)
+        stock = Stock(SETTINGS, link)
+        await stock.read()
+        found = samples(exposed(stock))
+        assert {name[0] for name in found} == set(METRICS)
+        account = ("huawei", "main")
+        expected = {
+            ("pushfleet_accepted_entries_total", "normal"): 2,
+            ("pushfleet_accepted_entries_total", "bulk"): 0,
+            ("pushfleet_malformed_entries_total", "normal"): 0,
+            ("pushfleet_ingress_backlog", "normal"): 1,
+            ("pushfleet_ends_total", *account, "demo", "normal", "sent", ""): 1,
+            ("pushfleet_ends_total", *account, "demo", "normal", "dead", "bad_payload"): 1,
+            ("pushfleet_ends_total", "", "", "demo", "normal", "suppressed", "muted"): 1,
+            ("pushfleet_backlog", *account, "ready"): 1,
+            ("pushfleet_backlog", *account, "leased"): 0,
+            ("pushfleet_backlog", *account, "delayed"): 0,
+            ("pushfleet_dead_letters", *account): 1,
+            ("pushfleet_unknown_attempts_total", *account): 1,
+            ("pushfleet_account_paused", *account): 1,
+            ("pushfleet_books_balanced",): 1,
+        }
+        assert {name: found[name] for name in expected} == expected
+        assert 0 <= found["pushfleet_oldest_age_seconds", *account] < 60
+        assert 0 <= found["pushfleet_ingress_oldest_age_seconds", "normal"] < 60
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_book_that_does_not_balance_shows(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await some_work(link)
+        await link.call("HINCRBY", KEYS.books, "put", 1)
+        stock = Stock(SETTINGS, link)
+        await stock.read()
+        assert samples(exposed(stock))["pushfleet_books_balanced",] == 0
+
+    on_redis(redis_url, scenario)
+
+
+def test_before_the_first_reading_there_is_nothing(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        assert exposed(Stock(SETTINGS, link)) == ""
+
+    on_redis(redis_url, scenario)
+
+
+@pytest.mark.parametrize("problem", [RedisUnusable("gone"), ReplyError("NOPERM")])
+def test_without_redis_old_numbers_are_not_shown_and_reading_goes_on(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    monkeypatch.setattr(stock_module, "_EVERY_S", 0.01)
+
+    async def scenario(link: Link) -> None:
+        stock = Stock(SETTINGS, link)
+        read, fail = stock.read, False
+
+        async def flaky() -> None:
+            if fail:
+                raise problem
+            await read()
+
+        monkeypatch.setattr(stock, "read", flaky)
+        reading = asyncio.create_task(stock.keep_reading())
+        await until(lambda: exposed(stock) != "")
+        fail = True
+        await until(lambda: exposed(stock) == "")
+        fail = False
+        await until(lambda: exposed(stock) != "")
+        reading.cancel()
+
+    on_redis(redis_url, scenario)
+
+
+def test_no_token_and_no_text_is_exposed(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await some_work(link)
+        stock = Stock(SETTINGS, link)
+        await stock.read()
+        shown = exposed(stock)
+        assert "token-" not in shown
+        assert "Ann" not in shown
+
+    on_redis(redis_url, scenario)
+
+
+def test_every_metric_has_a_help_and_a_unit_in_its_name() -> None:
+    for name, (_, text, _) in METRICS.items():
+        assert name.startswith("pushfleet_")
+        assert text.endswith(".")
