@@ -88,10 +88,11 @@ class Command:
 
     def left(self) -> list[int]:
         """Its processes that still live, after a moment for those that are on their way out."""
+        folder = self.output.parent
         try:
-            until(lambda: not marked(self.mark), 2)
+            until(lambda: not marked(self.mark, folder=folder), 2)
         except AssertionError:
-            return marked(self.mark)
+            return marked(self.mark, folder=folder)
         return []
 
 
@@ -117,7 +118,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
     yield start
     for command in commands:
-        for pid in marked(command.mark):
+        for pid in marked(command.mark, folder=tmp_path):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

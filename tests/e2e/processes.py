@@ -1,4 +1,4 @@
-"""Finding what a test has started, however deep, by a mark in its environment."""
+"""Finding what a test has started, however deep: by a mark in its environment, or by where it works."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ def new_mark() -> str:
     return uuid.uuid4().hex
 
 
-def marked(mark: str, *words: str) -> list[int]:
-    """The living processes with *mark* and, where given, with *words* in their command line."""
+def marked(mark: str, *words: str, folder: Path | None = None) -> list[int]:
+    """The living processes with *mark*, or at work in *folder*; where given, with *words* in their command line."""
+    # A Redis writes its title over its environment.
     found = []
-    for folder in PROC.iterdir():
-        if not folder.name.isdecimal() or int(folder.name) == os.getpid():
+    for process in PROC.iterdir():
+        if not process.name.isdecimal() or int(process.name) == os.getpid():
             continue
         try:
-            environment = (folder / "environ").read_bytes()
-            command = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            environment = (process / "environ").read_bytes()
+            command = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+            at_work = folder is not None and (process / "cwd").readlink().is_relative_to(folder)
         except OSError:
             continue
-        if f"{MARK}={mark}".encode() in environment and state != "Z" and all(word in command for word in words):
-            found.append(int(folder.name))
+        ours = at_work or f"{MARK}={mark}".encode() in environment
+        if ours and state != "Z" and all(word in command for word in words):
+            found.append(int(process.name))
     return found
 
 

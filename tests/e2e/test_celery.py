@@ -42,17 +42,9 @@ def test_plain_celery_delivers(
     assert worker.ends(signal.SIGTERM) == 0, worker.said()
     assert router.ends(signal.SIGTERM) == 0, router.said()
     book = redis_client.hgetall("e:{apns:main}:books")
-    assert (book[b"put"], book[b"end:normal:sent:"]) == (b"50", b"50")  # type: ignore[index]
-    assert (worker.left(), router.left()) == ([], [])
+    assert (book[b"put"], book[b"end:normal:sent:"]) == (b"50", b"50")
+    assert worker.left() == router.left() == []
     assert TOKEN not in worker.said() + router.said()
-
-
-@pytest.mark.parametrize("pool", ["prefork", "solo"])
-def test_another_pool_is_refused_in_a_sentence(settings_file: str, run: Run, pool: str) -> None:
-    worker = run(*CELERY, "-Q", "push.apns", "-P", pool, PUSHFLEET_CONFIG=settings_file)
-    assert worker.process.wait(20) == 2
-    assert "pushfleet: the fleet runs on Celery's threads pool, not on " in worker.said()
-    assert "Traceback" not in worker.said()
 
 
 def test_a_killed_workers_pushes_are_sent_by_another(

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import Command, Run, direct
-from tests.e2e.processes import listens, marked, until
+from tests.e2e.processes import marked, until
 
-DEMO = str(Path(__file__).parents[2] / "examples" / "demo.py")
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALLER = """
+import sys, demo, im_hour
+im_hour.USERS, im_hour.MESSAGES = 600, 2_000
+sys.exit(demo.main())
+"""
 
 
 def sooner_or_later(folder: Path, command: Command, moment: str) -> bool:
@@ -26,7 +31,7 @@ def sooner_or_later(folder: Path, command: Command, moment: str) -> bool:
         return False
     with direct.open(json.loads(ready.read_text())["control_url"] + "/stats", timeout=5) as answer:
         vendors = json.loads(answer.read())["vendors"]
-    return sum(page["accepted"] for page in vendors.values()) > 100
+    return bool(sum(page["accepted"] for page in vendors.values()) > 100)
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ def demo(tmp_path: Path, run: Run) -> Callable[..., Command]:
     (tmp_path / "tmp").mkdir()
     # Somebody's own settings, and a proxy that leads nowhere: neither has anything to do with a demo.
     strange = {"PUSHFLEET_REDIS__URL": "redis://127.0.0.1:1/0", "http_proxy": "http://127.0.0.1:1"}
-    return lambda *words: run(DEMO, *words, TMPDIR=str(tmp_path / "tmp"), **strange)
+    return lambda: run("-c", SMALLER, TMPDIR=str(tmp_path / "tmp"), PYTHONPATH=str(EXAMPLES), **strange)
 
 
 @pytest.mark.parametrize(
@@ -58,14 +63,3 @@ def test_broken_off_it_leaves_nothing(
     assert running.left() == []
     assert list((tmp_path / "tmp").iterdir()) == []
     assert "Traceback" not in running.said()
-
-
-def test_it_runs_to_its_end_and_the_books_balance(tmp_path: Path, demo: Callable[..., Command]) -> None:
-    running = demo()
-    assert running.process.wait(100) == 0, running.said()
-    result = json.loads(running.said().splitlines()[-1])
-    assert (result["accepted"], result["routed"], result["pending"], result["balanced"]) == (5_000, 5_000, 0, True)
-    assert result["deliveries"] <= result["sent"] + result["suppressed"] + result["dropped"] + result["dead"]
-    assert running.left() == []
-    assert list((tmp_path / "tmp").iterdir()) == []
-    assert not listens("redis://127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""`pushfleet up`: everything on one machine, from the registration of a device to the vendor, and nothing left behind."""
+"""`pushfleet up`: everything on one machine, from registering a device to the vendor, and nothing left behind."""
 
 from __future__ import annotations
 

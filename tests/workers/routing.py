@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from pushfleet import Conversation, OfflineMessage, Producer, Recipient, Sender
 from pushfleet.message import LANES, Lane
 from pushfleet_workers.audit import Books, read_books
-from pushfleet_workers.ingress import GROUP, IngressStream, Raw
+from pushfleet_workers.ingress import GROUP, IngressStream, Raw, Routed
 from pushfleet_workers.ledger import AccountKeys, Entry, VendorKeys, unpack
 from pushfleet_workers.push import Delivery
 from pushfleet_workers.redis_link import Link
@@ -129,7 +129,7 @@ class Stage:
         stream = self.streams["normal"]
         acknowledge = stream.acknowledge
 
-        async def die(*_: object) -> int:
+        async def die(routed: Sequence[Routed]) -> int:
             raise Died
 
         stream.acknowledge = die  # type: ignore[method-assign]

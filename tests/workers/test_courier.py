@@ -326,7 +326,7 @@ def test_an_unreachable_vendor_spends_no_attempts_and_opens_the_breaker(redis_ur
         down = False
         assert await bench.finish() == {"sent": 20}
 
-    on_bench(redis_url, scenario, breaker=Breaker(3, 30, 120))
+    on_bench(redis_url, scenario, breaker=Breaker(3, 300, 400))
 
 
 def test_expired_work_does_not_use_up_the_probes_of_a_half_open_breaker(redis_url: str) -> None:
@@ -340,7 +340,7 @@ def test_expired_work_does_not_use_up_the_probes_of_a_half_open_breaker(redis_ur
 
 def test_a_429_of_the_account_pauses_all_of_it_and_gives_the_waiting_back(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
-        limited = Outcome(Verdict.RATE_LIMITED, Scope.ACCOUNT, code="TooMany", wait_s=0.15)
+        limited = Outcome(Verdict.RATE_LIMITED, Scope.ACCOUNT, code="TooMany", wait_s=0.5)
         bench.cloud.answer("m0-0", limited, OK)
         await put(bench.link, *[named(f"m{number}") for number in range(40)])
         await bench.courier.claim()
@@ -348,12 +348,12 @@ def test_a_429_of_the_account_pauses_all_of_it_and_gives_the_waiting_back(redis_
         paused_at = time.monotonic()
         claim = await bench.courier.claim()
         assert claim.entries == []
-        assert 0 < claim.wait_ms <= 150
+        assert 0 < claim.wait_ms <= 500
         book = await bench.book()
         assert (book.open, book.pause_reason, book.leased) == (True, "TooMany", 0)
         assert await bench.finish() == {"sent": 40}
         again = bench.cloud.sent_at[bench.cloud.tokens.index("m0-0", 1)]
-        assert again - paused_at >= 0.1
+        assert again - paused_at >= 0.4
         assert bench.cloud.tokens.count("m0-0") == 2
 
     on_bench(redis_url, scenario, in_flight_max=2)
@@ -364,7 +364,7 @@ def test_a_pause_of_a_class_holds_its_kind_alone(redis_url: str) -> None:
         first = named("first")
         call = named("call")
         call.parcel = replace_kind(call, "call")
-        bench.cloud.answer("first-0", Outcome(Verdict.QUOTA_EXHAUSTED, Scope.CLASS, code="Quota", wait_s=0.1), OK)
+        bench.cloud.answer("first-0", Outcome(Verdict.QUOTA_EXHAUSTED, Scope.CLASS, code="Quota", wait_s=0.5), OK)
         await put(bench.link, first)
         await bench.courier.claim()
         await bench.settled()
@@ -413,7 +413,7 @@ def test_a_fresh_authorization_that_is_refused_as_well_makes_the_account_wait(re
         refusing = False
         assert await bench.finish() == {"sent": 1}
 
-    on_bench(redis_url, scenario, breaker=Breaker(20, 50, 100))
+    on_bench(redis_url, scenario, breaker=Breaker(20, 400, 400))
 
 
 def test_without_an_authorization_nothing_leaves_and_the_work_waits(redis_url: str) -> None:
@@ -429,7 +429,7 @@ def test_without_an_authorization_nothing_leaves_and_the_work_waits(redis_url: s
         assert bench.cloud.auth_calls == 1, "one refusal counts for all that waited"
         assert await bench.finish() == {"sent": 20}
 
-    on_bench(redis_url, scenario, breaker=Breaker(20, 50, 100))
+    on_bench(redis_url, scenario, breaker=Breaker(20, 400, 400))
 
 
 def test_a_worn_out_connection_is_renewed(redis_url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -157,9 +157,9 @@ def test_which_channel_a_message_takes(
 # ---- the tables of reasons
 
 
-def trees() -> Iterator[ast.Module]:
-    for file in PACKAGE.rglob("*.py"):
-        yield ast.parse(file.read_text(encoding="utf-8"))
+@cache
+def trees() -> list[ast.Module]:
+    return [ast.parse(file.read_text(encoding="utf-8")) for file in PACKAGE.rglob("*.py")]
 
 
 def texts_in(node: ast.AST | None) -> set[str]:
@@ -198,9 +198,10 @@ def given_to(name: str, position: int, first: str = "") -> set[str]:
     }
 
 
-def in_scripts(end: str) -> set[str]:
-    scripts = "".join(file.read_text(encoding="utf-8") for file in PACKAGE.rglob("*.lua"))
-    return set(re.findall(rf":{end}:(\w+)", scripts))
+def in_books(end: str) -> set[str]:
+    """The reasons that stand in names of the books, such as ``normal:dead:poison``."""
+    files = [file for kind in ("*.lua", "*.py") for file in PACKAGE.rglob(kind)]
+    return {name for file in files for name in re.findall(rf":{end}:(\w+)", file.read_text(encoding="utf-8"))}
 
 
 def test_every_suppression_is_in_the_table_and_none_else() -> None:
@@ -210,7 +211,7 @@ def test_every_suppression_is_in_the_table_and_none_else() -> None:
 
 @pytest.mark.parametrize(("end", "table"), [("dropped", reasons.DROPPED), ("dead", reasons.DEAD)])
 def test_every_other_end_is_in_its_table_and_none_else(end: str, table: dict[str, str]) -> None:
-    assert given_to("End", 1, end) | in_scripts(end) == set(table)
+    assert given_to("End", 1, end) | in_books(end) == set(table)
 
 
 def test_every_refusal_of_an_entry_is_in_the_table_and_none_else() -> None:

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.workers.routing import APNS, FCM, HUAWEI, PREFIX, Stage, chat, group, now_ms, play
 
-from pushfleet import Element, OfflineMessage, OfflinePush, Recipient, Target, wire
+from pushfleet import Element, OfflineMessage, OfflinePush, Recipient, Sender, Target, wire
 from pushfleet.message import ApnsOptions
-from pushfleet_workers import router as router_module
+from pushfleet_workers.compose import compose
 from pushfleet_workers.ingress import GROUP
 from pushfleet_workers.push import delivery_id
 from pushfleet_workers.redis_link import ReplyError
@@ -538,14 +538,12 @@ def test_a_field_of_a_later_version_is_skipped(redis_url: str) -> None:
 def test_an_entry_that_brings_out_a_defect_does_not_stop_its_neighbours(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    compose = router_module.compose
-
     def defective(message: OfflineMessage, *others: Any, **more: Any) -> tuple[str, str]:
         if message.id == "m2":
             raise ZeroDivisionError("a text that must not be told")
         return compose(message, *others, **more)
 
-    monkeypatch.setattr(router_module, "compose", defective)
+    monkeypatch.setattr("pushfleet_workers.router.compose", defective)
 
     async def scenario(stage: Stage) -> None:
         await stage.device(unread=5)
@@ -592,8 +590,7 @@ def test_whatever_a_producer_accepts_is_routed(redis_url: str, ids: list[str], n
             await stream.prepare()
         for user in ids:
             await stage.device(user, locale=name[:35])
-        message = chat(ids[0], *ids, body=text)
-        await stage.route(msgspec.structs.replace(message, sender=msgspec.structs.replace(message.sender, name=name)))
+        await stage.route(chat(ids[0], *ids, body=text, sender=Sender(id="ann", name=name)))
         assert await stage.refused() == []
         assert len(await stage.deliveries()) + (await stage.suppressed()).get("empty_text", 0) == len(set(ids))
         assert await stage.joined()

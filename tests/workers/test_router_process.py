@@ -301,6 +301,6 @@ def test_a_signal_ends_it_with_its_batches_done(redis_url: str, tmp_path: Path, 
         pending: Any = client.xpending(f"{PREFIX}:{{ingress:normal}}", GROUP)
         assert pending["pending"] == 0
         left = client.xlen(f"{PREFIX}:{{ingress:normal}}")
-        routed = int(client.hget(f"{PREFIX}:{{ingress:normal}}:books", "routed") or 0)  # type: ignore[arg-type]
+        routed = int(client.hget(f"{PREFIX}:{{ingress:normal}}:books", "routed") or 0)
         assert routed + left == 3_000
     assert "Traceback" not in (tmp_path / "output.log").read_text()

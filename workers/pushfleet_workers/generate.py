@@ -105,7 +105,9 @@ def _reasons() -> Iterator[str]:
 
 
 def _commands(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
-    context = click.Context(command, info_name=" ".join(path), terminal_width=100, max_content_width=100)
+    context = click.Context(
+        command, info_name=" ".join(path), terminal_width=100, max_content_width=100, **cli.context_settings
+    )
     yield f"\n## `{' '.join(path)}`\n\n```text\n{command.get_help(context)}\n```"
     if isinstance(command, click.Group):
         for name, sub in command.commands.items():

@@ -34,6 +34,7 @@ DEAD = {
     "attempts": "it failed as often as the account allows",
     "bad_payload": "the vendor refuses the payload",
     "poison": "the process that handled it died, three times, at last with nothing else in hand",
+    "undecodable": "the ledger entry cannot be read",
 }
 """Somebody must look: it lies in the dead letters."""
 

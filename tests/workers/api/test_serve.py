@@ -1,5 +1,6 @@
 import asyncio
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -62,6 +63,22 @@ def test_it_answers_once_it_says_it_is_ready_and_leaves_the_port_when_cancelled(
         again, same = await started(app := App(), port)
         assert same == port
         await stopped(again)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not list threads")
+def test_no_thread_of_the_server_outlives_it() -> None:
+    def threads() -> set[str]:
+        return {path.name for path in Path("/proc/self/task").iterdir()}
+
+    async def scenario() -> None:
+        for _ in range(5):
+            before = threads()
+            serving, _ = await started(App())
+            assert threads() > before
+            await stopped(serving)
+            assert threads() <= before, "an interpreter that ends now would abort"
 
     asyncio.run(scenario())
 

@@ -123,7 +123,9 @@ class LedgerMachine(RuleBasedStateMachine):
         bulk = [len(entry.parcel.deliveries) for entry in claim.entries if entry.lane == "bulk" and entry.lost < 2]
         assert sum(bulk) <= max(want.bulk_deliveries, bulk[0] if bulk else 0)
         assert want.bulk_deliveries or not bulk
-        assert sum(entry.lost == 2 for entry in claim.entries) <= int(want.suspect), "suspects travel singly"
+        if any(entry.lost == 2 for entry in claim.entries):
+            assert want.suspect
+            assert len(claim.entries) == 1, "a suspect travels alone"
         for entry in claim.entries:
             assert entry.lost == self.losses[entry.id]
             self.held[owner][entry.id] = entry
@@ -288,9 +290,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for key in (*KEYS.ready, KEYS.suspect):
                 for packed in await self.link.call("LRANGE", key, 0, -1):
                     entry = unpack(packed)
-                    assert key == (KEYS.suspect if entry.lost == 2 else KEYS.ready[LANES.index(entry.lane)]) or (
-                        entry.lost == 2
-                    )
+                    assert key == (KEYS.suspect if entry.lost == 2 else KEYS.ready[LANES.index(entry.lane)])
                     found.extend((one.id, "waiting") for one in entry.parcel.deliveries)
             delayed = await self.link.call("HGETALL", KEYS.delayed_entries)
             assert sorted(delayed[::2]) == sorted(await self.link.call("ZRANGE", KEYS.delayed, 0, -1))
@@ -328,7 +328,7 @@ def test_no_delivery_is_lost_or_in_two_places_whatever_happens(redis_url: str) -
     run_state_machine_as_test(
         lambda: LedgerMachine(redis_url),
         settings=settings(
-            max_examples=100,
+            max_examples=60,
             stateful_step_count=30,
             deadline=None,
             # Shrinking against a real server takes minutes; the steps that failed are printed as they are.

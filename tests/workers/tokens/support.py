@@ -48,7 +48,7 @@ class Stage:
         entry = await self.link.call("HGET", *token_place(PREFIX, app, vendor, token))
         if entry is None:
             return None
-        owners = entry[6:].decode().split(" ")
+        owners = entry[8:].decode().split(" ")
         assert len(owners) == 1, "owners before are named only while a registration is under way"
         return str(owners[0].removeprefix(f"{app}:"))
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
+import threading
 from collections.abc import Callable
 
 from granian.constants import Interfaces
@@ -15,6 +18,7 @@ from pushfleet_workers.errors import FleetError
 __all__ = ["serve"]
 
 _LISTEN_TIMEOUT_S = 10.0
+_THREADS_TIMEOUT_S = 2.0
 _LOOK_S = 0.005
 
 
@@ -27,6 +31,7 @@ async def serve(app: ASGIApp, host: str, port: int, ready: Callable[[int], None]
     Raises :class:`FleetError` when the address cannot be listened on.
     """
     port = _free(host, port)
+    threads = _native_threads()
     server = Server(app, address=host, port=port, interface=Interfaces.ASGI, websockets=False, log_enabled=False)
     serving = asyncio.create_task(server.serve())
     try:
@@ -35,7 +40,7 @@ async def serve(app: ASGIApp, host: str, port: int, ready: Callable[[int], None]
         await asyncio.shield(serving)
     finally:
         server.stop()  # type: ignore[no-untyped-call]
-        await _to_the_end(serving)
+        await _to_the_end(asyncio.ensure_future(_ended(serving, threads)))
 
 
 def _free(host: str, port: int) -> int:
@@ -69,15 +74,36 @@ async def _until_it_listens(serving: asyncio.Task[None], host: str, port: int) -
         return
 
 
-async def _to_the_end(serving: asyncio.Task[None]) -> None:
-    """Wait for the server even when cancelled again: what it leaves behind would hold the port."""
+async def _ended(serving: asyncio.Task[None], threads_before: set[int]) -> None:
+    """Wait for the server and for the threads of its runtime, which outlive it by some milliseconds.
+
+    An interpreter that ends while one of them still asks for its lock aborts.
+    """
+    await asyncio.wait({serving})
+    deadline = asyncio.get_running_loop().time() + _THREADS_TIMEOUT_S
+    # Nothing tells when such a thread ends: it has to be looked at.
+    while _native_threads() - threads_before and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_S)
+    await serving
+
+
+def _native_threads() -> set[int]:
+    """Threads of this process that Python did not start; none where the system does not list them."""
+    listed: set[int] = set()
+    with contextlib.suppress(OSError):
+        listed = {int(name) for name in os.listdir("/proc/self/task")}
+    return listed - {thread.native_id for thread in threading.enumerate() if thread.native_id is not None}
+
+
+async def _to_the_end(ending: asyncio.Future[None]) -> None:
+    """Wait even when cancelled again: what is left behind would hold the port."""
     cancelled: asyncio.CancelledError | None = None
-    while not serving.done():
+    while not ending.done():
         try:
-            await asyncio.wait({serving})
+            await asyncio.wait({ending})
         except asyncio.CancelledError as again:
             cancelled = again
-    if not serving.cancelled() and (problem := serving.exception()) is not None and cancelled is None:
+    if not ending.cancelled() and (problem := ending.exception()) is not None and cancelled is None:
         raise problem
     if cancelled is not None:
         raise cancelled

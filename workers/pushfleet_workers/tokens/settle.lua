@@ -2,7 +2,6 @@
 -- Returns 0 when the token has gone to somebody else meanwhile, else 1.
 local at_ms, owners = entry_in(redis.call('HGET', KEYS[1], ARGV[1]))
 if owners[1] ~= ARGV[2] then return 0 end
-if #ARGV == 2 then return 1 end
 local done, left = {}, {}
 for at = 3, #ARGV do done[ARGV[at]] = true end
 for _, owner in ipairs(owners) do

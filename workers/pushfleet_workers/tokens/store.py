@@ -168,14 +168,12 @@ class TokenStore:
         packed = await self._link.run(_REMOVE, (keys.devices, keys.badges), (device_field(device),))
         if packed is None:
             return False
-        records = read_devices((b"", packed)).values()
-        await self._disown(
-            [
-                self._entry(keys.owner, channel.vendor, channel.token, channel.registered_at_ms)
-                for record in records
-                for channel in record.channels
-            ]
-        )
+        gone = [
+            self._entry(keys.owner, channel.vendor, channel.token, channel.registered_at_ms)
+            for record in read_devices((b"", packed)).values()
+            for channel in record.channels
+        ]
+        await self._disown(gone)
         return True
 
     async def logout(self, app: str, user: str, device: str, at_ms: int = 0) -> bool:
@@ -238,9 +236,10 @@ class TokenStore:
         """
         from_ms, below_ms = (0, since_ms) if since_ms is not None else (registered_at_ms, registered_at_ms + 1)
         keys = UserKeys(self._prefix, app, user)
-        vendors = await self._link.run(_DROP, (keys.devices,), (device_field(device), "", token, from_ms, below_ms))
-        await self._disown([self._entry(keys.owner, vendor.decode(), token, below_ms - 1) for vendor in vendors])
-        return bool(vendors)
+        gone = await self._link.run(_DROP, (keys.devices,), (device_field(device), "", token, from_ms, below_ms))
+        entries = [self._entry(keys.owner, gone[at].decode(), token, gone[at + 1]) for at in range(0, len(gone), 2)]
+        await self._disown(entries)
+        return bool(gone)
 
     async def mute_device(self, app: str, user: str, device: str, registered_at_ms: int) -> bool:
         """Note that a device showed no notifications when it was sent to as registered then.
@@ -285,16 +284,14 @@ class TokenStore:
         return won, before, await self._strays(neighbours)
 
     async def _strays(self, neighbours: Sequence[_Entry]) -> list[_Entry]:
-        """The entries whose owner does not have the token."""
         youngest_ms = self._now_ms() - _STRAY_AFTER_MS
-        suspects = [one for one in neighbours if one.at_ms < youngest_ms]
-        replies = await self._link.pipeline(
-            [("HGETALL", devices_of(self._prefix, suspect.owner)) for suspect in suspects]
-        )
+        return await self._not_held([one for one in neighbours if one.at_ms < youngest_ms])
+
+    async def _not_held(self, entries: Sequence[_Entry]) -> list[_Entry]:
+        """The entries whose owner has the token on no device."""
+        replies = await self._link.pipeline([("HGETALL", devices_of(self._prefix, one.owner)) for one in entries])
         return [
-            suspect
-            for suspect, fields in zip(suspects, _good(replies), strict=True)
-            if not self._is_held(suspect, fields)
+            entry for entry, fields in zip(entries, _good(replies), strict=True) if not self._is_held(entry, fields)
         ]
 
     def _is_held(self, entry: _Entry, fields: Sequence[bytes]) -> bool:
@@ -344,7 +341,21 @@ class TokenStore:
         return _DROP, (devices_of(self._prefix, owner),), args
 
     async def _disown(self, entries: Sequence[_Entry]) -> None:
-        await self._run([(_DISOWN, (one.key,), (one.field, one.owner, one.at_ms)) for one in entries])
+        """Take those out of the index that nobody has claimed since, and whose owner has the token on no device.
+
+        An entry is read first and goes only unchanged. So a claim beside this is safe: it changes the entry once when
+        it begins and once when its device is written, and if neither falls in between, the device is there to be seen.
+        """
+        if not entries:
+            return
+        values = _good(await self._link.pipeline([("HGET", one.key, one.field) for one in entries]))
+        still = {
+            entry: value
+            for entry, value in zip(entries, values, strict=True)
+            if value is not None and _is_of(entry, _entry_in(entry.key, entry.field, value))
+        }
+        unheld = await self._not_held(list(still))
+        await self._run([(_DISOWN, (one.key,), (one.field, still[one])) for one in unheld])
 
     def _place(self, owner: str, vendor: str, token: str) -> tuple[str, bytes]:
         return token_place(self._prefix, owner, vendor, token)
@@ -375,10 +386,14 @@ def _holds(device: Device, vendor: str, token: str) -> bool:
 
 def _entry_in(key: str, field: bytes, value: bytes) -> _Entry | None:
     """The entry that `index.lua` wrote; None for a damaged one, which is overwritten when its token comes again."""
-    owner = value[6:].split(b" ")[0]
+    owner = value[8:].split(b" ")[0]
     if not owner or not owner.isascii():
         return None
     return _Entry(owner.decode(), key, field, int.from_bytes(value[:6], "big"))
+
+
+def _is_of(entry: _Entry, found: _Entry) -> bool:
+    return found.owner == entry.owner and found.at_ms <= entry.at_ms
 
 
 def _good(replies: list[Any]) -> list[Any]:
