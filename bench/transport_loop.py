@@ -22,8 +22,7 @@ BODY = b'{"aps":{"alert":{"title":"Ann","body":"See you at eight?"},"badge":3,"s
 async def main(engine: str, url: str, ca_file: str, count: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    # With more at once the sink's server closes httpx's connection.
-    in_flight = 10 if engine == "httpx" else 200
+    in_flight = 100 if engine == "httpx" else 200
     options = TransportOptions(http2=True, ca_bundle=Path(ca_file), in_flight_max=in_flight, timeout_s=60)
     transport = open_transport(engine, options)
     numbers = iter(range(count))

@@ -740,6 +740,22 @@ def test_stop_finishes_what_is_under_way_and_gives_back_the_rest(redis_url: str)
     on_bench(redis_url, scenario, in_flight_max=3)
 
 
+def test_what_goes_back_stands_in_its_old_order(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.held.clear()
+        await put(bench.link, *[named(f"m{number}") for number in range(6)])
+        await bench.courier.claim()
+        await until(lambda: bench.cloud.under_way == 1)
+        stopping = asyncio.create_task(bench.courier.stop(5.0))
+        await asyncio.sleep(0)
+        bench.cloud.held.set()
+        await stopping
+        claim = await a_ledger(bench.link, "w2").claim(PLENTY)
+        assert [token_of(entry) for entry in claim.entries] == [f"m{number}-0" for number in range(1, 6)]
+
+    on_bench(redis_url, scenario, in_flight_max=1)
+
+
 def test_stop_counts_what_got_no_answer_in_time_as_unknown(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         bench.cloud.held.clear()

@@ -28,7 +28,7 @@ def on_bench(url: str, scenario: Callable[[Bench], Awaitable[None]], **options: 
 async def deliver(link: Link, *names: str, lane: str = "normal") -> int:
     """Put and ring, as a router does; whether a trigger was wanted."""
     await put(link, *[an_entry(name, lane=lane) for name in names])  # type: ignore[arg-type]
-    return int(await link.run(*ring_call(VENDOR, "main")))
+    return int(await link.run(*ring_call(VENDOR)))
 
 
 def count_claims(bench: Bench) -> list[float]:
@@ -325,7 +325,7 @@ def test_a_broadcast_delays_a_chat_by_what_is_in_flight_and_not_by_what_is_queue
         chat = an_entry("chat")
         chat.parcel.deliveries[0].token = "chat"
         await bench.link.run_many([bench.courier.ledger.put_call(KEYS, 1, [(b"chat", [pack(chat)])], 0)])
-        await bench.link.run(*ring_call(VENDOR, "main"))
+        await bench.link.run(*ring_call(VENDOR))
         before = len(sends)
         await until(lambda: '["chat"]' in sends)
         assert sends.index('["chat"]') - before < 100, "of the 1,900 that waited"

@@ -20,7 +20,7 @@ class Fleet:
         self.one, self.other = (Bell(self.link, self.links[number], KEYS, f"drain-{number}") for number in (1, 2))
 
     async def ring(self) -> int:
-        return int(await self.link.run(*ring_call(KEYS, "main")))
+        return int(await self.link.run(*ring_call(KEYS)))
 
 
 def in_fleet(url: str, scenario: Callable[[Fleet], Awaitable[None]]) -> None:
@@ -145,7 +145,7 @@ def test_hints_of_one_vendor_do_not_reach_another(redis_url: str) -> None:
     async def scenario(fleet: Fleet) -> None:
         await fleet.one.listen()
         other = VendorKeys("t", "huawei")
-        assert await fleet.link.run(*ring_call(other, "main")) == 1
+        assert await fleet.link.run(*ring_call(other)) == 1
         assert not await fleet.one.wait(0.01)
 
     in_fleet(redis_url, scenario)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from pushfleet.message import Element, OfflineMessage
 
@@ -53,6 +54,7 @@ _UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u2
 _BREAKS = re.compile("[\t\n\u2028\u2029]+")
 
 
+@lru_cache(maxsize=4_096)
 def language_of(locale: str, default: str) -> str:
     """The catalogue's language for a device's *locale*, such as ``zh-Hans-CN`` or ``en_GB``; else *default*'s."""
     for one in (locale, default):
@@ -114,7 +116,8 @@ def _element(element: Element, language: str) -> str:
 
 
 def _clean(text: str) -> str:
-    return _UNWANTED.sub("", text).strip()
+    # What is printable throughout holds nothing unwanted, and knowing it is cheaper than searching.
+    return text.strip() if text.isprintable() else _UNWANTED.sub("", text).strip()
 
 
 def _clean_name(text: str) -> str:

@@ -555,11 +555,12 @@ class Courier:
                 self._settling, self._results = self._results, []
                 news, self._news = self._news, GateNews()
                 try:
+                    # The gate first: what is settled as due at once must not leave before it knows.
+                    if news or (news.good and self._gate_listens):
+                        await self._report(news)
                     if self._settling:
                         self._late.inc(len(await self.ledger.settle(self._settling)))
                         self._settling = []
-                    if news or (news.good and self._gate_listens):
-                        await self._report(news)
                 except (RedisUnusable, ReplyError) as problem:
                     # Settling twice is safe: what was settled has lost its lease.
                     metrics.REDIS_LOST.labels("worker").inc()

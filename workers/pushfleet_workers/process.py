@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
+import signal
+import sys
+from collections.abc import Callable
 
-__all__ = ["calm_the_collector", "pin_to_one_core"]
+__all__ = ["calm_the_collector", "die_with_parent", "pin_to_one_core"]
+
+_PR_SET_PDEATHSIG = 1
 
 
 def calm_the_collector() -> None:
@@ -24,3 +30,18 @@ def pin_to_one_core() -> None:
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
+
+
+def die_with_parent() -> Callable[[], None] | None:
+    """What a child does before it becomes its program (`preexec_fn`): ask to be ended when its parent dies.
+
+    None where the system cannot do that; only Linux can.
+    """
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+
+    def ask() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return ask

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.process import die_with_parent
 
 __all__ = ["FLOORS", "EmbeddedRedis", "find_server", "free_port"]
 
@@ -108,7 +109,11 @@ class EmbeddedRedis:
             command += [f"--{name}", value]
         # A session of its own: Ctrl-C in the terminal must reach us first, so that workers can still settle.
         self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
         )
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._answers():

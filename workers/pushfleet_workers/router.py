@@ -305,7 +305,7 @@ class Router:
             metrics.ROUTED_DELIVERIES.labels(vendor).inc(sum(answer[2]))
             for (job, _), deliveries in zip(some, answer[2], strict=True):
                 job.deliveries += deliveries
-        await self._ring({(vendor, credential) for vendor, credential, _ in puts})
+        await self._ring({vendor for vendor, _, _ in puts})
 
     def _accounts_put_before(self, job: _Job) -> dict[tuple[str, str], list[bytes]]:
         """For an entry whose first router died: every account may hold its parcels, whatever is decided now."""
@@ -346,10 +346,10 @@ class Router:
             sender_name=message.sender.name if message.sender is not None else "",
         )
 
-    async def _ring(self, accounts: set[tuple[str, str]]) -> None:
-        rung = sorted(accounts)
-        calls = [ring_call(self._vendors[vendor], credential) for vendor, credential in rung]
-        for (vendor, _), wanted in zip(rung, await self._queue.run_many(calls), strict=True):
+    async def _ring(self, vendors: set[str]) -> None:
+        rung = sorted(vendors)
+        calls = [ring_call(self._vendors[vendor]) for vendor in rung]
+        for vendor, wanted in zip(rung, await self._queue.run_many(calls), strict=True):
             if wanted == 1:
                 self._trigger(vendor)
 

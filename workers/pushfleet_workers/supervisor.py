@@ -7,12 +7,9 @@ they are told to end when it dies.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
-import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +19,12 @@ from pathlib import Path
 from typing import Self
 
 from pushfleet_workers.errors import FleetError
+from pushfleet_workers.process import die_with_parent
 
 __all__ = ["Child", "Supervisor"]
 
 log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
 _RESTART_FIRST_S = 0.5
 _RESTART_LONGEST_S = 30.0
 _STEADY_S = 60.0
@@ -131,7 +128,7 @@ class Supervisor:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent() if sys.platform == "linux" else None,  # noqa: PLW1509 - one system call
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
             )
         child.started_at = time.monotonic()
 
@@ -144,15 +141,6 @@ class Supervisor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _die_with_parent() -> Callable[[], None]:
-    libc = ctypes.CDLL(None)
-
-    def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-    return ask
 
 
 # Children listen on this machine; a proxy in the environment has nothing to do with them.

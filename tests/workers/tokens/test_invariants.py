@@ -90,7 +90,7 @@ async def clean(stage: Stage) -> None:
     await stage.link.pipeline([("DEL", token_place(PREFIX, APP, "apns", token)[0]) for token in TOKENS])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(STEPS, max_size=8))
 def test_one_after_the_other(redis_server: EmbeddedRedis, steps: list[Step]) -> None:
     async def scenario(stage: Stage) -> None:
@@ -102,7 +102,7 @@ def test_one_after_the_other(redis_server: EmbeddedRedis, steps: list[Step]) -> 
     on_redis(redis_server.url, scenario)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(STEPS, max_size=4), st.lists(STEPS, min_size=2, max_size=6))
 def test_all_at_once(redis_server: EmbeddedRedis, before: list[Step], steps: list[Step]) -> None:
     async def scenario(stage: Stage) -> None:

@@ -36,20 +36,22 @@ class IngressKeys:
         """The parts that were acknowledged, by the time of their entries."""
         return f"{self.stream}:marks:{bucket}"
 
+    def marks_around(self, bucket: int) -> tuple[str, str, str]:
+        """The marks of *bucket*, of the one before and of the one after: where a repeat's first write may stand."""
+        return self.marks(bucket), self.marks(bucket - 1), self.marks(bucket + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Raw:
     """A stream entry as it came."""
 
     id: bytes
+    time_ms: int
+    """When it was written, by Redis' clock."""
+
     fields: Mapping[bytes, bytes] = field(repr=False)
     again: bool = False
     """Another router read it before: part of it may have been put already."""
-
-    @property
-    def time_ms(self) -> int:
-        """When it was written, by Redis' clock."""
-        return int(self.id.partition(b"-")[0])
 
     @property
     def bucket(self) -> int:
@@ -110,7 +112,7 @@ class IngressStream:
         by_bucket: dict[int, list[bytes]] = {}
         for raw, part in parts:
             by_bucket.setdefault(raw.bucket, []).append(part)
-        asked = [(at, some) for bucket, some in by_bucket.items() for at in (bucket, bucket - 1)]
+        asked = [(at, some) for bucket, some in by_bucket.items() for at in (bucket, bucket - 1, bucket + 1)]
         known: set[bytes] = set()
         replies = await self._link.pipeline([("HMGET", self.keys.marks(at), *some) for at, some in asked])
         for (_, some), reply in zip(asked, replies, strict=True):
@@ -128,7 +130,7 @@ class IngressStream:
         calls = [
             (
                 _ACKNOWLEDGE,
-                (keys.stream, keys.books, keys.marks(bucket), keys.marks(bucket - 1), keys.mark_index),
+                (keys.stream, keys.books, *keys.marks_around(bucket), keys.mark_index),
                 _acknowledgement(bucket, some),
             )
             for bucket, some in by_bucket.items()
@@ -168,5 +170,7 @@ def _acknowledgement(bucket: int, routed: Sequence[Routed]) -> list[Any]:
 def _raws(entries: Sequence[Any], *, again: bool = False) -> list[Raw]:
     # XAUTOCLAIM names deleted entries without fields.
     return [
-        Raw(entry[0], dict(zip(entry[1][::2], entry[1][1::2], strict=True)), again) for entry in entries if entry[1]
+        Raw(name, int(name.partition(b"-")[0]), dict(zip(fields[::2], fields[1::2], strict=True)), again)
+        for name, fields in entries
+        if fields
     ]

@@ -52,15 +52,18 @@ class AccountKeys:
         """The parts that were decided, by the time of their stream entries."""
         return f"{self.root}:marks:{bucket}"
 
+    def marks_around(self, bucket: int) -> tuple[str, str, str]:
+        """The marks of *bucket*, of the one before and of the one after: where a repeat's first write may stand."""
+        return self.marks(bucket), self.marks(bucket - 1), self.marks(bucket + 1)
+
 
 class VendorKeys:
     """The keys of one vendor: hints about where work is, which may be lost without harm."""
 
-    __slots__ = ("active", "bell", "listeners", "trigger")
+    __slots__ = ("bell", "listeners", "trigger")
 
     def __init__(self, prefix: str, vendor: str) -> None:
         root = f"{prefix}:{{{vendor}}}"
         self.bell = f"{root}:bell"
         self.trigger = f"{root}:trigger"
         self.listeners = f"{root}:listeners"
-        self.active = f"{root}:active"

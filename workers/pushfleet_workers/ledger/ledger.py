@@ -205,7 +205,7 @@ class Ledger:
         """
         return (
             Ledger._put,
-            (keys.books, keys.marks(bucket), keys.marks(bucket - 1), keys.mark_index, *keys.ready),
+            (keys.books, *keys.marks_around(bucket), keys.mark_index, *keys.ready),
             (bucket, share_max, *chain.from_iterable((part, len(entries), *entries) for part, entries in parts)),
         )
 

@@ -1,5 +1,6 @@
 -- The first write is the decision: parcels of new parts go to their lanes, a repeat changes nothing.
--- KEYS  books, marks of the entry's bucket, marks of the bucket before, index of buckets, ready urgent/normal/bulk
+-- KEYS  books, marks of the entries' bucket, of the one before and of the one after, index of buckets,
+--       ready urgent/normal/bulk
 -- ARGV  bucket, most deliveries that may lie in the ledger before bulk work is dropped (0: no limit),
 --       then for each part: its id, how many entries, the entries
 -- Returns, for each part, the deliveries of its first write, and how many parts were repeats.
@@ -21,7 +22,7 @@ while ARGV[at] do
   table.insert(parts, ARGV[at])
   at = at + 2 + tonumber(ARGV[at + 1])
 end
-for i = 2, 3 do
+for i = 2, 4 do
   for first = 1, #parts, 1000 do
     local last = math.min(first + 999, #parts)
     for n, known in ipairs(redis.call('HMGET', KEYS[i], unpack(parts, first, last))) do
@@ -59,14 +60,14 @@ while ARGV[at] do
   at = at + 2 + entries
 end
 
-for lane = 1, 3 do push_all('RPUSH', KEYS[4 + lane], lanes[lane]) end
+for lane = 1, 3 do push_all('RPUSH', KEYS[5 + lane], lanes[lane]) end
 add(books, 'put', put)
 add(books, 'ready', ready)
 add(books, 'ended', dropped)
 add(books, 'end:bulk:dropped:backlog', dropped)
 if #marks > 0 then
   push_all('HSET', KEYS[2], marks)
-  redis.call('ZADD', KEYS[4], ARGV[1], ARGV[1])
+  redis.call('ZADD', KEYS[5], ARGV[1], ARGV[1])
   redis.call('PEXPIRE', KEYS[2], 604800000)
 end
 return {now, repeats, counts}

@@ -57,14 +57,14 @@ push_all('HDEL', leased, freed)
 pass_when_full(books)
 
 local ended, ready, delayed, left, unknown = 0, 0, 0, 0, 0
-local ends = {}
+local ends, back = {}, {}
 for _, one in ipairs(accepted) do
   local result, value = one[1], one[2]
   local after = 0
   if result.give_back then
     local entry = string.sub(value, 9)
     local n, lane, lost = header(entry)
-    redis.call('LPUSH', lost > 1 and KEYS[9] or KEYS[5 + lane], entry)
+    table.insert(back, {lost > 1 and KEYS[9] or KEYS[5 + lane], entry})
     ready = ready + n
   end
   if result.rest ~= '' then
@@ -85,6 +85,8 @@ for _, one in ipairs(accepted) do
   unknown = unknown + result.unknown
   left = left + result.before - after
 end
+-- What came first stands first again.
+for i = #back, 1, -1 do redis.call('LPUSH', back[i][1], back[i][2]) end
 add(books, 'leased', -left)
 add(books, 'ready', ready)
 add(books, 'delayed', delayed)

@@ -94,8 +94,8 @@ class _Claim:
     channel: Channel
     key: str
     field: bytes
-    before_ms: int = 0
-    """The newest claim before: who claims after it, in the same moment even, is not to lose the token by this one."""
+    until_ms: Sequence[int] = ()
+    """Until when each owner before may have claimed the token: later claims of theirs are not ours to undo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +142,9 @@ class TokenStore:
         claims, before, strays = await self._claim(batch)
         await self._run(
             [
-                self._take_call(owner.decode(errors="replace"), claim.channel, claim.before_ms)
+                self._take_call(owner.decode(errors="replace"), claim.channel, until_ms)
                 for claim, owners in zip(claims, before, strict=True)
-                for owner in owners
+                for owner, until_ms in zip(owners, claim.until_ms, strict=True)
             ]
         )
         done, gone = await self._write(batch)
@@ -273,11 +273,11 @@ class TokenStore:
         won: list[_Claim] = []
         before: list[list[bytes]] = []
         neighbours: list[_Entry] = []
-        for claim, (is_won, owners, before_ms, pairs) in zip(claims, answers, strict=True):
+        for claim, (is_won, owners, until_ms, pairs) in zip(claims, answers, strict=True):
             found = (_entry_in(claim.key, pairs[at], pairs[at + 1]) for at in range(0, len(pairs), 2))
             neighbours += [entry for entry in found if entry is not None]
             if is_won:
-                won.append(replace(claim, before_ms=before_ms))
+                won.append(replace(claim, until_ms=until_ms))
                 before.append(owners)
             else:
                 batch[claim.number].record.channels.remove(claim.channel)
@@ -392,8 +392,8 @@ def _entry_in(key: str, field: bytes, value: bytes) -> _Entry | None:
     return _Entry(owner.decode(), key, field, int.from_bytes(value[:6], "big"))
 
 
-def _is_of(entry: _Entry, found: _Entry) -> bool:
-    return found.owner == entry.owner and found.at_ms <= entry.at_ms
+def _is_of(entry: _Entry, found: _Entry | None) -> bool:
+    return found is not None and found.owner == entry.owner and found.at_ms <= entry.at_ms
 
 
 def _good(replies: list[Any]) -> list[Any]:

@@ -20,9 +20,9 @@ _LISTEN_MS = 5_000
 _RING, _LISTEN, _LEAVE, _SPREAD = (load(__name__, name) for name in ("ring", "listen", "leave", "spread"))
 
 
-def ring_call(keys: VendorKeys, credential: str) -> tuple[Script, tuple[str, ...], tuple[str, ...]]:
-    """The script call that rings the bell for *credential*; it answers 1 when a trigger must be published."""
-    return _RING, (keys.bell, keys.trigger, keys.listeners, keys.active), (credential,)
+def ring_call(keys: VendorKeys) -> tuple[Script, tuple[str, ...], tuple[()]]:
+    """The script call that rings the bell; it answers 1 when a trigger must be published."""
+    return _RING, (keys.bell, keys.trigger, keys.listeners), ()
 
 
 class Bell:

@@ -1,9 +1,8 @@
 -- There is work: ring the bell, and say whether a drain must be triggered because nobody listens.
--- KEYS  bell, trigger, listeners, active   ARGV  credential
+-- KEYS  bell, trigger, listeners
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-redis.call('SADD', KEYS[4], ARGV[1])
 if redis.call('LLEN', KEYS[1]) == 0 then
   redis.call('LPUSH', KEYS[1], '1')
   redis.call('PEXPIRE', KEYS[1], 10000)
