@@ -121,4 +121,4 @@ def _clean(text: str) -> str:
 
 
 def _clean_name(text: str) -> str:
-    return _BREAKS.sub(" ", _clean(text))
+    return text.strip() if text.isprintable() else _BREAKS.sub(" ", _clean(text))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pushfleet.errors import InvalidMessage
-from pushfleet.message import OfflineMessage, Recipient
+from pushfleet.message import OfflineMessage, OfflinePush, Recipient
 from pushfleet.wire import part_id, read_entry
 from pushfleet_workers import registry
 from pushfleet_workers.clock import FleetClock
@@ -39,6 +39,7 @@ __all__ = ["Router"]
 log = logging.getLogger(__name__)
 
 _RECIPIENTS_AT_ONCE = 2_000
+_SECTIONS = ("apns", "android", "huawei", "honor", "xiaomi", "oppo", "vivo", "meizu", "harmony", "fcm")
 
 
 @dataclass(slots=True)
@@ -64,6 +65,9 @@ class _Job:
 
     counts: dict[str, int] = field(default_factory=dict)
     planned: dict[_Group, list[Delivery]] = field(default_factory=dict)
+    texts: dict[tuple[str, bool], tuple[str, str]] = field(default_factory=dict)
+    """Language and whether mentioned to title and text."""
+
     deliveries: int = 0
 
     def suppress(self, reason: str) -> None:
@@ -164,7 +168,7 @@ class Router:
             recipients = _recipients(message)
             job.counts["recipients"] = len(recipients) + len(message.targets)
             sent_at_ms = message.sent_at_ms or job.raw.time_ms
-            refusal = refuse_message(message, sent_at_ms, now_ms, has_text=self._has_text(message))
+            refusal = refuse_message(message, sent_at_ms, now_ms, has_text=self._has_text(job))
             if refusal:
                 for _ in range(job.counts["recipients"]):
                     job.suppress(refusal)
@@ -183,8 +187,18 @@ class Router:
                 self._decide_receiver(job, recipient, state, badges)
         await self._count_badges(badges)
 
-    def _has_text(self, message: OfflineMessage) -> bool:
-        return bool(compose(message, self._settings.apps[message.app].locale, "")[1])
+    def _has_text(self, job: _Job) -> bool:
+        app = self._settings.apps[job.message.app]
+        return bool(self._texts(job, language_of("", app.locale), mentioned=False)[1])
+
+    def _texts(self, job: _Job, language: str, *, mentioned: bool) -> tuple[str, str]:
+        """Title and text of the job's message in a language, composed once."""
+        composed = job.texts.get((language, mentioned))
+        if composed is None:
+            app = self._settings.apps[job.message.app]
+            composed = compose(job.message, language, app.name or job.message.app, mentioned=mentioned)
+            job.texts[language, mentioned] = composed
+        return composed
 
     def _state_in(self, replies: Sequence[Any]) -> UserState:
         """The user in *replies*; one whose keys are not what they should be has no devices."""
@@ -324,8 +338,7 @@ class Router:
 
     def _push(self, job: _Job, language: str, mentioned: bool) -> Push:
         message = job.message
-        app_name = self._settings.apps[message.app].name or message.app
-        title, body = compose(message, language, app_name, mentioned=mentioned)
+        title, body = self._texts(job, language, mentioned=mentioned)
         sent_at_ms = message.sent_at_ms or job.raw.time_ms
         conversation = message.conversation
         return Push(
@@ -341,7 +354,7 @@ class Router:
             conversation_id=conversation.id if conversation is not None else "",
             replace_key=message.effective_replace_key or "",
             ext=(message.offline_push.ext or "") if message.offline_push is not None else "",
-            options=message.offline_push,
+            options=_overrides(message.offline_push),
             group=conversation is not None and conversation.kind != "single",
             sender_name=message.sender.name if message.sender is not None else "",
         )
@@ -356,6 +369,14 @@ class Router:
 
 _BadgeWanted = tuple[Delivery, OfflineMessage, int]
 """A delivery, its message, and the device's unread number when it went to the background."""
+
+
+def _overrides(push: OfflinePush | None) -> OfflinePush | None:
+    """What vendors read of the options; the rest has been composed, and would lie in Redis twice."""
+    if push is None:
+        return None
+    sections = {name: section for name in _SECTIONS if (section := getattr(push, name)) is not None}
+    return OfflinePush(**sections) if sections else None
 
 
 def _counts_in_badge(message: OfflineMessage) -> bool:
@@ -382,6 +403,9 @@ def _place_of(problem: Exception) -> str:
 
 def _recipients(message: OfflineMessage) -> list[Recipient]:
     """Each recipient once; where one is named twice, the first entry counts."""
+    if len(message.recipients) == 1:
+        (only,) = message.recipients
+        return [only if isinstance(only, Recipient) else Recipient(id=only)]
     seen: dict[str, Recipient] = {}
     for one in message.recipients:
         recipient = one if isinstance(one, Recipient) else Recipient(id=one)

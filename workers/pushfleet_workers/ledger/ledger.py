@@ -12,7 +12,7 @@ import msgspec
 
 from pushfleet_workers.ledger.entry import Entry, head_of, unpack
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS, AccountKeys
-from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.scripts import Script, load
 
 __all__ = [
@@ -130,6 +130,12 @@ class Settlement:
     accepted: tuple[bytes, ...] = ()
     """Ids of the deliveries that the vendor took, for the case that the lease is gone."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether all of it ended, in one way, and nothing else is to be written."""
+        rest = self.later or self.rest or self.dead or self.give_back or self.unknown
+        return not rest and self.ended == self.size and len(self.ends) == 1
+
 
 @dataclass(slots=True)
 class GateNews:
@@ -167,6 +173,7 @@ class Ledger:
     _put = _script("put")
     _claim = _script("claim")
     _settle = _script("settle")
+    _finish = _script("finish")
     _reap = _script("reap")
     _beat = _script("beat")
     _gate = _script("gate")
@@ -193,6 +200,8 @@ class Ledger:
         self._settle_keys = (
             keys.books, self._leased, keys.delayed, keys.delayed_entries, keys.dead, *keys.ready, keys.suspect
         )  # fmt: skip
+
+        self._finish_keys = (keys.books, self._leased)
 
     @staticmethod
     def put_call(
@@ -253,21 +262,24 @@ class Ledger:
         Repeating it is safe. A late acceptance is remembered, so that the delivery is not sent again. Raises
         :class:`LinkLost`.
         """
-        arguments: list[Any] = []
+        special = {one.id for one in settlements if not one.plain}
+        others: list[Settlement] = []
+        by_end: dict[str, list[Settlement]] = {}
         for one in settlements:
-            arguments += (
-                one.id, one.fence, one.size, one.ended, one.unknown, int(one.give_back), one.rest, len(one.ends)
-            )  # fmt: skip
-            for end in one.ends.items():
-                arguments += end
-            arguments.append(len(one.later))
-            for later in one.later:
-                arguments += later
-            arguments.append(len(one.dead))
-            for letter in one.dead:
-                arguments += letter
-        _, gone = await self.link.run(self._settle, self._settle_keys, arguments)
-        late = [settlements[position] for position in gone]
+            if one.id in special:
+                others.append(one)
+            else:
+                by_end.setdefault(next(iter(one.ends)), []).append(one)
+        calls = [(self._settle, self._settle_keys, _settle_arguments(others))] if others else []
+        for end, some in by_end.items():
+            arguments = chain.from_iterable((one.id, one.fence, one.size) for one in some)
+            calls.append((self._finish, self._finish_keys, [end, *arguments]))
+        late: list[Settlement] = []
+        groups = [others, *by_end.values()] if others else [*by_end.values()]
+        for some, reply in zip(groups, await self.link.run_many(calls), strict=True):
+            if isinstance(reply, ReplyError):
+                raise reply
+            late += [some[position] for position in (reply[1] if some is others else reply)]
         accepted = [delivery for one in late for delivery in one.accepted]
         if accepted:
             fields = [part for delivery in accepted for part in (delivery, b"1")]
@@ -329,6 +341,23 @@ class Marked(Protocol):
     def marks(self, bucket: int) -> str:
         """The markers of a bucket."""
         ...
+
+
+def _settle_arguments(settlements: Sequence[Settlement]) -> list[Any]:
+    arguments: list[Any] = []
+    for one in settlements:
+        arguments += (
+            one.id, one.fence, one.size, one.ended, one.unknown, int(one.give_back), one.rest, len(one.ends)
+        )  # fmt: skip
+        for end in one.ends.items():
+            arguments += end
+        arguments.append(len(one.later))
+        for later in one.later:
+            arguments += later
+        arguments.append(len(one.dead))
+        for letter in one.dead:
+            arguments += letter
+    return arguments
 
 
 async def trim_marks(link: Link, keys: Marked, before_ms: int) -> int:
