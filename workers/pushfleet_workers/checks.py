@@ -14,7 +14,7 @@ from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.redis_server import FLOORS
 from pushfleet_workers.settings import Settings
 
-__all__ = ["Finding", "check_all", "check_redis", "refuse_old_redis"]
+__all__ = ["Finding", "check_accounts", "check_all", "check_redis", "refuse_old_redis"]
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 def check_all(settings: Settings) -> list[Finding]:
     """Everything that can be found without sending a push."""
-    findings = _check_accounts(settings)
+    findings = check_accounts(settings)
     urls = {
         "redis.broker": settings.redis.broker_url,
         "redis.queue": settings.redis.queue_url,
@@ -50,7 +50,8 @@ def check_all(settings: Settings) -> list[Finding]:
     return findings
 
 
-def _check_accounts(settings: Settings) -> list[Finding]:
+def check_accounts(settings: Settings) -> list[Finding]:
+    """What is wrong with the accounts' credential files, or that nothing is."""
     findings = []
     for vendor, credential, account in settings.each_account():
         about = f"accounts.{vendor}.{credential}"

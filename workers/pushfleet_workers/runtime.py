@@ -20,6 +20,7 @@ import uvloop
 
 from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
+from pushfleet_workers.checks import refuse_old_redis
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.courier import Courier
 from pushfleet_workers.credentials import Authorization
@@ -121,6 +122,8 @@ class FleetRuntime:
         redis = self._settings.redis
         queue = self._link(redis.queue_url)
         state = queue if redis.state_url == redis.queue_url else self._link(redis.state_url)
+        for link in {queue, state}:
+            await refuse_old_redis(link)
         feedback = TokenFeedback(TokenStore(state, redis.prefix, self._clock.now_ms))
         for vendor in vendors:
             accounts = self._settings.accounts.get(vendor, {})

@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.concurrency.thread import TaskPool as ThreadPool
 
+from pushfleet_workers.checks import check_accounts
 from pushfleet_workers.errors import FleetError
 from pushfleet_workers.hooks.logs import configure_logs
 from pushfleet_workers.hooks.probes import ProbeServer
@@ -75,6 +76,10 @@ class _WorkerProcess:
 
     def start(self, queues: list[str]) -> None:
         vendors = [vendor for queue in queues if (vendor := vendor_of(queue)) in self._settings.accounts]
+        for finding in check_accounts(self._settings):
+            # One account's missing file is no reason to hold up the others: its work waits until it is mended.
+            if finding.wrong and finding.about.split(".")[1:2] in [[vendor] for vendor in vendors]:
+                log.error("%s: %s", finding.about, finding.sentence)
         calm_the_collector()
         if self._settings.worker.pin_core:
             pin_to_one_core()
