@@ -72,14 +72,22 @@ class _RouterProcess:
         self._reading = False
         self._probes = _open_probes(settings, lambda: self._reading)
 
-    def _link(self, url: str) -> Link:
-        link = Link(url, name=f"pushfleet-router-{os.getpid()}", timeout_s=self._settings.redis.timeout_s)
+    def _link(self, url: str, *, waits_s: float = 0.0) -> Link:
+        """A connection; *waits_s* is how long its commands may block before they answer at all."""
+        timeout_s = self._settings.redis.timeout_s + waits_s
+        link = Link(url, name=f"pushfleet-router-{os.getpid()}", timeout_s=timeout_s)
         self._links.append(link)
         return link
 
     def _stream(self, lane: Lane) -> IngressStream:
         url = self._settings.redis.queue_url
-        return IngressStream(self._queue, self._link(url), self._settings.redis.prefix, lane, self._consumer)
+        return IngressStream(
+            self._queue,
+            self._link(url, waits_s=_READ_WAIT_MS / 1000),
+            self._settings.redis.prefix,
+            lane,
+            self._consumer,
+        )
 
     async def prepare(self) -> None:
         for about, link in {"redis.queue": self._queue, "redis.state": self._state}.items():

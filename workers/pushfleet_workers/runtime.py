@@ -113,8 +113,10 @@ class FleetRuntime:
 
     # ---- in the loop
 
-    def _link(self, url: str) -> Link:
-        link = Link(url, name=f"pushfleet-worker-{os.getpid()}", timeout_s=self._settings.redis.timeout_s)
+    def _link(self, url: str, *, waits_s: float = 0.0) -> Link:
+        """A connection; *waits_s* is how long its commands may block before they answer at all."""
+        timeout_s = self._settings.redis.timeout_s + waits_s
+        link = Link(url, name=f"pushfleet-worker-{os.getpid()}", timeout_s=timeout_s)
         self._links.append(link)
         return link
 
@@ -127,7 +129,12 @@ class FleetRuntime:
         feedback = TokenFeedback(TokenStore(state, redis.prefix, self._clock.now_ms))
         for vendor in vendors:
             accounts = self._settings.accounts.get(vendor, {})
-            bell = Bell(queue, self._link(redis.queue_url), VendorKeys(redis.prefix, vendor), self.owner)
+            bell = Bell(
+                queue,
+                self._link(redis.queue_url, waits_s=self._settings.worker.linger_s),
+                VendorKeys(redis.prefix, vendor),
+                self.owner,
+            )
             couriers: list[Courier] = []
             drain = Drain(
                 vendor,

@@ -40,9 +40,7 @@ class RedisSettings(_Section):
     queue: str = Field("", description="Redis of ingress and ledger: one failover unit.")
     state: str = Field("", description="Redis of the token state.")
     prefix: str = Field("pushfleet", pattern=r"^[A-Za-z0-9_.-]+$", description="Starts the name of every key.")
-    timeout_s: float = Field(
-        10.0, ge=6, description="A reply later than this breaks the connection; blocking reads wait up to 4 seconds."
-    )
+    timeout_s: float = Field(10.0, gt=0, description="A reply later than this breaks the connection.")
 
     @property
     def broker_url(self) -> str:
