@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import redis
 from bench.cpu import cpu_s
 from bench.stage import ROOT, Stage
+from celery import Celery
 
 from pushfleet import Conversation, Element, OfflineMessage, OfflinePush, Producer, Sender
 from pushfleet_workers.fakecloud import FakeCloudThread
@@ -62,17 +63,17 @@ def naive_aioapns(stage: Stage) -> Figures:
         sys.executable, "-m", "celery", "-A", "bench.naive", "worker", "-P", "threads", "-c", "16", "-l", "warning",
         "--without-gossip", "--without-mingle", "--without-heartbeat",
     ]  # fmt: skip
-    os.environ.update(env)
-    from bench.naive import app, push
-
-    app.conf.broker_url = broker
-    with redis.Redis.from_url(broker) as client, Supervisor(stage.folder / "logs") as supervisor:
-        client.flushdb()
+    with (
+        redis.Redis.from_url(broker) as client,
+        Celery("producer", broker=broker, set_as_current=False) as app,
+        Supervisor(stage.folder / "logs") as supervisor,
+    ):
+        app.conf.task_ignore_result = True
         supervisor.start(Child("naive", command, env))
 
         def publish(count: int) -> None:
             for number in range(count):
-                push.delay(f"{number:064x}", "Ann", "See you at eight?")
+                app.send_task("naive.push", (f"{number:064x}", "Ann", "See you at eight?"), queue="naive")
 
         def left() -> int:
             return int(client.llen("naive")) + int(client.hlen("unacked"))  # type: ignore[arg-type]
