@@ -492,25 +492,30 @@ class OfflineMessage(_Part, frozen=True):
     def __post_init__(self) -> None:
         _check_id("id", self.id)
         _check_name("app", self.app)
-        for field, value, wanted in (
-            ("sender", self.sender, Sender),
-            ("conversation", self.conversation, Conversation),
-            ("offline_push", self.offline_push, OfflinePush),
-        ):
-            if value is not None and not isinstance(value, wanted):
-                raise _wrong_type(field, value, wanted)
+        # Decoding runs this for every message: what is absent costs no call.
+        if self.sender is not None and not isinstance(self.sender, Sender):
+            raise _wrong_type("sender", self.sender, Sender)
+        if self.conversation is not None and not isinstance(self.conversation, Conversation):
+            raise _wrong_type("conversation", self.conversation, Conversation)
+        if self.offline_push is not None and not isinstance(self.offline_push, OfflinePush):
+            raise _wrong_type("offline_push", self.offline_push, OfflinePush)
         _keep_as_tuple(self, "recipients", self.recipients, (str, Recipient))
-        _keep_as_tuple(self, "targets", self.targets, Target)
-        _keep_as_tuple(self, "elements", self.elements, Element)
+        if self.targets != ():
+            _keep_as_tuple(self, "targets", self.targets, Target)
+        if self.elements != ():
+            _keep_as_tuple(self, "elements", self.elements, Element)
         if not self.recipients and not self.targets:
             raise ValueError("recipients and targets are both empty: name at least one")
         for recipient in self.recipients:
             # Most ids of a broadcast pass here: a call for each would double the cost of a large message.
             if isinstance(recipient, str) and not 0 < len(recipient) <= _SURELY_FITS_AN_ID:
                 _check_id("recipients[].id", recipient)
-        _check_text("title", self.title, TEXT_BYTES_MAX)
-        _check_text("body", self.body, TEXT_BYTES_MAX)
-        _check_text("replace_key", self.replace_key, ID_BYTES_MAX)
+        if self.title is not None:
+            _check_text("title", self.title, TEXT_BYTES_MAX)
+        if self.body is not None:
+            _check_text("body", self.body, TEXT_BYTES_MAX)
+        if self.replace_key is not None:
+            _check_text("replace_key", self.replace_key, ID_BYTES_MAX)
 
     @property
     def effective_lane(self) -> Lane:

@@ -20,6 +20,7 @@ from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credentials import Authorization, AuthRefused
 from pushfleet_workers.errors import NoAnswer, RedisUnusable, where_raised
 from pushfleet_workers.hooks import metrics
+from pushfleet_workers.hooks.tally import AnswerTally, SecondsTally
 from pushfleet_workers.ledger import Claim, Entry, GateNews, Ledger, Settlement, pack
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.ledger import Want
@@ -131,10 +132,11 @@ class Courier:
         self._claiming = asyncio.Lock()
         self._stopping = False
         labels = (vendor.name, credential)
-        self._request_seconds = metrics.VENDOR_REQUEST_SECONDS.labels(*labels)
-        self._delivery_seconds = {lane: metrics.DELIVERY_SECONDS.labels(vendor.name, lane) for lane in LANES}
-        self._answers: dict[tuple[str, str], Any] = {}
-        self._labels = labels
+        self._request_seconds = SecondsTally(metrics.VENDOR_REQUEST_SECONDS.labels(*labels))
+        self._delivery_seconds = {
+            lane: SecondsTally(metrics.DELIVERY_SECONDS.labels(vendor.name, lane)) for lane in LANES
+        }
+        self._answers = AnswerTally(metrics.ANSWERS, *labels)
         self._unknown = metrics.UNKNOWN_OUTCOMES.labels(*labels)
         self._late = metrics.LATE_RESULTS.labels(*labels)
         self._breaker_open = metrics.BREAKER_OPEN.labels(*labels)
@@ -439,14 +441,14 @@ class Courier:
         push = held.entry.parcel.push
         now_ms = self._clock.now_ms()
         if all(outcome.verdict is Verdict.OK for outcome in outcomes):
-            self._count_answer(outcomes[0], len(deliveries))
+            self._answers.count(outcomes[0].verdict, outcomes[0].code, len(deliveries))
             self._news.good += 1
             self._finish(held, deliveries, SENT)
             return
         groups: dict[tuple[Later | End, str], list[Delivery]] = {}
         waits: dict[tuple[Outcome, int, str], Later | End] = {}
         for delivery, outcome in zip(deliveries, outcomes, strict=True):
-            self._count_answer(outcome)
+            self._answers.count(outcome.verdict, outcome.code, 1)
             # Deliveries that failed together are tried together: one jittered wait for the request.
             same = (outcome, delivery.attempt, delivery.remedy)
             step = waits.get(same) or next_step(outcome, delivery, push.expires_at_ms, now_ms, self._policy, self._rng)
@@ -461,13 +463,6 @@ class Courier:
                 self._finish(held, some, step, code=code)
             else:
                 self._postpone(held, some, step, tried=True)
-
-    def _count_answer(self, outcome: Outcome, deliveries: int = 1) -> None:
-        key = (outcome.verdict.value, outcome.code)
-        counter = self._answers.get(key)
-        if counter is None:
-            counter = self._answers[key] = metrics.ANSWERS.labels(*self._labels, *key)
-        counter.inc(deliveries)
 
     def _tell_gate(self, outcomes: Sequence[Outcome], push: Push) -> None:
         """What a request's answer means for more than its own deliveries."""
@@ -571,6 +566,9 @@ class Courier:
         finally:
             self._flushing = None
             self._news.good = 0
+            self._answers.flush()
+            for tally in (self._request_seconds, *self._delivery_seconds.values()):
+                tally.flush()
             if not self.busy:
                 self._clearing = False
                 self._on_change()

@@ -41,7 +41,7 @@ class IngressKeys:
         return self.marks(bucket), self.marks(bucket - 1), self.marks(bucket + 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Raw:
     """A stream entry as it came."""
 
