@@ -11,7 +11,6 @@ import asyncio
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -35,6 +34,7 @@ from pushfleet_workers.audit import Books, read_books
 from pushfleet_workers.errors import FleetError
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.settings import load
+from pushfleet_workers.stop_signals import AskedToStop, StopSignals
 from pushfleet_workers.supervisor import Child, Supervisor
 from pushfleet_workers.up import Fleet, pushfleet_command
 
@@ -42,8 +42,6 @@ console = Console(stderr=True)
 TIMEOUT_S = 300.0
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Everything is on this machine: past any proxy in the environment."""
-
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 ACCOUNTS = (("apns", "main", "demo"), ("apns", "lite", "lite"), ("fcm", "main", "demo"), ("huawei", "main", "demo"))
 """Vendor, credential and app; the `lite` app's APNs goes through aioapns."""
@@ -61,7 +59,7 @@ def call(url: str, body: object = None, method: str = "POST") -> Any:
 
 
 @contextmanager
-def fake_cloud(folder: Path) -> Iterator[dict[str, Any]]:
+def fake_cloud(folder: Path, stop: StopSignals) -> Iterator[dict[str, Any]]:
     """The fake vendors in a process of their own; gives their addresses."""
     ready = folder / "fakecloud.json"
     command = pushfleet_command("fakecloud", "--credentials", str(folder / "vendors"), "--ready-file", str(ready))
@@ -69,6 +67,7 @@ def fake_cloud(folder: Path) -> Iterator[dict[str, Any]]:
         supervisor.start(Child("fakecloud", command))
         deadline = time.monotonic() + 30
         while not ready.exists():
+            stop.check()
             if time.monotonic() > deadline:
                 raise FleetError("the fake cloud did not start: see logs/fakecloud.log")
             time.sleep(0.05)
@@ -113,7 +112,7 @@ def registration(device: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in device.items() if name not in ("app", "user", "device")}
 
 
-def register(fleet: Fleet, hour: Hour, bar: Progress) -> None:
+def register(fleet: Fleet, hour: Hour, bar: Progress, stop: StopSignals) -> None:
     """The devices with their states, and what their users muted, over HTTP as an IM backend would."""
     paths = {
         "device": "/v1/apps/{app}/users/{user}/devices/{device}",
@@ -121,28 +120,32 @@ def register(fleet: Fleet, hour: Hour, bar: Progress) -> None:
     }
     calls = [(paths["device"].format(**device), registration(device)) for device in hour.devices]
     calls += [(paths["option"].format(**option), {"receive": option["receive"]}) for option in hour.options]
-    with ThreadPoolExecutor(4) as threads:
+    threads = ThreadPoolExecutor(4)
+    try:
         for _ in bar.track(
             threads.map(lambda one: call(fleet.api_url + one[0], one[1], "PUT"), calls),
             total=len(calls),
             description="devices and preferences registered",
         ):
-            pass
+            stop.check()
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
-def enqueue(fleet: Fleet, hour: Hour, bar: Progress) -> int:
+def enqueue(fleet: Fleet, hour: Hour, bar: Progress, stop: StopSignals) -> int:
     """The messages, as an IM backend would; how many were accepted."""
     messages = [decode_message(json.dumps(message)) for message in hour.messages]
     accepted = 0
     with Producer(fleet.redis_url, prefix=fleet.settings.redis.prefix) as producer:
         task = bar.add_task("messages enqueued", total=len(messages))
         for first in range(0, len(messages), 250):
+            stop.check()
             accepted += producer.enqueue_many(messages[first : first + 250]).messages
             bar.update(task, completed=accepted)
     return accepted
 
 
-def until_idle(fleet: Fleet, bar: Progress) -> Books:
+def until_idle(fleet: Fleet, bar: Progress, stop: StopSignals) -> Books:
     """Wait until nothing is pending; the books then."""
 
     async def wait() -> Books:
@@ -152,6 +155,7 @@ def until_idle(fleet: Fleet, bar: Progress) -> Books:
         deadline = time.monotonic() + TIMEOUT_S
         try:
             while True:
+                stop.check()
                 books = await read_books(link, fleet.settings.redis.prefix, accounts)
                 ended = sum(account.ended for account in books.accounts.values())
                 bar.update(task, completed=ended, total=ended + books.pending)
@@ -208,30 +212,30 @@ def summary(books: Books, accepted: int, duration_s: float) -> dict[str, Any]:
     }
 
 
-def run(folder: Path, *, stay: bool) -> int:
+def run(folder: Path, stop: StopSignals, *, stay: bool) -> int:
     """The whole demo; gives the exit code."""
     started = time.monotonic()
     hour = make_hour()
     with ExitStack() as stack:
         console.print("Starting Redis, the fake vendors, API, router and vendor workers ...")
-        cloud = stack.enter_context(fake_cloud(folder))
+        cloud = stack.enter_context(fake_cloud(folder, stop))
         config = write_settings(folder, cloud)
-        fleet = stack.enter_context(Fleet(load(config), config))
+        fleet = stack.enter_context(Fleet(load(config), config, tick=stop.check))
         script_the_vendors(cloud, hour)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as bar:
-            register(fleet, hour, bar)
-            accepted = enqueue(fleet, hour, bar)
-            books = until_idle(fleet, bar)
+            register(fleet, hour, bar, stop)
+            accepted = enqueue(fleet, hour, bar, stop)
+            books = until_idle(fleet, bar, stop)
         show(books, call(f"{cloud['control_url']}/stats", method="GET"))
         if stay:
-            stay_up(fleet, cloud)
+            stay_up(fleet, cloud, stop)
         result = summary(books, accepted, time.monotonic() - started)
     print(json.dumps(result), flush=True)
     return 0 if result["balanced"] and not result["pending"] else 1
 
 
-def stay_up(fleet: Fleet, cloud: dict[str, Any]) -> None:
+def stay_up(fleet: Fleet, cloud: dict[str, Any], stop: StopSignals) -> None:
     """Keep the fleet running until Ctrl-C."""
     console.print(
         f"API docs    {fleet.api_url}/docs\nMetrics     {fleet.api_url}/metrics\nRedis       {fleet.redis_url}"
@@ -239,17 +243,11 @@ def stay_up(fleet: Fleet, cloud: dict[str, Any]) -> None:
     console.print(f"Fake cloud  {cloud['control_url']}/stats\nSettings    {fleet.config}\nCtrl-C ends it.")
     try:
         while True:
+            stop.check()
             fleet.supervisor.watch()
             time.sleep(0.2)
-    except KeyboardInterrupt:
+    except AskedToStop:
         console.print("Stopping ...")
-
-
-def interrupt_once(*_: object) -> None:
-    """End it all, once: a second Ctrl-C must not break off the end."""
-    for number in INTERRUPTS:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def main() -> int:
@@ -257,14 +255,13 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--stay", action="store_true", help="keep the fleet running until Ctrl-C")
     stay = options.parse_args().stay
-    for number in INTERRUPTS:
-        signal.signal(number, interrupt_once)
+    stop = StopSignals()
     for name in [name for name in os.environ if name.startswith("PUSHFLEET_")]:
         del os.environ[name]  # the demo's fleet must not run on somebody's real Redis
     folder = Path(tempfile.mkdtemp(prefix="pushfleet-demo-"))
     try:
-        return run(folder, stay=stay)
-    except KeyboardInterrupt:
+        return run(folder, stop, stay=stay)
+    except AskedToStop:
         console.print("Stopped.")
         return 130
     except FleetError as problem:

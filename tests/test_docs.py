@@ -165,10 +165,13 @@ def test_the_celery_line_names_the_application_and_a_queue_of_a_vendor() -> None
     assert words[-1].removeprefix("push.") in registry.names()
 
 
-def test_figures_of_the_bench_are_marked() -> None:
-    marks = re.findall(r"<!-- bench:([a-z-]+) -->(.*?)<!-- /bench -->", README)
-    assert dict(marks).keys() == {"transport-aioapns", "transport-httpx"}
-    assert all(re.fullmatch(r"\d+(\.\d+)?×", figure) for _, figure in marks)
+def test_figures_of_the_bench_are_ratios_of_its_rows() -> None:
+    from bench.__main__ import ROWS
+
+    marks = dict(re.findall(r"<!-- bench:([a-z_/]+) -->(.*?)<!-- /bench -->", README))
+    assert {"raw/raw_aioapns", "raw/raw_httpx", "single_chat/naive_aioapns"} <= marks.keys()
+    assert {row for mark in marks for row in mark.split("/")} <= ROWS.keys()
+    assert all(re.fullmatch(r"\d+(\.\d+)?×", figure) for figure in marks.values())
 
 
 # ---- the design

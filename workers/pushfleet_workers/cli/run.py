@@ -26,10 +26,6 @@ def _shown(url: str) -> str:
     return f"{url.partition(':')[0]}://{address.shown}"
 
 
-class _Told(Exception):
-    """A signal asks to end."""
-
-
 def run_until_signal(start: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run *start*, whose argument is set when SIGTERM or SIGINT asks to end."""
     import uvloop
@@ -147,6 +143,7 @@ def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port
 @pass_context
 def up(context: Context, processes: int) -> None:
     """Run everything on this machine until Ctrl-C: Redis if none is configured, API, router, workers."""
+    from pushfleet_workers.stop_signals import AskedToStop, StopSignals
     from pushfleet_workers.up import Fleet
 
     settings = context.settings
@@ -155,15 +152,8 @@ def up(context: Context, processes: int) -> None:
             "no vendor account is configured: copy pushfleet.example.toml to pushfleet.toml and fill it in, "
             "or see everything at work without one: make demo"
         )
-    stop: list[int] = []
-    for signal_ in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(signal_, lambda number, _frame: stop.append(number))
-
-    def leave_if_told() -> None:
-        if stop:
-            raise _Told
-
-    with contextlib.suppress(_Told), Fleet(settings, context.file, processes, tick=leave_if_told) as fleet:
+    stop = StopSignals()
+    with contextlib.suppress(AskedToStop), Fleet(settings, context.file, processes, tick=stop.check) as fleet:
         rows = [("redis", _shown(fleet.redis_url)), ("api", f"{fleet.api_url}/docs")]
         rows += [("metrics", f"{url}  ({name})") for name, url in fleet.metrics_urls.items()]
         rows += [("logs", str(fleet.folder / "logs"))]
@@ -171,6 +161,6 @@ def up(context: Context, processes: int) -> None:
             console.print(f"{what:8} {where}", markup=False, highlight=False, soft_wrap=True)
         console.print("Ctrl-C ends it.")
         while True:
-            leave_if_told()
+            stop.check()
             fleet.supervisor.watch()
             time.sleep(0.2)
