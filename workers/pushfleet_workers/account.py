@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["AccountSettings", "Transport"]
+from pushfleet.message import Kind
+
+__all__ = ["AccountSettings", "KindSettings", "Transport"]
 
 Transport = Literal["pyreqwest", "httpx", "aioapns"]
+
+_BETWEEN_PEOPLE = frozenset({"chat", "mention", "call", "call_cancel", "missed_call", "summary"})
+"""Kinds that people cause for each other: what an operator sets for chats holds for them as well."""
+
+
+class KindSettings(BaseModel):
+    """How the messages of one kind travel: class, channel, template. Vendors subclass it; every field may be None.
+
+    A field that is None falls through: from the account's settings for the kind to the vendor's default for the kind,
+    then, for what people write to each other, to the same two for ``chat``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class AccountSettings(BaseModel):
     """One credential of one vendor: the unit of ledger, rate, breaker and connections.
 
-    Vendors subclass it with their own fields and defaults.
+    Vendors subclass it with their own fields and defaults. Those that tell kinds of messages apart have a field
+    ``kinds`` of type ``dict[Kind, <their KindSettings>]``, and what holds without it in ``kind_defaults``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    kind_defaults: ClassVar[Mapping[Kind, KindSettings]] = {}
 
     app: str = Field(description="The app, as in the messages, that these devices belong to.")
     transport: Transport = Field("pyreqwest", description="HTTP engine: pyreqwest, httpx, or aioapns (APNs only).")
@@ -40,9 +59,22 @@ class AccountSettings(BaseModel):
         "retry", description="What to do when a request left and no answer came: send again, or drop."
     )
 
+    @cached_property
+    def by_kind(self) -> Mapping[Kind, Any]:
+        """What holds for each kind of message: the account's settings over the vendor's defaults."""
+        given: Mapping[Kind, KindSettings] = getattr(self, "kinds", {})
+        return {kind: _settled(kind, given, self.kind_defaults) for kind in get_args(Kind)}
 
-def secret(value: SecretStr | None, file: Path | None) -> str:
-    """The secret given in the settings, or read from *file*; empty when there is neither."""
-    if file is not None:
-        return file.read_text(encoding="utf-8").strip()
-    return value.get_secret_value() if value is not None else ""
+
+def _settled(
+    kind: Kind, given: Mapping[Kind, KindSettings], defaults: Mapping[Kind, KindSettings]
+) -> KindSettings | None:
+    chain = [source[kind] for source in (given, defaults) if kind in source]
+    if kind in _BETWEEN_PEOPLE and kind != "chat":
+        chain += [source["chat"] for source in (given, defaults) if "chat" in source]
+    if not chain:
+        return type(next(iter([*given.values(), *defaults.values()])))() if given or defaults else None
+    fields: dict[str, Any] = {}
+    for settings in reversed(chain):
+        fields |= {name: value for name, value in settings if value is not None}
+    return chain[0].model_copy(update=fields)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["OK", "Outcome", "Remedy", "Scope", "Verdict"]
+__all__ = ["OK", "DayHour", "Outcome", "Remedy", "Row", "Scope", "Verdict"]
+
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 
 
 class Verdict(enum.StrEnum):
@@ -41,6 +45,22 @@ class Remedy(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class DayHour:
+    """An hour of the day in the vendor's own time zone, at which what it refused is open again."""
+
+    hour: int
+    utc_offset_h: int
+
+    def next_ms(self, now_ms: float) -> float:
+        """The next time that it is this hour there, Unix milliseconds."""
+        shift_ms = (self.hour - self.utc_offset_h) * _HOUR_MS
+        return ((now_ms - shift_ms) // _DAY_MS + 1) * _DAY_MS + shift_ms
+
+    def __str__(self) -> str:
+        return f"{self.hour:02}:00 UTC{self.utc_offset_h:+d}"
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The reading of a vendor's answer for one delivery."""
 
@@ -52,12 +72,31 @@ class Outcome:
     wait_s: float | None = None
     """How long the vendor asks to wait, where it says so."""
 
+    until: DayHour | None = None
+    """When the vendor opens again, where it goes by the day: daily quotas, hours of silence."""
+
     since_ms: int | None = None
     """For DROP_TOKEN: when the vendor noticed the death. A token registered later lives on."""
 
     remedy: Remedy | None = None
     reconnect: bool = False
     """The connection that gave this answer is worn out; the next attempt needs a new one."""
+
+    def asked_ms(self, now_ms: float) -> float:
+        """How long the vendor wants to be left alone from *now_ms* on, in milliseconds; 0: it does not say."""
+        until_ms = self.until.next_ms(now_ms) - now_ms if self.until is not None else 0.0
+        return max(until_ms, (self.wait_s or 0.0) * 1000)
+
+
+class Row(NamedTuple):
+    """One line of a vendor's table of codes."""
+
+    status: str
+    """The HTTP status that it comes with, or ``any``."""
+
+    outcome: Outcome
+    meaning: str
+    """For operators, with the mend where they can mend it; in the vendor's page of the documentation word for word."""
 
 
 OK = Outcome(Verdict.OK)

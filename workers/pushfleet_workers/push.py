@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from pushfleet.message import Kind, Lane, OfflinePush
 
-__all__ = ["Delivery", "Parcel", "Push", "delivery_id", "fingerprint"]
+__all__ = ["Delivery", "Parcel", "Push", "delivery_id", "fingerprint", "sent_id", "shared_id"]
 
 
 class Push(Struct, frozen=True, array_like=True):
@@ -41,6 +41,11 @@ class Push(Struct, frozen=True, array_like=True):
 
     group: bool = False
     sender_name: str = ""
+    revision: int = 0
+    """How often what this message shows was changed: a replacement is no repeat of what it replaces."""
+
+    recall: bool = False
+    """Takes back what an earlier revision of this message showed; the texts say so where it can only be replaced."""
 
 
 class Delivery(Struct, array_like=True):
@@ -76,6 +81,9 @@ class Delivery(Struct, array_like=True):
     forced: bool = False
     """The backend asked for a push whatever the user muted or sees."""
 
+    tried: list[str] = []
+    """Accounts (``vendor:credential``) that could not deliver it: the device's other channels are left."""
+
     def __repr__(self) -> str:
         return f"Delivery(id={self.id.hex()}, device={self.device!r}, attempt={self.attempt})"
 
@@ -107,10 +115,26 @@ def decode_parcel(data: bytes) -> Parcel:
 def delivery_id(app: str, message_id: str, user: str, device: str) -> bytes:
     """Sixteen bytes, the same in every process, shaped as a UUID (version 8, RFC 9562)."""
     name = "\0".join([app, str(len(message_id)), message_id, str(len(user)), user, device])
-    raw = bytearray(blake2b(name.encode(errors="surrogatepass"), digest_size=16, person=b"pushfleet-dlvry").digest())
+    return _uuid(name.encode(errors="surrogatepass"))
+
+
+def _uuid(name: bytes) -> bytes:
+    raw = bytearray(blake2b(name, digest_size=16, person=b"pushfleet-dlvry").digest())
     raw[6] = (raw[6] & 0x0F) | 0x80
     raw[8] = (raw[8] & 0x3F) | 0x80
     return bytes(raw)
+
+
+def sent_id(push: Push, delivery: Delivery) -> bytes:
+    """The vendor's message id of *delivery*: sixteen bytes, the same for a repeat, another for a new revision."""
+    if not push.revision:
+        return delivery.id
+    return _uuid(b"%b\0%d" % (delivery.id, push.revision))
+
+
+def shared_id(push: Push) -> bytes:
+    """The vendor's message id where one request serves many devices: as :func:`sent_id`, made from the message."""
+    return _uuid(f"{push.app}\0{push.message_id}\0{push.revision}".encode(errors="surrogatepass"))
 
 
 def fingerprint(token: str) -> str:

@@ -13,10 +13,8 @@ __all__ = ["GROUP", "load", "names"]
 
 GROUP = "pushfleet.vendors"
 
-_MEMBERS = (
-    "name", "account_type", "batch_size", "payload_limit", "http2", "exact_badge",
-    "build", "read", "mint", "auth_request", "read_auth", "check",
-)  # fmt: skip
+_MEMBERS = tuple(sorted(Vendor.__annotations__.keys() | {name for name in vars(Vendor) if name[0] != "_"}))
+"""What the interface asks for: its attributes and methods."""
 
 
 @cache

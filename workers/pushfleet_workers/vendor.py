@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from pushfleet_workers.account import AccountSettings
-from pushfleet_workers.outcome import Outcome
+from pushfleet_workers.errors import CredentialError
+from pushfleet_workers.outcome import Outcome, Row, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
 
-__all__ = ["AuthAnswer", "Request", "Response", "Vendor"]
+__all__ = ["AuthAnswer", "Identity", "Request", "Response", "Staged", "Vendor", "VendorDefaults"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +52,36 @@ class AuthAnswer:
 
     life_s: float = 0.0
     failure: Outcome | None = None
+    shared: bool = True
+    """Whether the fleet shares it through Redis; what every process reads from its settings stays in the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What came of handing over content ahead of its targets: the vendor's id for it, or why there is none."""
+
+    value: str = ""
+    failure: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A client certificate with its private key, for vendors that know their callers by TLS."""
+
+    pem: bytes = field(repr=False)
+    """The key, unencrypted, and the certificate chain."""
 
 
 class Vendor(Protocol):
-    """One push cloud."""
+    """One push cloud. What most of them do alike is in :class:`VendorDefaults`, which a vendor may inherit."""
 
     name: ClassVar[str]
     account_type: ClassVar[type[AccountSettings]]
+    codes: ClassVar[Mapping[str, Row]]
+    """Every code that the vendor answers with, and what each means."""
+
     batch_size: ClassVar[int]
-    """Most deliveries of one request; above 1 they share one content."""
+    """Most deliveries of one request; above 1 they share one content, unless :meth:`mixes`."""
 
     payload_limit: ClassVar[int]
     """Bytes of what the vendor counts as payload."""
@@ -70,6 +92,9 @@ class Vendor(Protocol):
     exact_badge: ClassVar[bool]
     """Whether a push carries the absolute badge, so that deliveries of different badges need requests of their own."""
 
+    replaces: ClassVar[bool]
+    """Whether a push replaces, on screen, an earlier one with the same replace key."""
+
     def build(self, account: Any, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int) -> Request:
         """The request for at most ``batch_size`` deliveries, its texts cut to the vendor's limits."""
         ...
@@ -78,8 +103,12 @@ class Vendor(Protocol):
         """One outcome per delivery, in order, whatever came back."""
         ...
 
+    def check(self, account: Any, now_s: float) -> list[str]:
+        """What is wrong with the account's credentials and classes, one sentence each with its mend; no network."""
+        ...
+
     def mint(self, account: Any, now_s: float) -> AuthAnswer | None:
-        """An auth value made without the network (a signed JWT), or None where one must be fetched."""
+        """An auth value made without the network (a signed JWT, a fixed key), or None where one must be fetched."""
         ...
 
     def auth_request(self, account: Any, now_s: float) -> Request:
@@ -90,6 +119,95 @@ class Vendor(Protocol):
         """The access token in *response*, or why there is none."""
         ...
 
-    def check(self, account: Any, now_s: float) -> list[str]:
-        """What is wrong with the account's credential files, one sentence each with its mend; no network."""
+    def same_caller(self, account: Any) -> str:
+        """Accounts with the same answer share connections and authorization; empty: this account has its own."""
         ...
+
+    def identity(self, account: Any) -> Identity | None:
+        """The client certificate of the account's connections; raises :class:`CredentialError`."""
+        ...
+
+    def mixes(self, account: Any) -> bool:
+        """Whether one request may carry deliveries of different pushes; then :meth:`build_mixed` makes it."""
+        ...
+
+    def build_mixed(self, account: Any, letters: Sequence[tuple[Push, Delivery]], auth: str, now_ms: int) -> Request:
+        """As :meth:`build`, each delivery with a push of its own; all of one kind, none with overrides."""
+        ...
+
+    def stage(self, account: Any, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int) -> Request | None:
+        """The request that hands over the content ahead of its targets, or None where these need none."""
+        ...
+
+    def read_staged(self, response: Response) -> Staged:
+        """The vendor's id for the content, or why there is none."""
+        ...
+
+    def build_staged(
+        self, account: Any, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int, staged: str
+    ) -> Request:
+        """As :meth:`build`, for content that lies with the vendor under the id *staged*."""
+        ...
+
+    def withdraw(
+        self, account: Any, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int
+    ) -> Request | None:
+        """The request that takes back what *push* showed, by the vendor's own means; None where it has none.
+
+        :meth:`read` reads its answer.
+        """
+        ...
+
+
+class VendorDefaults:
+    """What a vendor need not say: a key that never changes hands, one push a request, nothing staged or taken back."""
+
+    replaces: ClassVar[bool] = True
+
+    def mint(self, account: Any, now_s: float) -> AuthAnswer | None:
+        """None: access tokens are fetched."""
+        return None
+
+    def auth_request(self, account: Any, now_s: float) -> Request:
+        """Never called by the fleet, as :meth:`mint` always answers; raises :class:`CredentialError`."""
+        raise CredentialError("this vendor hands out no access tokens")
+
+    def read_auth(self, response: Response) -> AuthAnswer:
+        """A failure: this vendor hands out no access tokens."""
+        return AuthAnswer(failure=Outcome(Verdict.MISCONFIGURED, Scope.ACCOUNT, code="NoTokenEndpoint"))
+
+    def same_caller(self, account: Any) -> str:
+        """Empty: every account has connections and authorization of its own."""
+        return ""
+
+    def identity(self, account: Any) -> Identity | None:
+        """None: the vendor asks for no client certificate."""
+        return None
+
+    def mixes(self, account: Any) -> bool:
+        """False: the deliveries of a request share one push."""
+        return False
+
+    def build_mixed(self, account: Any, letters: Sequence[tuple[Push, Delivery]], auth: str, now_ms: int) -> Request:
+        """Never called by the fleet; raises :class:`TypeError`."""
+        raise TypeError(f"{type(self).__name__} does not mix pushes in a request")
+
+    def stage(self, account: Any, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int) -> Request | None:
+        """None: content travels with its targets."""
+        return None
+
+    def read_staged(self, response: Response) -> Staged:
+        """A failure: nothing was handed over ahead."""
+        return Staged(failure=Outcome(Verdict.MISCONFIGURED, Scope.ACCOUNT, code="NothingStaged"))
+
+    def build_staged(
+        self, account: Any, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int, staged: str
+    ) -> Request:
+        """Never called by the fleet; raises :class:`TypeError`."""
+        raise TypeError(f"{type(self).__name__} takes content only together with its targets")
+
+    def withdraw(
+        self, account: Any, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int
+    ) -> Request | None:
+        """None: what was shown can only be replaced."""
+        return None

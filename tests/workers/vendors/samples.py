@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import parse_qsl
 
 from pushfleet.message import (
     AndroidOptions,
     ApnsOptions,
     FcmOptions,
+    HarmonyOptions,
+    HonorOptions,
     HuaweiOptions,
     Kind,
+    MeizuOptions,
     OfflinePush,
+    OppoOptions,
+    VivoOptions,
+    XiaomiOptions,
 )
 from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.push import Delivery, Push, delivery_id
-from pushfleet_workers.vendor import Vendor
-from pushfleet_workers.vendors._answers import Row
+from pushfleet_workers.vendor import Request
 
 HERE = Path(__file__).parent
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -70,9 +76,21 @@ def an_account(name: str, keys: Path, **changes: Any) -> AccountSettings:
     return registry.load(name).account_type.model_validate(json.loads(text) | changes)
 
 
-def codes(vendor: Vendor) -> dict[str, Row]:
-    """The vendor's table: ``CODES`` of its module."""
-    return sys.modules[type(vendor).__module__].CODES
+def content(request: Request) -> Any:
+    """What *request* carries: its JSON, or its form as an object whose JSON values are read as well."""
+    if not request.body:
+        return None
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        pairs = parse_qsl(request.body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
+        return {name: _read_json(value) for name, value in pairs}
+    return json.loads(request.body)
+
+
+def _read_json(value: str) -> Any:
+    if value[:1] in ("{", "["):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def golden_pushes() -> dict[str, Push]:
@@ -102,6 +120,19 @@ def golden_pushes() -> dict[str, Push]:
             fcm=FcmOptions(
                 channel_id="calls", image="https://example.com/a.jpg", priority="normal", form="notification"
             ),
+            honor=HonorOptions(importance="LOW", image="https://example.com/a.jpg"),
+            xiaomi=XiaomiOptions(channel_id="calls", template_id="M1", template_params={"keywords1": "Li Lei"}),
+            oppo=OppoOptions(
+                channel_id="calls",
+                category="ACCOUNT",
+                notify_level=16,
+                template_id="T1",
+                title_params={"name": "Li Lei"},
+                content_params={"text": "8?"},
+            ),
+            vivo=VivoOptions(category="ACCOUNT", classification=1, notify_type=1),
+            meizu=MeizuOptions(notice_type=0),
+            harmony=HarmonyOptions(category="WORK", image="https://example.com/a.jpg", ignore_badge=True),
         )
     )
     return pushes

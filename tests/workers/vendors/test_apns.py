@@ -264,7 +264,7 @@ def test_without_a_key_there_is_a_failure_instead_of_a_jwt(keys: Path) -> None:
 
 
 def test_there_is_no_token_endpoint(account: ApnsAccount) -> None:
-    with pytest.raises(CredentialError, match="minted"):
+    with pytest.raises(CredentialError, match="hands out no access tokens"):
         apns.auth_request(account, 0)
 
 

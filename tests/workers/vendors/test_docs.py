@@ -6,10 +6,10 @@ import os
 import re
 
 import pytest
-from tests.workers.vendors.samples import HERE, REWRITE, codes
+from tests.workers.vendors.samples import HERE, REWRITE
 
 from pushfleet_workers import registry
-from pushfleet_workers.vendors._answers import Row
+from pushfleet_workers.outcome import Row
 
 DOCS = HERE.parents[2] / "docs" / "vendors"
 HEAD = "| code | status | verdict | scope | what it means |\n| --- | --- | --- | --- | --- |\n"
@@ -21,6 +21,8 @@ def line(code: str, row: Row) -> str:
     verdict = [f"`{outcome.verdict}`"]
     if outcome.wait_s is not None:
         verdict.append(f"{outcome.wait_s:g} s")
+    if outcome.until is not None:
+        verdict.append(f"until {outcome.until}")
     if outcome.remedy is not None:
         verdict.append(f"remedy `{outcome.remedy}`")
     if outcome.reconnect:
@@ -31,7 +33,7 @@ def line(code: str, row: Row) -> str:
 @pytest.mark.parametrize("name", registry.names())
 def test_the_table_in_the_docs_is_the_modules(name: str) -> None:
     file = DOCS / f"{name}.md"
-    rows = "".join(line(code, row) for code, row in codes(registry.load(name)).items())
+    rows = "".join(line(code, row) for code, row in registry.load(name).codes.items())
     page = file.read_text(encoding="utf-8")
     if os.environ.get(REWRITE):
         page = TABLE.sub(lambda found: HEAD + rows, page)

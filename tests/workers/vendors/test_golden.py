@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.workers.vendors.samples import AUTH, HERE, NOW_MS, REWRITE, a_delivery, an_account, golden_pushes
+from tests.workers.vendors.samples import AUTH, HERE, NOW_MS, REWRITE, a_delivery, an_account, content, golden_pushes
 
 from pushfleet_workers import registry
 
@@ -25,7 +25,7 @@ def test_the_request_is_the_golden_one(name: str, case: str, keys: Path) -> None
         "method": request.method,
         "url": request.url,
         "headers": dict(request.headers),
-        "body": json.loads(request.body),
+        "body": content(request),
     }
     file = HERE / "golden" / name / f"{case}.json"
     if os.environ.get(REWRITE):

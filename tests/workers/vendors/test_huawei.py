@@ -258,7 +258,7 @@ def test_tokens_are_fetched_and_not_minted(account: HuaweiAccount) -> None:
     [
         ({"client_secret": None}, "are both missing: give one"),
         ({"client_secret_file": "/nowhere/secret"}, "are both set: give one"),
-        ({"client_secret": ""}, "client_secret is empty: copy it"),
+        ({"client_secret": ""}, "client_secret is empty: copy the secret"),
         ({"client_secret": None, "client_secret_file": "/nowhere/secret"}, "does not exist: "),
         ({"badge_class": "MainActivity"}, "no full class name: "),
     ],
@@ -273,6 +273,6 @@ def test_a_wrong_setting_is_found_with_its_mend(keys: Path, changes: dict[str, A
 def test_an_empty_secret_file_is_found(keys: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(" \n")
     account = an_account("huawei", keys, client_secret=None, client_secret_file=str(tmp_path / "secret"))
-    assert "is empty: write" in huawei.check(account, 0)[0]
+    assert "is empty: copy" in huawei.check(account, 0)[0]
     with pytest.raises(CredentialError, match="is empty"):
         huawei.auth_request(account, 0)

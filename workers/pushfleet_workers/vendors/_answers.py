@@ -6,22 +6,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from pushfleet_workers.outcome import Outcome, Remedy, Scope, Verdict
+from pushfleet_workers.outcome import DayHour, Outcome, Remedy, Row, Scope, Verdict
 from pushfleet_workers.vendor import AuthAnswer, Response
 
 __all__ = [
     "BAD_PAYLOAD",
+    "CLASS_MISCONFIGURED",
     "DROP_TOKEN",
     "MISCONFIGURED",
+    "QUOTA_EXHAUSTED",
     "RATE_LIMITED",
     "REFRESH_AUTH",
     "RETRY",
     "STATUS_ROWS",
-    "Row",
     "judge",
     "parse_object",
     "plain",
@@ -38,6 +39,13 @@ REFRESH_AUTH = Outcome(Verdict.REFRESH_AUTH, Scope.ACCOUNT)
 RETRY = Outcome(Verdict.RETRY, Scope.ACCOUNT)
 """A fault of the vendor's servers: account scope, so that the breaker counts it."""
 
+CLASS_MISCONFIGURED = Outcome(Verdict.MISCONFIGURED, Scope.CLASS)
+"""A right, template or channel that one class of messages lacks: the others go on. Where the message itself asked for
+that class, it is the message's fault alone."""
+
+QUOTA_EXHAUSTED = Outcome(Verdict.QUOTA_EXHAUSTED, Scope.CLASS, until=DayHour(0, 8))
+"""A daily quota of a vendor in China: it opens at midnight in Beijing."""
+
 WAIT_S_MAX = 86_400.0
 """No answer holds anything for longer than a day, whatever it asks for."""
 
@@ -45,17 +53,6 @@ TOKEN_LIFE_S = 3_600.0
 """Life of an access token whose answer names none."""
 
 _CODE_LENGTH_MAX = 40
-
-
-class Row(NamedTuple):
-    """One line of a vendor's table of codes."""
-
-    status: str
-    """The HTTP status that it comes with, or ``any``."""
-
-    outcome: Outcome
-    meaning: str
-    """For operators, in the vendor's page of the documentation word for word."""
 
 
 def table(*rows: tuple[str, str, Outcome, str]) -> dict[str, Row]:

@@ -10,10 +10,11 @@ from typing import Generic, TypeVar
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import SecretStr
 
 from pushfleet_workers.errors import CredentialError
 
-__all__ = ["ParsedFiles", "private_key", "read_file"]
+__all__ = ["ParsedFiles", "private_key", "read_file", "read_secret"]
 
 T = TypeVar("T")
 
@@ -67,6 +68,24 @@ def read_file(setting: str, path: Path) -> bytes:
     except OSError as problem:
         mend = f"cannot be read ({problem.strerror}): name a readable file"
     raise CredentialError(f"{setting} {path} {mend}")
+
+
+def read_secret(setting: str, value: SecretStr | None, file: Path | None) -> str:
+    """The secret that the settings *setting* or *setting*_file give.
+
+    Raises :class:`CredentialError` where both are set, or neither, or it is empty: one sentence with its mend.
+    """
+    if (value is None) == (file is None):
+        problem = "are both set" if value is not None else "are both missing"
+        raise CredentialError(f"{setting} and {setting}_file {problem}: give one of them")
+    if file is not None:
+        secret = read_file(f"{setting}_file", file).decode(errors="replace").strip()
+        where = f"{setting}_file {file}"
+    else:
+        secret, where = value.get_secret_value().strip() if value is not None else "", setting
+    if not secret:
+        raise CredentialError(f"{where} is empty: copy the secret from the vendor's console")
+    return secret
 
 
 def private_key(pem: bytes) -> PrivateKeyTypes | None:

@@ -22,9 +22,9 @@ from pydantic import Field
 from pushfleet.message import ApnsOptions
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.outcome import OK, Outcome, Remedy, Scope, Verdict
-from pushfleet_workers.push import Delivery, Push
-from pushfleet_workers.vendor import AuthAnswer, Request, Response
+from pushfleet_workers.outcome import OK, Outcome, Remedy, Row, Scope, Verdict
+from pushfleet_workers.push import Delivery, Push, sent_id
+from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
     DROP_TOKEN,
@@ -138,11 +138,12 @@ class ApnsAccount(AccountSettings):
     )
 
 
-class Apns:
+class Apns(VendorDefaults):
     """Apple's push cloud."""
 
     name: ClassVar[str] = "apns"
     account_type: ClassVar[type[AccountSettings]] = ApnsAccount
+    codes: ClassVar[Mapping[str, Row]] = CODES
     batch_size: ClassVar[int] = 1
     payload_limit: ClassVar[int] = 4_096
     http2: ClassVar[bool] = True
@@ -170,7 +171,7 @@ class Apns:
             form = partial(_payload, account, push, delivery, options, quiet)
             texts = ("", "") if quiet else (title, push.body)
             body = within(limit, *texts, delivery.remedy == "shrink", form)
-        number = delivery.id.hex()
+        number = sent_id(push, delivery).hex()
         headers = {
             "authorization": f"bearer {auth}",
             "apns-topic": topic,
@@ -206,14 +207,6 @@ class Apns:
         claims = {"iss": account.team_id, "iat": int(now_s)}
         value = jwt.encode(claims, key, algorithm="ES256", headers={"kid": account.key_id, "typ": None})
         return AuthAnswer(value, JWT_LIFE_S)
-
-    def auth_request(self, account: ApnsAccount, now_s: float) -> Request:
-        """Never called, as `mint` always answers; raises :class:`CredentialError`."""
-        raise CredentialError("APNs hands out no access tokens: they are minted from key_file")
-
-    def read_auth(self, response: Response) -> AuthAnswer:
-        """A failure: APNs hands out no access tokens."""
-        return AuthAnswer(failure=replace(MISCONFIGURED, code="NoTokenEndpoint"))
 
     def check(self, account: ApnsAccount, now_s: float) -> list[str]:
         """What is wrong with ids, topic and key file."""

@@ -6,7 +6,7 @@ quotas) and those of the Firebase Admin SDKs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,9 @@ from pydantic import Field
 
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.outcome import OK, Outcome, Scope
+from pushfleet_workers.outcome import OK, Outcome, Row, Scope
 from pushfleet_workers.push import Delivery, Push
-from pushfleet_workers.vendor import AuthAnswer, Request, Response
+from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
     DROP_TOKEN,
@@ -113,11 +113,12 @@ class FcmAccount(AccountSettings):
     )
 
 
-class Fcm:
+class Fcm(VendorDefaults):
     """Google's push cloud."""
 
     name: ClassVar[str] = "fcm"
     account_type: ClassVar[type[AccountSettings]] = FcmAccount
+    codes: ClassVar[Mapping[str, Row]] = CODES
     batch_size: ClassVar[int] = 1
     payload_limit: ClassVar[int] = 4_096
     http2: ClassVar[bool] = True
@@ -144,9 +145,6 @@ class Fcm:
         if response.status == 200 and response.body.lstrip()[:1] == b"{":
             return [OK] * len(deliveries)
         return [judge(CODES, _code(response), response)] * len(deliveries)
-
-    def mint(self, account: FcmAccount, now_s: float) -> None:
-        """None: access tokens are fetched."""
 
     def auth_request(self, account: FcmAccount, now_s: float) -> Request:
         """The JWT bearer grant (RFC 7523) for the service account; raises :class:`CredentialError`."""

@@ -17,9 +17,9 @@ from pydantic import Field, SecretStr
 
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.outcome import OK, Outcome, Remedy, Scope, Verdict
+from pushfleet_workers.outcome import OK, Outcome, Remedy, Row, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
-from pushfleet_workers.vendor import AuthAnswer, Request, Response
+from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
     DROP_TOKEN,
@@ -34,7 +34,7 @@ from pushfleet_workers.vendors._answers import (
     read_token,
     table,
 )
-from pushfleet_workers.vendors._files import read_file
+from pushfleet_workers.vendors._files import read_secret
 from pushfleet_workers.vendors._text import BARE, FULL, encode, within
 
 __all__ = ["CODES", "Huawei", "HuaweiAccount", "receipt_tag"]
@@ -142,11 +142,12 @@ class HuaweiAccount(AccountSettings):
     )
 
 
-class Huawei:
+class Huawei(VendorDefaults):
     """Huawei's push cloud for devices that run Android apps."""
 
     name: ClassVar[str] = "huawei"
     account_type: ClassVar[type[AccountSettings]] = HuaweiAccount
+    codes: ClassVar[Mapping[str, Row]] = CODES
     batch_size: ClassVar[int] = 1_000
     payload_limit: ClassVar[int] = 4_096
     http2: ClassVar[bool] = False
@@ -185,9 +186,6 @@ class Huawei:
             return [replace(_UNKNOWN, code=code)] * len(deliveries)
         return [judge(CODES, code, response)] * len(deliveries)
 
-    def mint(self, account: HuaweiAccount, now_s: float) -> None:
-        """None: access tokens are fetched."""
-
     def auth_request(self, account: HuaweiAccount, now_s: float) -> Request:
         """The client credentials grant (RFC 6749 section 4.4); raises :class:`CredentialError`.
 
@@ -196,7 +194,7 @@ class Huawei:
         form = {
             "grant_type": "client_credentials",
             "client_id": account.client_id,
-            "client_secret": _client_secret(account),
+            "client_secret": read_secret("client_secret", account.client_secret, account.client_secret_file),
         }
         headers = {"content-type": "application/x-www-form-urlencoded"}
         return Request(account.auth_url or TOKEN_URL, headers, urlencode(form).encode())
@@ -214,7 +212,7 @@ class Huawei:
                 "e.g. com.example.im.MainActivity"
             )
         try:
-            _client_secret(account)
+            read_secret("client_secret", account.client_secret, account.client_secret_file)
         except CredentialError as problem:
             problems.append(str(problem))
         return problems
@@ -313,19 +311,3 @@ def _illegal_tokens(msg: object) -> frozenset[str]:
         for tokens in named.values() if isinstance(named, Mapping) else [named]:
             found += tokens if isinstance(tokens, list) else []
     return frozenset(token for token in found if isinstance(token, str))
-
-
-def _client_secret(account: HuaweiAccount) -> str:
-    value, file = account.client_secret, account.client_secret_file
-    if (value is None) == (file is None):
-        problem = "are both set" if value is not None else "are both missing"
-        raise CredentialError(f"client_secret and client_secret_file {problem}: give one of them")
-    if file is not None:
-        secret = read_file("client_secret_file", file).decode(errors="replace").strip()
-        if not secret:
-            raise CredentialError(f"client_secret_file {file} is empty: write the OAuth client secret into it")
-        return secret
-    secret = value.get_secret_value() if value is not None else ""
-    if not secret:
-        raise CredentialError("client_secret is empty: copy it from the project settings in AppGallery Connect")
-    return secret

@@ -1,0 +1,44 @@
+"""What fills the text templates that a vendor has approved: the operator names the variables, we know the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from string import Formatter
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+__all__ = ["PLACEHOLDERS", "TemplateParams", "filled"]
+
+PLACEHOLDERS = ("title", "body", "sender", "group")
+"""The push's title and text, who wrote it, and in which group; the last two may be empty."""
+
+_FORMATTER = Formatter()
+
+
+def _checked(params: dict[str, str]) -> dict[str, str]:
+    for name, value in params.items():
+        try:
+            used = [field for _, field, _, _ in _FORMATTER.parse(value) if field is not None]
+        except ValueError as problem:
+            raise ValueError(f"template parameter {name}: {problem}; a brace itself is written twice") from None
+        unknown = [field for field in used if field not in PLACEHOLDERS]
+        if unknown:
+            known = ", ".join(f"{{{one}}}" for one in PLACEHOLDERS)
+            raise ValueError(f"template parameter {name} names {{{unknown[0]}}}: there are {known}")
+    return params
+
+
+TemplateParams = Annotated[dict[str, str], AfterValidator(_checked)]
+"""By the template's own variable names: a text with ``{title}``, ``{body}``, ``{sender}`` or ``{group}`` in it."""
+
+
+def filled(params: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, str]:
+    """*params* with *texts* (by placeholder) put in; what is missing there is left empty."""
+    return {
+        name: "".join(
+            literal + (texts.get(field, "") if field is not None else "")
+            for literal, field, _, _ in _FORMATTER.parse(value)
+        )
+        for name, value in params.items()
+    }
