@@ -17,6 +17,8 @@ from aioapns import APNs, NotificationRequest
 from aioapns.connection import APNsProductionClientProtocol
 from celery import Celery, signals
 
+from pushfleet_workers.process import pin_to_one_core
+
 QUEUE = "naive"
 app = Celery("naive", broker=os.environ.get("NAIVE_BROKER", ""))
 app.conf.update(
@@ -35,7 +37,8 @@ _client: list[APNs] = []
 
 @signals.worker_init.connect(weak=False)
 def open_client(**_: Any) -> None:
-    """One client for the process, its loop in a thread."""
+    """One client for the process, its loop in a thread; all of it on one core, as the worker it is compared with."""
+    pin_to_one_core()
     threading.Thread(target=_loop.run_forever, daemon=True).start()
 
     key = Path(os.environ["NAIVE_KEY"]).read_text()

@@ -38,7 +38,7 @@ from pushfleet_workers.stop_signals import AskedToStop, StopSignals
 from pushfleet_workers.supervisor import Child, Supervisor
 from pushfleet_workers.up import Fleet, pushfleet_command
 
-console = Console(stderr=True)
+console = Console(stderr=True, emoji=False)
 TIMEOUT_S = 300.0
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Everything is on this machine: past any proxy in the environment."""
@@ -221,17 +221,24 @@ def run(folder: Path, stop: StopSignals, *, stay: bool) -> int:
         cloud = stack.enter_context(fake_cloud(folder, stop))
         config = write_settings(folder, cloud)
         fleet = stack.enter_context(Fleet(load(config), config, tick=stop.check))
-        script_the_vendors(cloud, hour)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as bar:
             register(fleet, hour, bar, stop)
+            # A token that died before it was registered would count as registered anew.
+            script_the_vendors(cloud, hour)
             accepted = enqueue(fleet, hour, bar, stop)
             books = until_idle(fleet, bar, stop)
+        result = summary(books, accepted, time.monotonic() - started)
         show(books, call(f"{cloud['control_url']}/stats", method="GET"))
         if stay:
             stay_up(fleet, cloud, stop)
-        result = summary(books, accepted, time.monotonic() - started)
+            return 0
     print(json.dumps(result), flush=True)
+    return exit_code(result)
+
+
+def exit_code(result: dict[str, Any]) -> int:
+    """0 only if every book balances and nothing is pending."""
     return 0 if result["balanced"] and not result["pending"] else 1
 
 

@@ -133,7 +133,7 @@ def test_the_python_example_enqueues(redis_client: redis.Redis, redis_url: str) 
     entries: Any = redis_client.xrange(ingress_key("pushfleet", "normal"))
     ((_, fields),) = entries
     message = decode_message(fields[b"m"])
-    assert (message.app, message.recipients) == ("chat", ("bob",))
+    assert (message.app, message.recipients) == ("demo", ("bob",))
     assert len(program.strip().splitlines()) <= 14
 
 

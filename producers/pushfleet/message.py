@@ -67,7 +67,9 @@ LANES: tuple[Lane, ...] = ("urgent", "normal", "bulk")
 _URGENT_KINDS = frozenset({"mention", "call", "call_cancel", "missed_call"})
 _BULK_KINDS = frozenset({"official", "marketing"})
 _SHORT_LIVED_KINDS = frozenset({"call", "call_cancel"})
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What apps, vendors and credentials may be called."""
+
 _SURELY_FITS_AN_ID = ID_BYTES_MAX // 4
 """A character has at most four bytes: most ids need no encoding to be known as short enough."""
 
@@ -84,7 +86,7 @@ Key = Annotated[str, Meta(extra_json_schema={"maxLength": ID_BYTES_MAX})]
 Text = Annotated[str, Meta(extra_json_schema={"maxLength": TEXT_BYTES_MAX})]
 Ext = Annotated[str, Meta(extra_json_schema={"maxLength": EXT_BYTES_MAX})]
 Token = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": TOKEN_BYTES_MAX})]
-Name = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_NAME.pattern}$"})]
+Name = Annotated[str, Meta(extra_json_schema={"pattern": f"^{NAME.pattern}$"})]
 
 
 class _Hidden:
@@ -565,7 +567,7 @@ def _check_id(field: str, value: str) -> None:
 def _check_name(field: str, value: str) -> None:
     if not isinstance(value, str):
         raise _wrong_type(field, value, str)
-    if not _NAME.fullmatch(value):
+    if not NAME.fullmatch(value):
         raise ValueError(
             f"{field} must be 1 to 64 of letters, digits, '.', '_', '-' and start with a letter or digit, "
             f"not {clip(value)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import signal
 import time
@@ -12,12 +13,46 @@ import pytest
 from tests.e2e.conftest import Command, Run, direct
 from tests.e2e.processes import marked, until
 
+from pushfleet_workers.audit import AccountBook, Books, LaneBook
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALLER = """
 import sys, demo, im_hour
 im_hour.USERS, im_hour.MESSAGES = 600, 2_000
 sys.exit(demo.main())
 """
+
+
+def test_the_last_line_counts_and_the_exit_code_is_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    demo = importlib.import_module("demo")
+    lane = LaneBook(
+        added=5, present=0, routed=5, malformed=0, repeated=0, deliveries=4, recipients=5, oldest_ms=0,
+        suppressed={"demo:muted": 1},
+    )  # fmt: skip
+    account = AccountBook(
+        put=4, ready=0, leased=0, delayed=0, ended=4, unknown=0, dead_letters=1, oldest_ms=0, open=False,
+        pause_reason="", ends={"normal:sent:": 3, "normal:dead:bad_payload": 1}, recounted=(0, 0, 0),
+    )  # fmt: skip
+    done = demo.summary(Books(lanes={"normal": lane}, accounts={"apns:main": account}), 5, 1.23)
+    promised = {"accepted", "routed", "deliveries", "sent", "suppressed", "dropped", "dead", "pending", "duration_s"}
+    assert promised <= done.keys()
+    assert (done["accepted"], done["routed"], done["deliveries"], done["sent"], done["dead"]) == (5, 5, 4, 3, 1)
+    assert demo.exit_code(done) == 0
+    assert demo.exit_code(done | {"pending": 1}) == 1
+    assert demo.exit_code(done | {"balanced": False}) == 1
+
+
+def test_make_run_stays_up_until_it_is_broken_off(tmp_path: Path, demo: Callable[..., Command]) -> None:
+    running = demo("--stay")
+    until(lambda: "Ctrl-C ends it." in running.said(), 90, what="the fleet")
+    api = running.told("API docs").removesuffix("/docs")
+    with direct.open(api + "/healthz", timeout=5) as answer:
+        assert answer.status == 200
+    assert running.ends(signal.SIGINT) == 0, running.said()
+    assert running.left() == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert "Traceback" not in running.said()
 
 
 def sooner_or_later(folder: Path, command: Command, moment: str) -> bool:
@@ -39,7 +74,7 @@ def demo(tmp_path: Path, run: Run) -> Callable[..., Command]:
     (tmp_path / "tmp").mkdir()
     # Somebody's own settings, and a proxy that leads nowhere: neither has anything to do with a demo.
     strange = {"PUSHFLEET_REDIS__URL": "redis://127.0.0.1:1/0", "http_proxy": "http://127.0.0.1:1"}
-    return lambda: run("-c", SMALLER, TMPDIR=str(tmp_path / "tmp"), PYTHONPATH=str(EXAMPLES), **strange)
+    return lambda *words: run("-c", SMALLER, *words, TMPDIR=str(tmp_path / "tmp"), PYTHONPATH=str(EXAMPLES), **strange)
 
 
 @pytest.mark.parametrize(

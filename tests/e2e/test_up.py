@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,18 @@ def test_it_can_be_ended_while_it_starts(settings_file: Path, run: Run, number: 
     assert up.ends(number, 10) == 0
     assert up.left() == []
     assert "Ctrl-C" not in up.said()
+
+
+def test_a_port_of_the_api_that_is_taken_is_refused(cloud: FakeCloudThread, tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "taken.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        lines = "\n".join(['data_dir = "data"', *fleet_lines(cloud)])
+        file.write_text(lines.replace("port = 0", f"port = {port}", 1))
+        up = run(*UP, PUSHFLEET_CONFIG=str(file))
+        assert up.process.wait(20) == 2
+    assert f"the api cannot listen on 127.0.0.1:{port}: end what listens there, or set api.port" in up.said()
+    assert up.left() == []
 
 
 def test_a_second_one_on_the_same_data_is_refused(settings_file: Path, run: Run) -> None:

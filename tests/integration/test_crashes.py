@@ -45,12 +45,15 @@ def test_killed_routers_lose_nothing_and_decide_once(tmp_path: Path, redis_url: 
     with running_stage(tmp_path, redis_url, settings=settings) as stage:
         stage.register(USERS)
         stage.start("worker", "--vendor", "apns")
+        in_hand = []
         for turn in range(4):
             router = stage.start("router")
             before = stage.books().accounts["apns:main"].put
             stage.enqueue(f"m{turn}", MESSAGES // 4, USERS)
             eventually(lambda before=before: stage.books().accounts["apns:main"].put > before)  # type: ignore[misc]
             stage.kill(router)
+            in_hand.append(stage.books().lanes["normal"].present)
+        assert any(in_hand), "at least one was killed with entries in hand"
         stage.start("router")
         assert_nothing_lost(stage)
 

@@ -1,12 +1,16 @@
 """What a vendor worker says and does when something is missing at its start."""
 
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 from tests.integration.stage import eventually, logs, running_stage
+from tests.workers.commands import NOTHING_LISTENS, apns_account, environment, old_redis, settings_file
 
-from pushfleet_workers import checks
-from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.runtime import FleetRuntime
 from pushfleet_workers.settings import load
 
@@ -30,14 +34,41 @@ def test_a_missing_key_file_holds_up_its_account_and_loses_nothing(tmp_path: Pat
         assert set(stage.received()) == set(stage.accepted)
 
 
-def test_a_redis_below_the_floor_is_refused_in_a_sentence(
-    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+OLD_INFO = "# Server\r\nredis_version:6.2.14\r\n"
+
+
+@pytest.mark.parametrize(
+    "how", [("-m", "pushfleet", "worker"), ("-m", "celery", "-A", "pushfleet_workers.app", "worker")]
+)
+@pytest.mark.parametrize("fault", ["nobody there", "too old", "port taken"])
+def test_a_worker_that_cannot_work_says_one_sentence_and_claims_nothing(
+    tmp_path: Path, redis_url: str, how: tuple[str, ...], fault: str
 ) -> None:
-    monkeypatch.setattr(checks, "FLOORS", {"redis": (99, 0), "valkey": (99, 0)})
+    with contextlib.ExitStack() as stack:
+        told, port, url = "cannot be reached", "0", NOTHING_LISTENS
+        if fault == "too old":
+            told, url = "is too old: pushfleet needs Redis 7.0", stack.enter_context(old_redis(OLD_INFO))
+        elif fault == "port taken":
+            taken = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            told, port, url = "set metrics.port", str(taken.getsockname()[1]), redis_url
+        settings_file(tmp_path, url, *apns_account())
+        done = subprocess.run(
+            [sys.executable, *how],
+            cwd=tmp_path, env=environment(PUSHFLEET_METRICS__PORT=port), capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 2, done
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("pushfleet: ")]
+    assert told in said
+    assert "Traceback" not in done.stderr
+
+
+def test_its_work_runs_on_one_uvloop_thread(tmp_path: Path, redis_url: str) -> None:
     with running_stage(tmp_path, redis_url) as stage:
         runtime = FleetRuntime(load(stage.config), lambda vendor: None)
         try:
-            with pytest.raises(RedisUnusable, match=r"is too old: pushfleet needs Redis 99\.0 or Valkey 99\.0"):
-                runtime.start(["apns"])
+            runtime.start(["apns"])
+            assert type(runtime._loop).__module__.startswith("uvloop")
+            assert [thread.name for thread in threading.enumerate()].count("pushfleet-loop") == 1
         finally:
             runtime.close()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar, get_args
 
 import pytest
+from pydantic import Field
 
 from pushfleet.message import Kind
 from pushfleet_workers.account import AccountSettings, KindSettings
@@ -17,7 +18,7 @@ class AcmeKind(KindSettings):
 
 
 class AcmeAccount(AccountSettings):
-    kinds: dict[Kind, AcmeKind] = {}
+    kinds: dict[Kind, AcmeKind] = Field(default_factory=dict)
     kind_defaults: ClassVar[Mapping[Kind, KindSettings]] = {
         "chat": AcmeKind(category="IM", level=2),
         "call": AcmeKind(category="VOIP"),

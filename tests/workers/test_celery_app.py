@@ -143,13 +143,16 @@ def test_prefork_from_the_command_line_means_the_configured_pool(app: Celery) ->
 
 
 @pytest.mark.parametrize("pool", [PreforkPool, SoloPool, "gevent"])
-def test_no_other_pool_gets_past_the_check(capsys: pytest.CaptureFixture[str], app: Celery, pool: object) -> None:
-    process = _WorkerProcess(app, settings())
+def test_no_other_pool_gets_past_the_check(
+    capsys: pytest.CaptureFixture[str], app: Celery, redis_url: str, pool: object
+) -> None:
+    process = _WorkerProcess(app, settings(redis_url))
     with pytest.raises(SystemExit) as refusal:
         process.check(SimpleNamespace(pool_cls=pool))
     assert refusal.value.code == 2
     assert capsys.readouterr().err.startswith("pushfleet: the fleet runs on Celery's threads pool, not on ")
     process.check(SimpleNamespace(pool_cls=ThreadPool))
+    process.close()
 
 
 def test_without_an_account_a_worker_is_refused_with_a_sentence(tmp_path: Path, redis_url: str) -> None:

@@ -26,6 +26,7 @@ from tests.workers.commands import (
 from tests.workers.routing import PREFIX, Stage, chat, now_ms, settings, staged
 
 from pushfleet import Producer
+from pushfleet.message import LANES
 from pushfleet_workers import clock, router_process
 from pushfleet_workers.errors import FleetError
 from pushfleet_workers.ingress import GROUP, IngressStream, Raw
@@ -194,6 +195,28 @@ def test_its_own_clock_may_be_wrong(redis_url: str, monkeypatch: pytest.MonkeyPa
             stage.enqueue(chat("m1", kind="call", body=None))
             await until_put(stage, 1)
         assert await stage.suppressed() == {}
+
+    with_router(redis_url, scenario)
+
+
+def test_an_urgent_entry_does_not_wait_for_those_before_it_in_other_lanes(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        with Producer(redis_url, prefix=PREFIX) as producer:
+            producer.enqueue_many([chat(f"b{number}", lane="bulk") for number in range(2_000)])
+            producer.enqueue_many([chat(f"n{number}") for number in range(8_000)])
+            producer.enqueue(chat("now", kind="mention"))
+        books = {lane: stage.streams[lane].keys.books for lane in LANES}  # type: ignore[index]
+
+        async def routed(lane: str) -> int:
+            return int(await stage.queue.call("HGET", books[lane], "routed") or 0)
+
+        async def urgent_routed() -> bool:
+            return await routed("urgent") == 1
+
+        async with routing(stage):
+            await until_true(urgent_routed)
+            assert await routed("normal") < 8_000
+            assert await routed("bulk") < 2_000
 
     with_router(redis_url, scenario)
 

@@ -219,3 +219,14 @@ def test_no_refusal_repeats_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("content", ["rediss = 1", "[worker]\nlinger_s = 9", "[redis", "[accounts.apple.main]"])
 def test_a_refusal_is_one_line(tmp_path: Path, content: str) -> None:
     assert "\n" not in refusal_of(tmp_path, content)
+
+
+# ---- names
+
+
+@pytest.mark.parametrize("name", ["a:b", "a}", "my app", "", "-x", "é", "x" * 65])
+def test_a_name_that_no_key_or_message_could_carry_is_refused(tmp_path: Path, name: str) -> None:
+    quoted = f'"{name}"'
+    assert "1 to 64 letters" in refusal_of(tmp_path, f"[apps.{quoted}]\n")
+    credential = ACCOUNT.replace("accounts.apns.main", f"accounts.apns.{quoted}")
+    assert "1 to 64 letters" in refusal_of(tmp_path, credential)

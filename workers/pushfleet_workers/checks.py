@@ -12,9 +12,9 @@ from pushfleet_workers import registry
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.redis_server import FLOORS
-from pushfleet_workers.settings import Settings
+from pushfleet_workers.settings import RedisSettings, Settings
 
-__all__ = ["Finding", "check_accounts", "check_all", "check_redis", "refuse_old_redis"]
+__all__ = ["Finding", "check_accounts", "check_all", "check_redis", "refuse_old_redis", "refuse_unusable_redis"]
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -106,6 +106,20 @@ async def refuse_old_redis(link: Link) -> None:
             f"{name} {_dotted(version)} at {link.address.shown} is too old: pushfleet needs Redis "
             f"{_dotted(FLOORS['redis'])} or Valkey {_dotted(FLOORS['valkey'])}"
         )
+
+
+def refuse_unusable_redis(redis: RedisSettings) -> None:
+    """Raise :class:`RedisUnusable` when the Redis of queue or state is away or too old; no loop may be running."""
+
+    async def look(url: str) -> None:
+        link = Link(url, name="pushfleet-check")
+        try:
+            await refuse_old_redis(link)
+        finally:
+            await link.close()
+
+    for url in {redis.queue_url: None, redis.state_url: None}:
+        asyncio.run(look(url))
 
 
 async def _version(link: Link) -> tuple[str, tuple[int, int]]:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from pushfleet.message import schema
 from pushfleet_workers import reasons, registry, stock
-from pushfleet_workers.account import AccountSettings
+from pushfleet_workers.account import AccountSettings, kind_settings
 from pushfleet_workers.api import app as api_app
 from pushfleet_workers.cli.main import cli
 from pushfleet_workers.hooks import metrics
@@ -52,7 +52,12 @@ def _settings() -> Iterator[str]:
     yield from _table("`[accounts.<vendor>.<credential>]`, every vendor", AccountSettings)
     common = set(AccountSettings.model_fields)
     for vendor in registry.names():
-        yield from _table(f"`[accounts.{vendor}.<credential>]`", registry.load(vendor).account_type, leave_out=common)
+        account_type = registry.load(vendor).account_type
+        yield from _table(f"`[accounts.{vendor}.<credential>]`", account_type, leave_out=common)
+        kinds = kind_settings(account_type)
+        if kinds is not None:
+            yield from _table(f"`[accounts.{vendor}.<credential>.kinds.<kind>]`", kinds)
+            yield from _kind_defaults(account_type)
 
 
 def _table(title: str, model: type[BaseModel], leave_out: set[str] | None = None) -> Iterator[str]:
@@ -64,6 +69,13 @@ def _table(title: str, model: type[BaseModel], leave_out: set[str] | None = None
             yield f"| `{name}` | {_default(field)} | {_cell(field.description or '')} |"
 
 
+def _kind_defaults(account_type: type[AccountSettings]) -> Iterator[str]:
+    yield "\n| kind | without settings |\n| --- | --- |"
+    for kind, told in account_type.model_construct(app="").by_kind.items():
+        fields = ", ".join(f"`{name} = {json.dumps(value, default=str)}`" for name, value in told if value is not None)
+        yield f"| `{kind}` | {fields or 'nothing'} |"
+
+
 def _default(field: Any) -> str:
     if field.default is PydanticUndefined or field.default is None or field.default == "":
         return "required" if field.is_required() else "none"
@@ -71,7 +83,7 @@ def _default(field: Any) -> str:
 
 
 def _metrics() -> Iterator[str]:
-    yield "Every process serves its own at `/metrics`; the API also exports the totals that live in Redis.\n"
+    yield "Routers, workers and APIs serve their own at `/metrics`; an API also exports the totals that live in Redis.\n"
     yield "## Totals in Redis (API)\n\n| metric | labels | meaning |\n| --- | --- | --- |"
     for name, (_, text, labels) in stock.METRICS.items():
         yield f"| `{name}` | {_labels(labels)} | {text} |"

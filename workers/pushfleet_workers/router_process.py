@@ -17,9 +17,9 @@ from pushfleet_workers.app import make_app
 from pushfleet_workers.audit import accounts_key
 from pushfleet_workers.checks import check_redis, refuse_old_redis
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.errors import FleetError, RedisUnusable
+from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
-from pushfleet_workers.hooks.probes import ProbeServer
+from pushfleet_workers.hooks.probes import open_probes
 from pushfleet_workers.ingress import IngressStream, Raw
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS, AccountKeys
 from pushfleet_workers.ledger.ledger import trim_marks
@@ -70,7 +70,7 @@ class _RouterProcess:
         self._streams: dict[Lane, IngressStream] = {lane: self._stream(lane) for lane in LANES}
         self._stopping = asyncio.Event()
         self._reading = False
-        self._probes = _open_probes(settings, lambda: self._reading)
+        self._probes = open_probes(settings.metrics, role="router", ready=lambda: self._reading)
 
     def _link(self, url: str, *, waits_s: float = 0.0) -> Link:
         """A connection; *waits_s* is how long its commands may block before they answer at all."""
@@ -196,11 +196,3 @@ class _RouterProcess:
         self._publisher.close()
         for link in self._links:
             await link.close()
-
-
-def _open_probes(settings: Settings, ready: Callable[[], bool]) -> ProbeServer:
-    try:
-        return ProbeServer(settings.metrics, role="router", ready=ready)
-    except OSError as problem:
-        where = f"{settings.metrics.host}:{settings.metrics.port}"
-        raise FleetError(f"metrics cannot be served on {where}, set metrics.port: {problem}") from problem

@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, SerializeAsAny, Va
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from pushfleet.message import NAME
 from pushfleet_workers import registry
-from pushfleet_workers.account import AccountSettings
+from pushfleet_workers.account import AccountSettings, kind_settings
 from pushfleet_workers.errors import SettingsError
 
 __all__ = ["CONFIG_VARIABLE", "AppSettings", "Settings", "load"]
@@ -175,6 +176,13 @@ class Settings(BaseSettings):
             accounts[vendor] = {name: _account(vendor, name, fields) for name, fields in credentials.items()}
         return accounts
 
+    @field_validator("apps", mode="after")
+    @classmethod
+    def _names_that_messages_can_carry(cls, apps: dict[str, AppSettings]) -> dict[str, AppSettings]:
+        for name in apps:
+            _check_name(f"apps.{name}", name)
+        return apps
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -194,8 +202,16 @@ class Settings(BaseSettings):
                 yield vendor, credential, account
 
 
+def _check_name(where: str, name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise SettingsError(
+            f"{where}: a name has 1 to 64 letters, digits, '.', '_', '-' and starts with a letter or digit"
+        )
+
+
 def _account(vendor: str, credential: str, fields: object) -> AccountSettings:
     where = f"accounts.{vendor}.{credential}"
+    _check_name(where, credential)
     if isinstance(fields, AccountSettings):
         return fields
     account_type = registry.load(vendor).account_type
@@ -286,6 +302,8 @@ def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
             model = inner
         elif part == "apps":
             model = AppSettings
+        elif part == "kinds" and issubclass(model, AccountSettings):
+            model = kind_settings(model) or model
     return list(model.model_fields)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -66,6 +67,7 @@ class Fleet:
             self.redis.start()
             env["PUSHFLEET_REDIS__URL"] = self.redis.url
         api_port = self.settings.api.port or free_port()
+        self._refuse_taken(self.settings.api.host, api_port)
         self.api_url = f"http://{self.settings.api.host}:{api_port}"
         env["PUSHFLEET_API__PORT"] = str(api_port)
         self.supervisor.start(
@@ -88,6 +90,15 @@ class Fleet:
         except BlockingIOError:
             raise FleetError(
                 f"another fleet runs on {self.folder}: end it, or set data_dir to another folder"
+            ) from None
+
+    def _refuse_taken(self, host: str, port: int) -> None:
+        """Whoever listens there would answer in our api's place, and devices would be registered with them."""
+        try:
+            socket.create_server((host, port)).close()
+        except OSError as problem:
+            raise FleetError(
+                f"the api cannot listen on {host}:{port}: end what listens there, or set api.port ({problem.strerror})"
             ) from None
 
     def _start_probed(self, name: str, command: list[str], env: Mapping[str, str]) -> None:

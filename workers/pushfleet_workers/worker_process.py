@@ -9,10 +9,10 @@ from typing import Any
 from celery import Celery, signals
 from celery.concurrency.thread import TaskPool as ThreadPool
 
-from pushfleet_workers.checks import check_accounts
+from pushfleet_workers.checks import check_accounts, refuse_unusable_redis
 from pushfleet_workers.errors import FleetError
 from pushfleet_workers.hooks.logs import configure_logs
-from pushfleet_workers.hooks.probes import ProbeServer
+from pushfleet_workers.hooks.probes import ProbeServer, open_probes
 from pushfleet_workers.process import calm_the_collector, pin_to_one_core
 from pushfleet_workers.runtime import FleetRuntime
 from pushfleet_workers.settings import Settings
@@ -61,6 +61,7 @@ class _WorkerProcess:
         self._runtime: FleetRuntime | None = None
         self._probes: ProbeServer | None = None
         self._publisher: Publisher | None = None
+        self._draining = False
 
     def check(self, worker: Any) -> None:
         """Refuse to start where the fleet could not run."""
@@ -73,6 +74,11 @@ class _WorkerProcess:
             )
         if not self._settings.accounts:
             _refuse("no vendor account is configured: add [accounts.<vendor>.<credential>] to pushfleet.toml")
+        try:
+            refuse_unusable_redis(self._settings.redis)
+            self._probes = open_probes(self._settings.metrics, role="worker", ready=lambda: self._draining)
+        except FleetError as problem:
+            _refuse(str(problem))
 
     def start(self, queues: list[str]) -> None:
         vendors = [vendor for queue in queues if (vendor := vendor_of(queue)) in self._settings.accounts]
@@ -87,13 +93,14 @@ class _WorkerProcess:
         self._runtime = FleetRuntime(self._settings, self._publisher.trigger)
         try:
             self._runtime.start([vendor for vendor in vendors if vendor])
-            self._probes = ProbeServer(self._settings.metrics, role="worker")
-        except (FleetError, OSError) as problem:
+        except FleetError as problem:
             _refuse(str(problem))
         serve_drains(self._app, self._runtime.drain)
+        self._draining = True
         log.info("worker drains %s", ", ".join(str(vendor) for vendor in vendors) or "no configured vendor")
 
     def stop(self) -> None:
+        self._draining = False
         if self._runtime is not None:
             self._runtime.stop()
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from tests.workers.cli.conftest import Cli
-from tests.workers.commands import settings_file
+from tests.workers.commands import environment, settings_file
 
 from pushfleet.wire import decode
 
@@ -31,6 +35,26 @@ def test_the_messages_of_a_file_are_enqueued_in_order(cli: Cli, tmp_path: Path, 
     said = cli("enqueue", file)
     assert (said.code, said.out, said.err) == (0, "1201 accepted, 0 refused\n", "")
     assert enqueued(redis_client) == names
+
+
+@pytest.mark.usefixtures("fleet_file")
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
+def test_whoever_looks_sees_a_bar_with_the_bytes_read(tmp_path: Path) -> None:
+    file = tmp_path / "messages.jsonl"
+    file.write_text("\n".join(line(f"m{number}") for number in range(300)))
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "pushfleet", "enqueue", str(file)],
+        cwd=tmp_path, env=environment(TERM="xterm"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs,
+        timeout=60, check=False,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = os.read(ours, 65_536).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert done.stdout == b"300 accepted, 0 refused\n"
+    assert re.search(r"kB|bytes", shown)
+    assert "━" in shown
 
 
 @pytest.mark.usefixtures("fleet_file")

@@ -20,8 +20,8 @@ __all__ = ["Context", "json_option", "pass_context", "require_redis", "with_link
 
 T = TypeVar("T")
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 

@@ -9,9 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from pushfleet_workers.errors import FleetError
 from pushfleet_workers.settings import MetricsSettings
 
-__all__ = ["ProbeServer"]
+__all__ = ["ProbeServer", "open_probes"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,15 @@ class ProbeServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
+
+
+def open_probes(settings: MetricsSettings, *, role: str, ready: Callable[[], bool]) -> ProbeServer:
+    """A :class:`ProbeServer`; raises :class:`FleetError` with the mend where its port is taken."""
+    try:
+        return ProbeServer(settings, role=role, ready=ready)
+    except OSError as problem:
+        where = f"{settings.host}:{settings.port}"
+        raise FleetError(f"metrics cannot be served on {where}, set metrics.port: {problem}") from problem
 
 
 def _handler(ready: Callable[[], bool]) -> type[BaseHTTPRequestHandler]:
