@@ -16,6 +16,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from pydantic import BaseModel
 
 from pushfleet_workers import registry, stock
+from pushfleet_workers.account import AccountSettings, kind_settings
 from pushfleet_workers.cli.main import cli
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.settings import CONFIG_VARIABLE, AppSettings, Settings
@@ -75,8 +76,21 @@ def each_setting(model: type[BaseModel] = Settings, path: str = "") -> Iterator[
                 yield from each_setting(registry.load(vendor).account_type, f"accounts.{vendor}.*.")
         elif inner is not None:
             yield from each_setting(inner, f"{here}.")
+        elif name == "kinds" and issubclass(model, AccountSettings):
+            yield from each_setting(_kind_settings(model), f"{here}.*.")
         else:
             yield here
+
+
+def _kind_settings(account_type: type[AccountSettings]) -> type[BaseModel]:
+    found = kind_settings(account_type)
+    assert found is not None
+    return found
+
+
+def own_fields(account_type: type[BaseModel]) -> list[str]:
+    """The settings that *account_type* declares itself, those included whose default it replaces."""
+    return [name for name in account_type.__annotations__ if name in account_type.model_fields]
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
@@ -92,8 +106,9 @@ def setting_of(variable: str) -> str | None:
     words = variable.removeprefix("PUSHFLEET_").lower().split("__")
     if words[0] == "apps" and len(words) == 3:
         words[1] = "*"
-    if words[0] == "accounts" and len(words) == 4:
+    if words[0] == "accounts" and len(words) in (4, 6):
         words[2] = "*"
+        words[4:5] = ["*"] if words[3] == "kinds" else words[4:5]
     name = ".".join(words)
     return name if variable.startswith("PUSHFLEET_") and name in set(each_setting()) else None
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from tests.deploy.support import ROOT, each_setting
+from tests.deploy.support import ROOT, each_setting, own_fields, setting_of
 
 from pushfleet_workers import registry
-from pushfleet_workers.account import AccountSettings
+from pushfleet_workers.account import AccountSettings, kind_settings
 from pushfleet_workers.settings import AppSettings, Settings, load
 
 EXAMPLE = ROOT / "pushfleet.example.toml"
@@ -61,7 +61,7 @@ def test_every_setting_is_there_and_takes_what_the_example_shows(tmp_path: Path)
         missing = set(type(model).model_fields) - model.model_fields_set
         if isinstance(model, AccountSettings):
             shown_anywhere |= model.model_fields_set & shared
-            missing -= shared - set(type(model).__annotations__)
+            missing -= shared - set(own_fields(type(model)))
         assert not missing, f"[{where}] lacks {sorted(missing)}"
     assert shown_anywhere == shared
     assert len(settings.apps) == 1
@@ -90,7 +90,10 @@ def fields() -> list[tuple[str, Any]]:
             listed += [(f"{name}.{inner}", field) for inner, field in type(value).model_fields.items()]
     for vendor in registry.names():
         account_type = registry.load(vendor).account_type
-        listed += [(f"{vendor}.{name}", account_type.model_fields[name]) for name in account_type.__annotations__]
+        listed += [(f"{vendor}.{name}", account_type.model_fields[name]) for name in own_fields(account_type)]
+        kinds = kind_settings(account_type)
+        if kinds is not None:
+            listed += [(f"{vendor}.kinds.{name}", field) for name, field in kinds.model_fields.items()]
     return [(name, field) for name, field in listed if field.description]
 
 
@@ -105,6 +108,7 @@ def test_the_example_holds_no_secret() -> None:
 
 
 def test_the_walk_over_the_settings_finds_sections_apps_and_accounts() -> None:
-    assert {"data_dir", "redis.url", "apps.*.locale", "accounts.apns.*.team_id", "accounts.fcm.*.proxy"} <= set(
-        each_setting()
-    )
+    known = set(each_setting())
+    assert {"data_dir", "redis.url", "apps.*.locale", "accounts.apns.*.team_id", "accounts.fcm.*.proxy"} <= known
+    assert "accounts.huawei.*.kinds.*.category" in known
+    assert setting_of("PUSHFLEET_ACCOUNTS__HUAWEI__MAIN__KINDS__CHAT__CATEGORY") in known

@@ -114,6 +114,10 @@ def test_secrets_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("[apps.chat]\nlocal = 'en'", "apps.chat.local is no setting: did you mean locale?"),
         (f"{ACCOUNT}rate = 5", "accounts.apns.main.rate is no setting: did you mean rate_per_s?"),
         (f"{ACCOUNT}zzz = 5", "accounts.apns.main.zzz is no setting"),
+        (
+            "[accounts.huawei.main]\napp = 'chat'\nclient_id = '1'\nkinds.chat.channel = 'im'",
+            "accounts.huawei.main.kinds.chat.channel is no setting: did you mean channel_id?",
+        ),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path, content: str, sentence: str) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pushfleet.message import Kind
 
-__all__ = ["AccountSettings", "KindSettings", "Transport"]
+__all__ = ["AccountSettings", "KindSettings", "Transport", "kind_settings"]
 
 Transport = Literal["pyreqwest", "httpx", "aioapns"]
 
@@ -64,6 +64,13 @@ class AccountSettings(BaseModel):
         """What holds for each kind of message: the account's settings over the vendor's defaults."""
         given: Mapping[Kind, KindSettings] = getattr(self, "kinds", {})
         return {kind: _settled(kind, given, self.kind_defaults) for kind in get_args(Kind)}
+
+
+def kind_settings(account_type: type[AccountSettings]) -> type[KindSettings] | None:
+    """What the accounts of *account_type* are told of each kind of message; None where they tell no kinds apart."""
+    field = account_type.model_fields.get("kinds")
+    found: type[KindSettings] | None = get_args(field.annotation)[1] if field is not None else None
+    return found
 
 
 def _settled(

@@ -9,6 +9,7 @@ import pytest
 from tests.workers.vendors.samples import HERE, REWRITE
 
 from pushfleet_workers import registry
+from pushfleet_workers.account import kind_settings
 from pushfleet_workers.outcome import Row
 
 DOCS = HERE.parents[2] / "docs" / "vendors"
@@ -45,5 +46,8 @@ def test_the_table_in_the_docs_is_the_modules(name: str) -> None:
 @pytest.mark.parametrize("name", registry.names())
 def test_every_setting_of_the_vendor_is_in_the_docs(name: str) -> None:
     page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
-    own = registry.load(name).account_type.__annotations__
-    assert [setting for setting in own if f"`{setting}`" not in page] == []
+    account_type = registry.load(name).account_type
+    own = [setting for setting in account_type.__annotations__ if setting in account_type.model_fields]
+    kinds = kind_settings(account_type)
+    own += list(kinds.model_fields) if kinds is not None else []
+    assert [setting for setting in own if not re.search(rf"`(?:[a-z<>]+\.)*{setting}`", page)] == []

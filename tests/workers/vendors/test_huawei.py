@@ -11,8 +11,9 @@ from tests.workers.vendors.samples import AUTH, NOW_MS, a_delivery, a_push, an_a
 from pushfleet.message import AndroidOptions, HuaweiOptions, OfflinePush
 from pushfleet_workers.errors import CredentialError
 from pushfleet_workers.outcome import Outcome, Remedy, Scope, Verdict
+from pushfleet_workers.push import shared_id
 from pushfleet_workers.vendor import Response
-from pushfleet_workers.vendors.huawei import CODES, Huawei, HuaweiAccount, receipt_tag
+from pushfleet_workers.vendors.huawei import CATEGORIES, CODES, Huawei, HuaweiAccount
 
 huawei = Huawei()
 
@@ -153,28 +154,55 @@ def test_a_full_batch_stays_within_the_limit_without_its_tokens(account: HuaweiA
 
 
 @pytest.mark.parametrize(
-    ("kind", "category"),
+    ("kind", "category", "importance", "channel_id"),
     [
-        ("chat", "IM"),
-        ("mention", "IM"),
-        ("summary", "IM"),
-        ("system", "IM"),
-        ("missed_call", "IM"),
-        ("call", "VOIP"),
-        ("call_cancel", "VOIP"),
-        ("official", "MARKETING"),
-        ("marketing", "MARKETING"),
+        ("chat", "IM", "NORMAL", "im"),
+        ("mention", "IM", "NORMAL", "im"),
+        ("summary", "IM", "NORMAL", "im"),
+        ("call", "IM", "NORMAL", "im"),
+        ("call_cancel", "IM", "NORMAL", "im"),
+        ("missed_call", "IM", "NORMAL", "im"),
+        ("system", None, None, None),
+        ("official", "MARKETING", None, None),
+        ("marketing", "MARKETING", None, None),
     ],
 )
-def test_the_kind_decides_about_the_category(account: HuaweiAccount, kind: str, category: str) -> None:
-    assert android(account, a_push(kind=kind))["category"] == category
+def test_the_kind_decides_about_the_class(
+    account: HuaweiAccount, kind: str, category: str | None, importance: str | None, channel_id: str | None
+) -> None:
+    content = android(account, a_push(kind=kind))
+    shown = content["notification"]
+    assert (content.get("category"), shown.get("importance"), shown.get("channel_id")) == (
+        category,
+        importance,
+        channel_id,
+    )
 
 
-def test_categories_are_settings_and_may_be_left_to_huawei(keys: Path) -> None:
-    account = an_account("huawei", keys, category="", marketing_category="SUBSCRIPTION")
+def test_classes_are_settings_and_may_be_left_to_huawei(keys: Path) -> None:
+    kinds = {
+        "chat": {"category": ""},
+        "call": {"category": "VOIP", "channel_id": "calls"},
+        "official": {"category": "SUBSCRIPTION", "importance": "LOW"},
+    }
+    account = an_account("huawei", keys, kinds=kinds)
     assert "category" not in android(account)
-    assert android(account, a_push(kind="official"))["category"] == "SUBSCRIPTION"
+    assert "category" not in android(account, a_push(kind="mention"))
     assert android(account, with_options(category="WORK"))["category"] == "WORK"
+    call, official = (android(account, a_push(kind=kind)) for kind in ("call", "official"))
+    assert (call["category"], call["notification"]["channel_id"]) == ("VOIP", "calls")
+    assert (official["category"], official["notification"]["importance"]) == ("SUBSCRIPTION", "LOW")
+
+
+def test_a_development_account_sends_test_messages(account: HuaweiAccount, keys: Path) -> None:
+    assert "target_user_type" not in android(account)
+    assert android(an_account("huawei", keys, environment="development"))["target_user_type"] == 1
+
+
+def test_a_project_has_an_address_of_its_own(keys: Path) -> None:
+    account = an_account("huawei", keys, project_id="700000001")
+    request = huawei.build(account, a_push(), [a_delivery()], AUTH, NOW_MS)
+    assert request.url == "https://push-api.cloud.huawei.com/v2/700000001/messages:send"
 
 
 @pytest.mark.parametrize(("left_ms", "ttl"), [(-5, "1s"), (123_000, "123s"), (10**12, "1296000s")])
@@ -188,8 +216,8 @@ def test_the_app_gets_ext_and_ids_when_opened(account: HuaweiAccount) -> None:
     assert content["notification"]["click_action"] == {"type": 3}
     assert content["notification"]["tag"] == "c-1001"
     assert content["notification"]["foreground_show"] is False
-    assert content["bi_tag"] == receipt_tag("demo", "m-9f3c1d")
-    assert len(content["bi_tag"]) == 32
+    assert content["bi_tag"] == shared_id(a_push()).hex()
+    assert content["bi_tag"] != android(account, a_push(revision=1))["bi_tag"]
 
 
 def test_ext_goes_into_the_intent_where_asked_for(account: HuaweiAccount, keys: Path) -> None:
@@ -209,6 +237,7 @@ def test_a_push_that_counts_adds_one_to_the_badge(account: HuaweiAccount, keys: 
     badge = {"add_num": 1, "class": "com.example.im.MainActivity"}
     assert android(account)["notification"]["badge"] == badge
     assert "badge" not in android(account, badge=-1)["notification"]
+    assert "badge" not in android(account, a_push(revision=1))["notification"]
     assert "badge" not in android(an_account("huawei", keys, badge_class=""))["notification"]
 
 
@@ -261,6 +290,8 @@ def test_tokens_are_fetched_and_not_minted(account: HuaweiAccount) -> None:
         ({"client_secret": ""}, "client_secret is empty: copy the secret"),
         ({"client_secret": None, "client_secret_file": "/nowhere/secret"}, "does not exist: "),
         ({"badge_class": "MainActivity"}, "no full class name: "),
+        ({"kinds": {"chat": {"category": "CHAT"}}}, "kinds.chat.category CHAT is no message class"),
+        ({"kinds": {"call": {"category": "PLAY_VOICE"}}}, "kinds.call.category PLAY_VOICE is no message class"),
     ],
 )
 def test_a_wrong_setting_is_found_with_its_mend(keys: Path, changes: dict[str, Any], problem: str) -> None:
@@ -268,6 +299,16 @@ def test_a_wrong_setting_is_found_with_its_mend(keys: Path, changes: dict[str, A
     (found,) = huawei.check(account, 0)
     assert problem in found
     assert "huawei-secret" not in found
+
+
+def test_every_class_of_huaweis_may_be_set(keys: Path) -> None:
+    for category in ("", *CATEGORIES):
+        assert huawei.check(an_account("huawei", keys, kinds={"system": {"category": category}}), 0) == []
+
+
+def test_what_was_shown_can_only_be_replaced(account: HuaweiAccount) -> None:
+    assert huawei.withdraw(account, a_push(recall=True, revision=1), [a_delivery()], AUTH, NOW_MS) is None
+    assert android(account, a_push(recall=True, revision=1))["notification"]["tag"] == "c-1001"
 
 
 def test_an_empty_secret_file_is_found(keys: Path, tmp_path: Path) -> None:

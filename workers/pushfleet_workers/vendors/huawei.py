@@ -1,4 +1,4 @@
-"""Huawei Push Kit v1: EMUI and HarmonyOS up to 4, OAuth 2 client credentials, up to 1,000 tokens a request.
+"""Huawei Push Kit v1 and v2: EMUI and HarmonyOS up to 4, OAuth 2 client credentials, up to 1,000 tokens a request.
 
 Facts are Huawei's (the Push Kit pages "https-send-api" and "token-flow-control", its server samples).
 """
@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote, urlencode
 
 from pydantic import Field, SecretStr
 
-from pushfleet_workers.account import AccountSettings
+from pushfleet.message import Kind
+from pushfleet_workers.account import AccountSettings, KindSettings
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.outcome import OK, Outcome, Remedy, Row, Scope, Verdict
-from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.outcome import OK, Outcome, Remedy, Row, Verdict
+from pushfleet_workers.push import Delivery, Push, shared_id
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
+    CLASS_MISCONFIGURED,
     DROP_TOKEN,
     MISCONFIGURED,
     RATE_LIMITED,
@@ -37,19 +38,33 @@ from pushfleet_workers.vendors._answers import (
 from pushfleet_workers.vendors._files import read_secret
 from pushfleet_workers.vendors._text import BARE, FULL, encode, within
 
-__all__ = ["CODES", "Huawei", "HuaweiAccount", "receipt_tag"]
+__all__ = ["CODES", "Huawei", "HuaweiAccount", "HuaweiKind"]
 
 HOST = "https://push-api.cloud.huawei.com"
 TOKEN_URL = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
 TTL_S_MAX = 1_296_000
 PARTIAL = "80100000"
 
+CATEGORIES = frozenset(
+    {
+        *("IM", "VOIP", "SUBSCRIPTION", "TRAVEL", "HEALTH", "WORK", "ACCOUNT", "EXPRESS", "FINANCE"),
+        *("DEVICE_REMINDER", "SYSTEM_REMINDER", "MAIL", "MARKETING"),
+    }
+)
+"""Message classes of notifications. SYSTEM_REMINDER is on a reseller's list only; PLAY_VOICE is for data messages."""
+
 CODES = table(
     *STATUS_ROWS,
+    ("HTTP 404", "404", MISCONFIGURED, "There is no such address: correct client_id, project_id or base_url."),
     ("HTTP 503", "503", RATE_LIMITED, "Flow control, of the app or of the whole service."),
     ("80000000", "any", OK, "Accepted for all tokens."),
     (PARTIAL, "any", DROP_TOKEN, "Accepted, but for the tokens that the answer names."),
-    ("80100001", "any", BAD_PAYLOAD, "A parameter is wrong."),
+    (
+        "80100001",
+        "any",
+        BAD_PAYLOAD,
+        "A parameter is wrong: look at the message's overrides and at the account's kinds.",
+    ),
     (
         "80100002",
         "any",
@@ -62,26 +77,46 @@ CODES = table(
     ("80100016", "any", BAD_PAYLOAD, "The content was found sensitive: sending it again makes it worse."),
     ("80100017", "any", RATE_LIMITED, "Too many topic tasks at once."),
     ("80100018", "any", BAD_PAYLOAD, "The signature of reviewed content does not fit."),
-    ("80200001", "any", REFRESH_AUTH, "The access token was refused; after a fresh one, it was made for another app."),
+    (
+        "80200001",
+        "any",
+        REFRESH_AUTH,
+        "The access token was refused; if a fresh one is as well: give id and secret of the tokens' own app.",
+    ),
     ("80200003", "any", REFRESH_AUTH, "The access token has expired."),
     ("80200005", "any", REFRESH_AUTH, "The JWT has expired."),
     (
         "80300002",
         "any",
         MISCONFIGURED,
-        "The app may not push to these tokens: service off, or another app's client id.",
+        "The app may not push to these tokens: switch Push Kit on for it, and give the client id of their app.",
     ),
-    ("80300007", "any", DROP_TOKEN, "All tokens of the request are invalid."),
+    (
+        "80300007",
+        "any",
+        DROP_TOKEN,
+        "All tokens of the request are invalid; if that befalls many at once: check client_id and project_id.",
+    ),
     ("80300008", "any", replace(BAD_PAYLOAD, remedy=Remedy.SHRINK), "The message is above 4,096 bytes."),
     ("80300010", "any", replace(BAD_PAYLOAD, remedy=Remedy.SPLIT), "Too many tokens, or none."),
     (
         "80300011",
         "any",
-        replace(MISCONFIGURED, scope=Scope.CLASS),
-        "The app has no right to messages of this importance.",
+        CLASS_MISCONFIGURED,
+        "The app has no right to messages of this importance: apply for it at Huawei, or set LOW or NORMAL.",
     ),
-    ("80300013", "any", MISCONFIGURED, "The receipt address is wrong, or its certificate has expired."),
-    ("80600003", "any", RETRY, "Huawei could not ask its own OAuth service; if it lasts, check id and secret."),
+    (
+        "80300013",
+        "any",
+        MISCONFIGURED,
+        "The receipt address is wrong, or its certificate has expired: correct it in AppGallery Connect.",
+    ),
+    (
+        "80600003",
+        "any",
+        RETRY,
+        "Huawei could not ask its own OAuth service; if it lasts: check client id and secret.",
+    ),
     ("81000001", "any", RETRY, "Huawei has a fault."),
     (
         "other codes",
@@ -93,32 +128,52 @@ CODES = table(
 """Business codes; they come with any status and go before it. Those of topics and groups are left out."""
 
 _UNKNOWN = CODES["other codes"].outcome
-_CALLS = frozenset({"call", "call_cancel"})
-_ADVERTS = frozenset({"official", "marketing"})
+
+
+class HuaweiKind(KindSettings):
+    """How Huawei's messages of one kind travel."""
+
+    category: str | None = Field(
+        None,
+        max_length=64,
+        description="Message class, as IM, VOIP, WORK or MARKETING; needs Huawei's right to classify; empty: Huawei "
+        "classifies.",
+    )
+    importance: Literal["LOW", "NORMAL"] | None = Field(
+        None, description="LOW is silent; NORMAL rings as far as the message class may."
+    )
+    channel_id: str | None = Field(
+        None, max_length=200, description="Android notification channel; empty: the app's own default."
+    )
 
 
 class HuaweiAccount(AccountSettings):
     """An app in AppGallery Connect with its OAuth 2.0 client."""
+
+    kind_defaults: ClassVar[Mapping[Kind, KindSettings]] = {
+        "chat": HuaweiKind(category="IM", importance="NORMAL"),
+        "official": HuaweiKind(category="MARKETING"),
+        "marketing": HuaweiKind(category="MARKETING"),
+    }
 
     client_id: str = Field(
         pattern=r"^[A-Za-z0-9_-]{1,64}$", description="OAuth 2.0 client id of the app (AppGallery: the app id)."
     )
     client_secret: SecretStr | None = Field(None, description="OAuth 2.0 client secret.")
     client_secret_file: Path | None = Field(None, description="File that holds the client secret, instead of it.")
-    category: str = Field(
-        "IM",
-        max_length=64,
-        description="Message class of chats, mentions and everything not named below; needs Huawei's right to "
-        "classify; empty: Huawei classifies.",
+    project_id: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_-]{0,64}$",
+        description="Project in AppGallery Connect to send for, where several projects send to one app; empty: the "
+        "app's own.",
     )
-    call_category: str = Field("VOIP", max_length=64, description="Message class of calls and their ends; as above.")
-    marketing_category: str = Field(
-        "MARKETING", max_length=64, description="Message class of official and marketing messages; as above."
+    environment: Literal["development", "production"] = Field(
+        "production",
+        description="development: test messages, which no daily cap of a device counts; Huawei takes 500 a day.",
     )
-    importance: Literal["LOW", "NORMAL"] = Field(
-        "NORMAL", description="LOW is silent; NORMAL rings as far as the message class may."
+    kinds: dict[Kind, HuaweiKind] = Field(
+        {}, description="How the messages of a kind travel; what chat is told holds for all that people cause."
     )
-    channel_id: str = Field("", max_length=200, description="Android notification channel; empty: the app's default.")
     badge_class: str = Field(
         "",
         max_length=256,
@@ -159,7 +214,8 @@ class Huawei(VendorDefaults):
         """The request for up to 1,000 deliveries, each token once; at most 4,096 bytes without the tokens."""
         # A token that stands there twice gets the message twice.
         tokens = encode(list(dict.fromkeys([delivery.token for delivery in deliveries])))
-        counts = any(delivery.badge >= 0 for delivery in deliveries)
+        # What replaces a push was counted with it.
+        counts = not push.revision and any(delivery.badge >= 0 for delivery in deliveries)
         halve = any(delivery.remedy == "shrink" for delivery in deliveries)
         ttl = f"{min(max((push.expires_at_ms - now_ms) // 1_000, 1), TTL_S_MAX)}s"
         limit = self.payload_limit - len(_envelope(b"[]", b""))
@@ -169,7 +225,8 @@ class Huawei(VendorDefaults):
             form = partial(_android, account, push, counts, ttl)
             android = within(limit, title, body, halve, form, copies=2 if _big_text(push) else 1)
         headers = {"authorization": f"Bearer {auth}", "content-type": "application/json; charset=UTF-8"}
-        url = f"{account.base_url.rstrip('/') or HOST}/v1/{account.client_id}/messages:send"
+        path = f"v2/{account.project_id}" if account.project_id else f"v1/{account.client_id}"
+        url = f"{account.base_url.rstrip('/') or HOST}/{path}/messages:send"
         return Request(url, headers, _envelope(tokens, android))
 
     def read(self, deliveries: Sequence[Delivery], response: Response) -> list[Outcome]:
@@ -204,8 +261,13 @@ class Huawei(VendorDefaults):
         return read_token(response)
 
     def check(self, account: HuaweiAccount, now_s: float) -> list[str]:
-        """What is wrong with the client secret and the launcher activity."""
-        problems = []
+        """What is wrong with the client secret, the message classes and the launcher activity."""
+        problems = [
+            f"kinds.{kind}.category {told.category} is no message class of Huawei's notifications: write one of "
+            f"{', '.join(sorted(CATEGORIES))}, or nothing to let Huawei classify"
+            for kind, told in account.kinds.items()
+            if told.category and told.category not in CATEGORIES
+        ]
         if account.badge_class and "." not in account.badge_class.strip("."):
             problems.append(
                 f"badge_class {account.badge_class} is no full class name: write it with its package, "
@@ -218,24 +280,17 @@ class Huawei(VendorDefaults):
         return problems
 
 
-def receipt_tag(app: str, message_id: str) -> str:
-    """What Huawei's receipts carry as ``biTag`` for this message: 32 hexadecimal digits."""
-    return blake2b(f"{app}\0{message_id}".encode(), digest_size=16).hexdigest()
-
-
 def _android(account: HuaweiAccount, push: Push, counts: bool, ttl: str, title: str, body: str, detail: int) -> bytes:
     """The JSON of everything but the tokens."""
-    category = _category(account, push)
+    kind: HuaweiKind = account.by_kind[push.kind]
+    category = kind.category
     data = {"mid": push.message_id}
     click: dict[str, Any] = {"type": 3}
-    notification: dict[str, Any] = {
-        "title": title,
-        "body": body,
-        "importance": account.importance,
-        "foreground_show": False,
-    }
-    if account.channel_id:
-        notification["channel_id"] = account.channel_id
+    notification: dict[str, Any] = {"title": title, "body": body, "foreground_show": False}
+    if kind.importance:
+        notification["importance"] = kind.importance
+    if kind.channel_id:
+        notification["channel_id"] = kind.channel_id
     if account.badge_class and counts:
         notification["badge"] = {"add_num": 1, "class": account.badge_class}
     if detail != BARE:
@@ -253,9 +308,11 @@ def _android(account: HuaweiAccount, push: Push, counts: bool, ttl: str, title: 
             data["ext"] = push.ext
     notification["click_action"] = click
     android: dict[str, Any] = {"category": category} if category else {}
+    if account.environment == "development":
+        android["target_user_type"] = 1
     android |= {
         "ttl": ttl,
-        "bi_tag": receipt_tag(push.app, push.message_id),
+        "bi_tag": shared_id(push).hex(),
         "data": encode(data).decode(),
         "notification": notification,
     }
@@ -264,12 +321,6 @@ def _android(account: HuaweiAccount, push: Push, counts: bool, ttl: str, title: 
 
 def _envelope(tokens: bytes, android: bytes) -> bytes:
     return b'{"message":{"token":' + tokens + b',"android":' + android + b"}}"
-
-
-def _category(account: HuaweiAccount, push: Push) -> str:
-    if push.kind in _ADVERTS:
-        return account.marketing_category
-    return account.call_category if push.kind in _CALLS else account.category
 
 
 def _apply(push: Push, notification: dict[str, Any]) -> str:
