@@ -12,8 +12,20 @@ from typing import Any
 
 import pytest
 import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
-from pushfleet_workers.fakecloud.certs import Certificates, make_certificates, server_context
+from pushfleet_workers.fakecloud.certs import (
+    Certificates,
+    client_authority,
+    client_certificate,
+    make_certificates,
+    pem_pair,
+    server_context,
+)
+from pushfleet_workers.vendor import Identity
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -61,3 +73,20 @@ def http2(certificates: Certificates) -> ssl.SSLContext:
 @pytest.fixture
 def http1(certificates: Certificates) -> ssl.SSLContext:
     return server_context(certificates.server_file, ["http/1.1"])
+
+
+@pytest.fixture(scope="session", params=["rsa", "ec"])
+def identity(request: pytest.FixtureRequest) -> Identity:
+    """A client certificate with its key, of the authority that `http2_for_the_known` trusts."""
+    key = rsa.generate_private_key(65_537, 2_048) if request.param == "rsa" else ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the client of the test")])
+    certificate = client_certificate(subject, key, [])
+    return Identity(pem_pair(key)[0] + certificate.public_bytes(Encoding.PEM))
+
+
+@pytest.fixture
+def http2_for_the_known(certificates: Certificates) -> ssl.SSLContext:
+    """Shuts the door on whoever shows no certificate of our authority."""
+    context = server_context(certificates.server_file, ["h2"], client_authority())
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context

@@ -69,6 +69,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        secured = transport.get_extra_info("ssl_object")
+        self._peer.certificates.append(secured.getpeercert(binary_form=True) if secured else None)
         self._peer.opened(self)
         self.h2.local_settings = Settings(
             client=False, initial_values={SettingCodes.MAX_CONCURRENT_STREAMS: self._peer.streams_max}
@@ -199,6 +201,9 @@ class Peer:
     connections: list[Connection] = field(default_factory=list)
     alive: set[Connection] = field(default_factory=set)
     going_away: set[Connection] = field(default_factory=set)
+    certificates: list[bytes | None] = field(default_factory=list)
+    """What the client of each connection showed, as DER."""
+
     resets: int = 0
     pings: int = 0
     protocol_errors: int = 0

@@ -15,14 +15,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from h2.errors import ErrorCodes
 from tests.workers.transports.peer import Call, Peer, ok, silent
 from tests.workers.transports.peers1 import Http1Peer, Proxy
 
 from pushfleet_workers.errors import NoAnswer, SettingsError
-from pushfleet_workers.fakecloud.certs import Certificates, make_certificates
+from pushfleet_workers.fakecloud.certs import Certificates, make_certificates, pem_pair
 from pushfleet_workers.transports import ENGINES, Transport, TransportOptions, open_transport
-from pushfleet_workers.vendor import Request, Response
+from pushfleet_workers.vendor import Identity, Request, Response
 
 TOKEN = "5ec2e7" * 10
 JWT = "bearer aaa.jwt-of-the-test.zzz"
@@ -657,6 +660,54 @@ async def test_requests_go_through_the_proxy(opened: OpenTransport, http2: ssl.S
             assert proxy.asked == [f"localhost:{peer.port}"] * 2
         async with opened(proxy=f"http://127.0.0.1:{proxy.port}") as transport:
             assert not (await no_answer(transport, a_push(peer))).maybe_delivered
+
+
+async def test_a_peer_that_asks_for_a_certificate_is_shown_ours(
+    opened: OpenTransport, http2_for_the_known: ssl.SSLContext, identity: Identity
+) -> None:
+    shown = x509.load_pem_x509_certificate(identity.pem).public_bytes(Encoding.DER)
+    async with Peer(http2_for_the_known) as peer, opened(identity=identity) as transport:
+        assert answered(await outcomes(transport, (a_push(peer, number) for number in range(20)))) == 20
+        await transport.renew()
+        assert (await transport.send(a_push(peer))).status == 200
+        assert peer.certificates == [shown] * 2
+        async with Proxy("") as proxy, opened(identity=identity, proxy=f"http://127.0.0.1:{proxy.port}") as tunnelled:
+            assert (await tunnelled.send(a_push(peer))).status == 200
+        assert peer.certificates == [shown] * 3
+
+
+async def test_a_peer_that_insists_on_a_certificate_takes_nothing_without_one(
+    opened: OpenTransport, http2_for_the_known: ssl.SSLContext
+) -> None:
+    async with Peer(http2_for_the_known) as peer, opened(timeout_s=5) as transport:
+        await no_answer(transport, a_push(peer))
+        assert not peer.calls
+
+
+async def test_a_peer_that_asks_for_no_certificate_is_shown_none(
+    opened: OpenTransport, http2: ssl.SSLContext, identity: Identity
+) -> None:
+    async with Peer(http2) as peer, opened(identity=identity) as transport:
+        assert (await transport.send(a_push(peer))).status == 200
+        assert peer.certificates == [None]
+
+
+@pytest.mark.parametrize(
+    "flaw",
+    [
+        lambda pem: b"",
+        lambda pem: b"no PEM",
+        lambda pem: pem.partition(b"-----BEGIN CERTIFICATE")[0],
+        lambda pem: b"-----BEGIN CERTIFICATE" + pem.partition(b"-----BEGIN CERTIFICATE")[2],
+        lambda pem: pem_pair(ec.generate_private_key(ec.SECP256R1()))[0] + pem[pem.index(b"-----BEGIN CERTIFICATE") :],
+    ],
+    ids=["empty", "garbage", "no certificate", "no key", "another key"],
+)
+def test_a_certificate_that_cannot_be_shown_is_refused_at_once(
+    engine: str, identity: Identity, flaw: Callable[[bytes], bytes]
+) -> None:
+    with pytest.raises(SettingsError, match="no PEM with one certificate and its private key"):
+        open_transport(engine, TransportOptions(http2=True, identity=Identity(flaw(identity.pem))))
 
 
 @pytest.mark.parametrize(

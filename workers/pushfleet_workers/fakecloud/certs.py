@@ -1,4 +1,4 @@
-"""Throw-away keys and certificates: an authority, and a server certificate signed by it."""
+"""Throw-away keys and certificates: an authority, what it signs for servers, and what another signs for clients."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ipaddress
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pushfleet_workers.fakecloud.files import write_private
 
-__all__ = ["Certificates", "make_certificates", "pem_pair", "server_context"]
+__all__ = [
+    "Certificates",
+    "client_authority",
+    "client_certificate",
+    "make_certificates",
+    "pem_pair",
+    "server_context",
+]
 
 LIFE = timedelta(days=397)
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -41,13 +49,7 @@ def make_certificates(folder: Path, names: Sequence[str] = ()) -> Certificates:
     ca_key = ec.generate_private_key(ec.SECP256R1())
     server_key = ec.generate_private_key(ec.SECP256R1())
     ca_name, server_name = _name("pushfleet fake cloud authority"), _name("pushfleet fake cloud")
-    ca = (
-        _builder(ca_name, ca_name, ca_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_CA_USAGE, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
+    ca = _authority(ca_name, ca_key)
     server = (
         _builder(server_name, ca_name, server_key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -62,12 +64,39 @@ def make_certificates(folder: Path, names: Sequence[str] = ()) -> Certificates:
     return made
 
 
-def server_context(server_file: Path, protocols: Sequence[str]) -> ssl.SSLContext:
-    """A TLS 1.2+ server context that offers *protocols* by ALPN."""
+def client_authority() -> bytes:
+    """The authority that signs client certificates, as PEM.
+
+    Its key follows from its name, so that certificates issued by one process count in every other. Anybody can make
+    it: nothing but a fake may trust it.
+    """
+    return _authority(_name(_CLIENT_AUTHORITY), _client_authority_key()).public_bytes(Encoding.PEM)
+
+
+def client_certificate(
+    subject: x509.Name, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, extensions: Sequence[x509.ExtensionType]
+) -> x509.Certificate:
+    """A certificate for *key* that may be shown to servers, signed by the authority of :func:`client_authority`."""
+    builder = _builder(subject, _name(_CLIENT_AUTHORITY), key.public_key()).add_extension(
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(_client_authority_key(), hashes.SHA256())
+
+
+def server_context(server_file: Path, protocols: Sequence[str], client_authority: bytes = b"") -> ssl.SSLContext:
+    """A TLS 1.2+ server context that offers *protocols* by ALPN.
+
+    With *client_authority* (PEM) it asks for a client certificate and takes none, or one of that authority.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(server_file)
     context.set_alpn_protocols(list(protocols))
+    if client_authority:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(cadata=client_authority.decode("ascii"))
     return context
 
 
@@ -76,6 +105,8 @@ def pem_pair(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> tuple[bytes
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return private, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
+
+_CLIENT_AUTHORITY = "pushfleet fake developer relations"
 
 _CA_USAGE = x509.KeyUsage(
     digital_signature=True,
@@ -90,6 +121,20 @@ _CA_USAGE = x509.KeyUsage(
 )
 
 
+def _client_authority_key() -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(int.from_bytes(sha256(_CLIENT_AUTHORITY.encode()).digest()), ec.SECP256R1())
+
+
+def _authority(name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    return (
+        _builder(name, name, key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_CA_USAGE, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
@@ -101,7 +146,9 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()

@@ -71,7 +71,7 @@ class AioapnsTransport(LineTransport["_Apns"]):
         if not options.http2:
             raise SettingsError("the transport 'aioapns' is for APNs only, which speaks HTTP/2")
         super().__init__(options, one_connection_per_line=True)
-        self._context = client_context(options.ca_bundle, http2=True)
+        self._context = client_context(options.ca_bundle, True, options.identity)
 
     def _open(self, line: Line[_Apns]) -> _Apns:
         def on_end() -> None:

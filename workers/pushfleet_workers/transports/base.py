@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pushfleet_workers.vendor import Request, Response
+from pushfleet_workers.vendor import Identity, Request, Response
 
 __all__ = ["Transport", "TransportOptions"]
 
@@ -27,6 +27,9 @@ class TransportOptions:
     connections: int = 1
     in_flight_max: int = 200
     ca_bundle: Path | None = None
+    identity: Identity | None = None
+    """What the connections show to a peer that asks for a client certificate."""
+
     proxy: str = ""
     ping_interval_s: float = 10.0
     """How often an HTTP/2 connection is asked for a sign of life, idle ones too."""

@@ -42,7 +42,7 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
 
     def __init__(self, options: TransportOptions) -> None:
         super().__init__(options, one_connection_per_line=options.http2)
-        self._context = client_context(options.ca_bundle, options.http2)
+        self._context = client_context(options.ca_bundle, options.http2, options.identity)
         # Streams have no deadline of their own here: one that reads times out for all of its connection.
         read_s = None if options.http2 else options.timeout_s
         times = httpx.Timeout(

@@ -24,7 +24,7 @@ from pushfleet_workers.errors import SettingsError
 from pushfleet_workers.transports.base import TransportOptions
 from pushfleet_workers.transports.failure import Failure, Reason
 from pushfleet_workers.transports.lines import Line, LineTransport, connect_timeout_s
-from pushfleet_workers.transports.tls import read_ca_bundle
+from pushfleet_workers.transports.tls import check_identity, read_ca_bundle
 from pushfleet_workers.vendor import Request, Response
 
 __all__ = ["PyreqwestTransport"]
@@ -46,11 +46,15 @@ class PyreqwestTransport(LineTransport[Client]):
     def __init__(self, options: TransportOptions) -> None:
         super().__init__(options, one_connection_per_line=options.http2)
         self._ca_bundle = read_ca_bundle(options.ca_bundle) if options.ca_bundle else b""
+        if options.identity is not None:
+            check_identity(options.identity)
         try:
             self._build()
         except (ValueError, PyreqwestError):
-            # Its TLS is stricter than the one that has read the file.
-            raise SettingsError(f"pyreqwest does not accept the ca_bundle {options.ca_bundle} or the proxy") from None
+            # Its TLS is stricter than the one that has read the files.
+            raise SettingsError(
+                f"pyreqwest does not accept the ca_bundle {options.ca_bundle}, the client certificate or the proxy"
+            ) from None
 
     def _open(self, line: Line[Client]) -> Client:
         return self._build()
@@ -73,6 +77,8 @@ class PyreqwestTransport(LineTransport[Client]):
         builder = builder.proxy(ProxyBuilder.all(options.proxy)) if options.proxy else builder.no_proxy()
         if self._ca_bundle:
             builder = builder.add_root_certificate_pem(self._ca_bundle)
+        if options.identity is not None:
+            builder = builder.identity_pem(options.identity.pem)
         if not options.http2:
             return builder.http1_only().pool_idle_timeout(timedelta(seconds=_HTTP1_IDLE_S)).build()
         return (
