@@ -79,6 +79,8 @@ Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 """Unix milliseconds up to the year 9999: what every reader's integers and doubles can hold."""
 
+Share = Annotated[float, Meta(ge=0, le=1)]
+
 # What `__post_init__` checks with sentences of its own is only told to the schema here. The limits are in bytes,
 # JSON Schema counts characters: its bound is the wider one.
 Id = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": ID_BYTES_MAX})]
@@ -217,7 +219,9 @@ class Element(_Part, frozen=True):
 class ApnsOptions(_Part, frozen=True):
     """What only APNs understands."""
 
-    _private: ClassVar[frozenset[str]] = frozenset({"title", "subtitle"})
+    _private: ClassVar[frozenset[str]] = frozenset(
+        {"title", "subtitle", "title_loc_args", "subtitle_loc_args", "loc_args"}
+    )
 
     title: str | None = None
     """Replaces the title on iOS."""
@@ -245,6 +249,33 @@ class ApnsOptions(_Part, frozen=True):
 
     push_type: Literal["alert", "background", "voip"] | None = None
     """``voip`` goes to the device's VoIP token, ``background`` wakes the app without showing anything."""
+
+    title_loc_key: str | None = None
+    """Names a text of the app, which iOS shows as title in the device's language."""
+
+    title_loc_args: tuple[str, ...] = ()
+    """What fills the ``%@`` of that text, in order."""
+
+    subtitle_loc_key: str | None = None
+    """As ``title_loc_key``, for the subtitle."""
+
+    subtitle_loc_args: tuple[str, ...] = ()
+    """What fills the ``%@`` of that text, in order."""
+
+    loc_key: str | None = None
+    """As ``title_loc_key``, for the text of the push."""
+
+    loc_args: tuple[str, ...] = ()
+    """What fills the ``%@`` of that text, in order."""
+
+    thread_id: str | None = None
+    """What iOS stacks the push with, instead of its conversation."""
+
+    relevance_score: Share | None = None
+    """Which push of the app heads a summary: 0 to 1, the highest first."""
+
+    critical_volume: Share | None = None
+    """How loud a critical push sounds: 0 to 1; absent: full volume."""
 
 
 class AndroidOptions(_Part, frozen=True):

@@ -91,6 +91,27 @@ EXAMPLES = {
         title="Test push",
         body="It works.",
     ),
+    "localized_push": OfflineMessage(
+        id="c2c:localized",
+        app="chat.example",
+        sender=Sender(id="alice", name="Alice"),
+        recipients=("bob",),
+        body="sent you a gift",
+        offline_push=OfflinePush(
+            apns=ApnsOptions(
+                interruption_level="critical",
+                title_loc_key="GIFT_TITLE",
+                title_loc_args=("Alice",),
+                subtitle_loc_key="GIFT_SUBTITLE",
+                subtitle_loc_args=("Alice", "🎁"),
+                loc_key="GIFT_BODY",
+                loc_args=("a rose",),
+                thread_id="gifts",
+                relevance_score=0.5,
+                critical_volume=0.25,
+            ),
+        ),
+    ),
     "full_offline_push": OfflineMessage(
         id="c2c:full",
         app="chat.example",
