@@ -42,6 +42,7 @@ class Remedy(enum.StrEnum):
     NEUTRAL_TEXT = "neutral_text"
     SPLIT = "split"
     SINGLE_SEND = "single_send"
+    NO_IMAGE = "no_image"
 
 
 @dataclass(frozen=True, slots=True)
