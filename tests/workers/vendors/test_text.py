@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pushfleet_workers.vendors._text import BARE, ELLIPSIS, FULL, NO_EXT, clip, encode, fit, json_size, within
+from pushfleet_workers.vendors._text import (
+    BARE,
+    ELLIPSIS,
+    FULL,
+    NO_EXT,
+    char_count,
+    clip,
+    clip_chars,
+    encode,
+    fit,
+    json_size,
+    within,
+)
 
 # What people see as one character, in many scripts.
 CLUSTERS = [
@@ -49,6 +61,41 @@ def test_no_visible_character_is_split(clusters: list[str], budget: int) -> None
         assert json_size(text) > budget
         beginnings = {"".join(clusters[:count]) + ELLIPSIS for count in range(len(clusters))} | {""}
         assert clipped in beginnings
+
+
+@settings(deadline=None)
+@given(texts, st.integers(0, 60))
+def test_no_visible_character_is_split_when_characters_are_counted(clusters: list[str], limit: int) -> None:
+    text = "".join(clusters)
+    clipped = clip_chars(text, limit)
+    assert char_count(clipped) <= limit
+    if clipped != text:
+        assert char_count(text) > limit
+        beginnings = {"".join(clusters[:count]) + ELLIPSIS for count in range(len(clusters))} | {""}
+        assert clipped in beginnings
+
+
+@given(st.text(max_size=300))
+def test_characters_are_counted_as_java_counts_them(text: str) -> None:
+    assert char_count(text) == len(text.encode("utf-16-le")) // 2
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "clipped"),
+    [
+        ("", 0, ""),
+        ("今晚八点", 4, "今晚八点"),
+        ("今晚八点见", 4, "今晚八…"),
+        ("😀😀", 4, "😀😀"),
+        ("😀😀😀", 4, "😀…"),
+        ("👍🏽a", 4, "…"),
+        ("ab", 1, "…"),
+        ("ab", 0, ""),
+        ("ab", -1, ""),
+    ],
+)
+def test_a_text_is_cut_to_characters(text: str, limit: int, clipped: str) -> None:
+    assert clip_chars(text, limit) == clipped
 
 
 @settings(deadline=None)

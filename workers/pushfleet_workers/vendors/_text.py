@@ -1,17 +1,32 @@
-"""Cutting texts to a number of bytes without splitting what people see as one character.
+"""Cutting texts to a number of bytes or characters without splitting what people see as one character.
 
 Bytes are always those of the text inside a JSON string (UTF-8; quotes, backslashes and controls escaped):
-that is what vendors count.
+that is what vendors count. Characters are counted as Java does, what lies beyond U+FFFF (most emoji) as two: a vendor
+that counts otherwise counts fewer.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
+from itertools import accumulate
 from unicodedata import category, combining
 
 import msgspec
 
-__all__ = ["BARE", "ELLIPSIS", "FULL", "NO_EXT", "clip", "encode", "fit", "json_size", "within"]
+__all__ = [
+    "BARE",
+    "ELLIPSIS",
+    "FULL",
+    "NO_EXT",
+    "char_count",
+    "clip",
+    "clip_chars",
+    "encode",
+    "fit",
+    "json_size",
+    "within",
+]
 
 ELLIPSIS = "…"
 
@@ -68,6 +83,27 @@ def clip(text: str, budget: int) -> str:
     if budget < _ELLIPSIS_BYTES:
         return ""
     cut = len(_whole(head, budget - _ELLIPSIS_BYTES))
+    while cut and _joined(text, cut):
+        cut -= 1
+    return text[:cut] + ELLIPSIS
+
+
+def char_count(text: str) -> int:
+    """The characters of *text*, those beyond U+FFFF counted as two."""
+    return len(text) + sum(character > "\uffff" for character in text)
+
+
+def clip_chars(text: str, limit: int) -> str:
+    """*text*, or its beginning and an ellipsis, within *limit* characters; empty where not even that fits."""
+    if len(text) * 2 <= limit:
+        return text
+    # One character more than the limit decides whether all of it fits.
+    ends = list(accumulate(2 if character > "\uffff" else 1 for character in text[: max(limit, 0) + 1]))
+    if not ends or ends[-1] <= limit:
+        return text
+    if limit < len(ELLIPSIS):
+        return ""
+    cut = bisect_right(ends, limit - len(ELLIPSIS))
     while cut and _joined(text, cut):
         cut -= 1
     return text[:cut] + ELLIPSIS
