@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from tests.workers.vendors.samples import a_push
 
-from pushfleet_workers.vendors._templates import TemplateParams, filled
+from pushfleet_workers.vendors._templates import TemplateParams, filled, texts_for
 
 params = TypeAdapter(TemplateParams)
 
@@ -23,3 +24,23 @@ def test_an_unknown_placeholder_is_refused_with_those_there_are(value: str, prob
     with pytest.raises(ValidationError, match="template parameter keywords1") as refused:
         params.validate_python({"keywords1": value})
     assert problem in str(refused.value)
+
+
+def test_a_push_has_a_text_for_every_placeholder() -> None:
+    texts = texts_for({}, a_push(title="Li Lei", body="eight?", sender_name="Li Lei"))
+    assert texts == {"title": "Li Lei", "body": "eight?", "sender": "Li Lei", "group": ""}
+    assert texts_for({}, a_push(title="Family", group=True))["group"] == "Family"
+
+
+@pytest.mark.parametrize(
+    ("params", "body", "shown"),
+    [
+        ({"who": "{sender}", "what": "{body}"}, "Ann: eight?", "eight?"),
+        ({"who": "{sender}", "what": "{body}"}, "[Mentioned you] Ann: Ann: eight?", "[Mentioned you] Ann: eight?"),
+        ({"who": "{sender}", "what": "{body}"}, "eight?", "eight?"),
+        ({"all": "{body}"}, "Ann: eight?", "Ann: eight?"),
+    ],
+)
+def test_the_sender_stands_in_a_template_once(params: dict[str, str], body: str, shown: str) -> None:
+    push = a_push(title="Family", body=body, group=True, sender_name="Ann")
+    assert texts_for(params, push)["body"] == shown

@@ -8,7 +8,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-__all__ = ["PLACEHOLDERS", "TemplateParams", "filled"]
+from pushfleet_workers.push import Push
+
+__all__ = ["PLACEHOLDERS", "TemplateParams", "filled", "texts_for"]
 
 PLACEHOLDERS = ("title", "body", "sender", "group")
 """The push's title and text, who wrote it, and in which group; the last two may be empty."""
@@ -42,3 +44,16 @@ def filled(params: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, str
         )
         for name, value in params.items()
     }
+
+
+def texts_for(params: Mapping[str, str], push: Push) -> dict[str, str]:
+    """What *push* has for each placeholder of *params*.
+
+    In groups the text begins with the name of who wrote it. Where *params* name the sender themselves, the name would
+    stand there twice: it is left out of the text.
+    """
+    sender, body = push.sender_name, push.body
+    if push.group and sender and any("{sender}" in value for value in params.values()):
+        before, _, after = body.partition(f"{sender}: ")
+        body = before + after
+    return {"title": push.title, "body": body, "sender": sender, "group": push.title if push.group else ""}
