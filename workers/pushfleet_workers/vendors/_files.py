@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import SecretStr
 
 from pushfleet_workers.errors import CredentialError
+from pushfleet_workers.vendors._answers import parse_object
 
-__all__ = ["ParsedFiles", "private_key", "read_file", "read_secret"]
+__all__ = ["ParsedFiles", "private_key", "read_file", "read_secret", "service_key"]
+
+RSA_BITS_MIN = 2_048
 
 T = TypeVar("T")
 
@@ -94,6 +98,24 @@ def private_key(pem: bytes) -> PrivateKeyTypes | None:
         return load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
+
+
+def service_key(data: bytes, names: Sequence[str]) -> tuple[dict[str, str], RSAPrivateKey]:
+    """The texts called *names* in a service account's JSON key, and the RSA key in its ``private_key``.
+
+    Raises :class:`ValueError`, the rest of a sentence with its mend, as :class:`ParsedFiles` wants it.
+    """
+    mend = "download a new JSON key of the service account"
+    content = parse_object(data)
+    if not content:
+        raise ValueError(f"is no JSON object: {mend}")
+    lacking = [name for name in names if not (isinstance(content.get(name), str) and content[name])]
+    if lacking:
+        raise ValueError(f"lacks {', '.join(lacking)}: {mend}")
+    key = private_key(content["private_key"].encode(errors="replace"))
+    if not isinstance(key, RSAPrivateKey) or key.key_size < RSA_BITS_MIN:
+        raise ValueError(f"has no RSA private key of {RSA_BITS_MIN} bits or more in private_key: {mend}")
+    return {name: content[name] for name in names}, key
 
 
 def _stamp(path: Path) -> _Stamp:
