@@ -167,8 +167,15 @@ def test_by_default_the_app_draws_the_push(account: FcmAccount) -> None:
     }
 
 
+def drawn_by_the_system(keys: Path) -> FcmAccount:
+    told = {"form": "notification", "channel_id": "im"}
+    account = an_account("fcm", keys, kinds=dict.fromkeys(("chat", "system", "official", "marketing"), told))
+    assert isinstance(account, FcmAccount)
+    return account
+
+
 def test_a_notification_has_no_texts_in_its_data(keys: Path) -> None:
-    shown = message(an_account("fcm", keys, form="notification"))
+    shown = message(drawn_by_the_system(keys))
     assert shown["data"] == {"mid": "m-9f3c1d", "cid": "c-1001", "ext": a_push().ext}
     assert shown["android"]["notification"] == {
         "sound": "default",
@@ -182,7 +189,7 @@ def test_a_notification_has_no_texts_in_its_data(keys: Path) -> None:
 
 @pytest.mark.parametrize("badge", [-1, 0])
 def test_a_count_of_nothing_is_not_sent_as_a_count(keys: Path, badge: int) -> None:
-    shown = message(an_account("fcm", keys, form="notification"), badge=badge)
+    shown = message(drawn_by_the_system(keys), badge=badge)
     assert "notification_count" not in shown["android"]["notification"]
 
 
@@ -190,7 +197,9 @@ def test_a_count_of_nothing_is_not_sent_as_a_count(keys: Path, badge: int) -> No
 @pytest.mark.parametrize("form", ["data", "notification"])
 def test_data_is_strings_under_keys_that_are_not_reserved(keys: Path, kind: str, form: str) -> None:
     push = a_push(kind=kind, options=OfflinePush(fcm=FcmOptions(image="i"), android=AndroidOptions(sound="s")))
-    data = message(an_account("fcm", keys, form=form), push)["data"]
+    account = drawn_by_the_system(keys) if form == "notification" else an_account("fcm", keys)
+    assert isinstance(account, FcmAccount)
+    data = message(account, push)["data"]
     assert all(type(value) is str for value in data.values())
     assert not {"from", "message_type", "notification", "collapse_key"} & data.keys()
     assert not [key for key in data if key.startswith(("google", "gcm"))]
@@ -214,10 +223,45 @@ def test_an_installation_id_is_addressed_as_one(account: FcmAccount) -> None:
     assert "token" not in shown
 
 
-def test_marketing_wakes_nobody_unless_told_to(account: FcmAccount) -> None:
-    assert message(account, a_push(kind="marketing"))["android"]["priority"] == "normal"
-    loud = a_push(kind="marketing", options=OfflinePush(fcm=FcmOptions(priority="high")))
-    assert message(account, loud)["android"]["priority"] == "high"
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_marketing_waits_for_the_device_to_wake(account: FcmAccount, kind: str) -> None:
+    shown = message(account, a_push(kind=kind))
+    assert shown["android"] == {"priority": "normal" if kind == "marketing" else "high", "ttl": "86400s"}
+    assert shown["data"]["body"] == a_push().body
+
+
+def test_kinds_are_settings_and_a_message_has_the_last_word(keys: Path) -> None:
+    kinds = {"chat": {"channel_id": "im"}, "call": {"channel_id": "calls"}, "official": {"priority": "normal"}}
+    account = an_account("fcm", keys, kinds=kinds)
+    assert isinstance(account, FcmAccount)
+    call, mention, official = (message(account, a_push(kind=kind)) for kind in ("call", "mention", "official"))
+    assert (call["data"]["channel_id"], mention["data"]["channel_id"]) == ("calls", "im")
+    assert "channel_id" not in official["data"]
+    assert official["android"]["priority"] == "normal"
+    options = FcmOptions(priority="high", channel_id="news", form="notification")
+    loud = message(account, a_push(kind="official", options=OfflinePush(fcm=options)))
+    assert loud["android"]["priority"] == "high"
+    assert loud["android"]["notification"]["channel_id"] == "news"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_repeat_replaces_by_its_tag_and_nothing_collapses(keys: Path, kind: str) -> None:
+    shown = message(drawn_by_the_system(keys), a_push(kind=kind))
+    assert shown["android"]["notification"]["tag"] == "c-1001"
+    assert "collapse" not in json.dumps(shown).lower()
+
+
+def test_a_development_account_only_has_its_pushes_checked(account: FcmAccount, keys: Path) -> None:
+    def envelope(account: Any) -> Any:
+        return json.loads(fcm.build(account, a_push(), [a_delivery()], AUTH, NOW_MS).body)
+
+    development = an_account("fcm", keys, environment="development")
+    assert envelope(development) == envelope(account) | {"validate_only": True}
+    assert "validate_only" not in envelope(account)
+
+
+def test_what_was_shown_can_only_be_replaced(account: FcmAccount) -> None:
+    assert fcm.withdraw(account, a_push(recall=True, revision=1), [a_delivery()], AUTH, NOW_MS) is None
 
 
 def test_the_whole_request_is_within_the_limit(account: FcmAccount) -> None:
@@ -277,6 +321,14 @@ def test_a_file_of_something_else_is_found(keys: Path, tmp_path: Path, content: 
     assert problem in fcm.check(account, 0)[0]
     with pytest.raises(CredentialError, match=problem):
         fcm.auth_request(account, 0)
+
+
+def test_a_scope_that_cannot_send_is_found(keys: Path) -> None:
+    account = an_account("fcm", keys, scope="https://www.googleapis.com/auth/drive")
+    (found,) = fcm.check(account, 0)
+    assert "/auth/drive lets nobody send: name https://" in found
+    narrow = an_account("fcm", keys, scope="openid https://www.googleapis.com/auth/firebase.messaging")
+    assert fcm.check(narrow, 0) == []
 
 
 def test_a_missing_file_is_found(keys: Path) -> None:

@@ -17,7 +17,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import Field
 
-from pushfleet_workers.account import AccountSettings
+from pushfleet.message import Kind
+from pushfleet_workers.account import AccountSettings, KindSettings
 from pushfleet_workers.errors import CredentialError
 from pushfleet_workers.outcome import OK, Outcome, Row, Scope
 from pushfleet_workers.push import Delivery, Push
@@ -35,16 +36,19 @@ from pushfleet_workers.vendors._answers import (
     read_token,
     table,
 )
-from pushfleet_workers.vendors._files import ParsedFiles, private_key
+from pushfleet_workers.vendors._files import ParsedFiles, service_key
 from pushfleet_workers.vendors._text import BARE, FULL, encode, within
 
-__all__ = ["CODES", "Fcm", "FcmAccount"]
+__all__ = ["CODES", "Fcm", "FcmAccount", "FcmKind"]
 
 HOST = "https://fcm.googleapis.com"
 TTL_S_MAX = 2_419_200
 ASSERTION_LIFE_S = 3_600
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-RSA_BITS_MIN = 2_048
+SCOPES = (
+    "https://www.googleapis.com/auth/cloud-platform",
+    "https://www.googleapis.com/auth/firebase.messaging",
+)
 
 _RETRY = replace(RETRY, wait_s=10.0)
 """The scaling guide asks for ten seconds before the first repeat."""
@@ -58,12 +62,22 @@ _OTHER_KEY = replace(MISCONFIGURED, scope=Scope.DEVICE)
 CODES = table(
     *STATUS_ROWS,
     ("HTTP 401", "401", REFRESH_AUTH, "The access token is missing, has expired or is for another audience."),
-    ("HTTP 403", "403", MISCONFIGURED, "The API is off, or the service account lacks the role: no fault of the token."),
-    ("HTTP 404", "404", MISCONFIGURED, "There is no such project: no fault of the token."),
+    (
+        "HTTP 403",
+        "403",
+        MISCONFIGURED,
+        "No fault of the token: switch the FCM API on in the project, and give the service account its role.",
+    ),
+    ("HTTP 404", "404", MISCONFIGURED, "No fault of the token, there is no such project: correct project_id."),
     ("HTTP 429", "429", _RATE_LIMITED, "Overload, with no word on which quota."),
     ("HTTP 5xx", "5xx", _RETRY, "Google's servers, or what stands before them, have a fault."),
     ("UNREGISTERED", "404", DROP_TOKEN, "The app is gone from the device, or its token has changed or expired."),
-    ("SENDER_ID_MISMATCH", "403", DROP_TOKEN, "The token belongs to another project."),
+    (
+        "SENDER_ID_MISMATCH",
+        "403",
+        DROP_TOKEN,
+        "The token belongs to another project; if that befalls many at once: give the service account of theirs.",
+    ),
     ("INVALID_ARGUMENT:token", "400", DROP_TOKEN, "INVALID_ARGUMENT, and its message says that this is no token."),
     ("INVALID_ARGUMENT", "400", BAD_PAYLOAD, "A field is wrong or the message too large: no fault of the token."),
     ("QUOTA_EXCEEDED", "429", _RATE_LIMITED, "The project sends faster than its quota."),
@@ -75,7 +89,12 @@ CODES = table(
     ),
     ("UNAVAILABLE", "503", _RETRY, "FCM is overloaded."),
     ("INTERNAL", "500", _RETRY, "FCM has a fault."),
-    ("THIRD_PARTY_AUTH_ERROR", "401", _OTHER_KEY, "The APNs or web-push key in the Firebase project is no good."),
+    (
+        "THIRD_PARTY_AUTH_ERROR",
+        "401",
+        _OTHER_KEY,
+        "The APNs or web-push key in the Firebase project is no good: upload a new one in its console.",
+    ),
     ("APNS_AUTH_ERROR", "401", _OTHER_KEY, "Older name of THIRD_PARTY_AUTH_ERROR."),
 )
 """Codes of the FcmError detail; ``:`` sets apart what Google tells by other parts of the answer. A code that is missing
@@ -86,8 +105,29 @@ _NO_TOKEN = "not a valid fcm registration token"
 _FIELDS = ("type", "project_id", "private_key_id", "private_key", "client_email", "token_uri")
 
 
+class FcmKind(KindSettings):
+    """How the messages of one kind travel through FCM."""
+
+    form: Literal["data", "notification"] | None = Field(
+        None, description="data: the app draws the push; notification: Android draws and shows the newest only."
+    )
+    priority: Literal["high", "normal"] | None = Field(
+        None, description="high wakes a sleeping device; normal waits until it wakes by itself."
+    )
+    channel_id: str | None = Field(
+        None, max_length=200, description="Android notification channel; empty: the app's own default."
+    )
+
+
 class FcmAccount(AccountSettings):
     """A Google service account that may send for one Firebase project."""
+
+    kind_defaults: ClassVar[Mapping[Kind, KindSettings]] = {
+        "chat": FcmKind(form="data", priority="high"),
+        "system": FcmKind(form="data", priority="high"),
+        "official": FcmKind(form="data", priority="high"),
+        "marketing": FcmKind(form="data", priority="normal"),
+    }
 
     service_account_file: Path = Field(description="The service account's JSON key, as downloaded from Google.")
     project_id: str = Field(
@@ -96,15 +136,15 @@ class FcmAccount(AccountSettings):
         description="Firebase project to send for, where it is not the service account's own.",
     )
     scope: str = Field(
-        "https://www.googleapis.com/auth/cloud-platform",
+        SCOPES[0],
         min_length=1,
         description="OAuth scope of the access token; https://www.googleapis.com/auth/firebase.messaging is narrower.",
     )
-    form: Literal["data", "notification"] = Field(
-        "data", description="data: the app draws every push; notification: Android draws and shows the newest only."
+    environment: Literal["development", "production"] = Field(
+        "production", description="development: Google checks every push in full and delivers none."
     )
-    channel_id: str = Field(
-        "", max_length=200, description="Android notification channel; empty: the app's own default."
+    kinds: dict[Kind, FcmKind] = Field(
+        {}, description="How the messages of a kind travel; what chat is told holds for all that people cause."
     )
     rate_per_s: float | None = Field(
         9_000,
@@ -166,12 +206,15 @@ class Fcm(VendorDefaults):
         return read_token(response)
 
     def check(self, account: FcmAccount, now_s: float) -> list[str]:
-        """What is wrong with the service-account file."""
+        """What is wrong with the scope and the service-account file."""
+        problems = []
+        if not set(SCOPES) & set(account.scope.split()):
+            problems.append(f"scope {account.scope} lets nobody send: name {' or '.join(SCOPES)}")
         try:
             _service_accounts.load(account.service_account_file)
         except CredentialError as problem:
-            return [str(problem)]
-        return []
+            problems.append(str(problem))
+        return problems
 
 
 def _message(
@@ -179,8 +222,9 @@ def _message(
 ) -> bytes:
     """The JSON of one push. Data values are strings, their keys ours: none is reserved by FCM."""
     options = push.options.fcm if push.options is not None and detail != BARE else None
-    priority = "normal" if push.kind == "marketing" else "high"
-    form, channel_id, shown = account.form, account.channel_id, {"title": title, "body": body}
+    kind: FcmKind = account.by_kind[push.kind]
+    priority, form, channel_id = kind.priority, kind.form, kind.channel_id
+    shown = {"title": title, "body": body}
     if options is not None:
         priority, form = options.priority or priority, options.form or form
         channel_id = options.channel_id or channel_id
@@ -208,7 +252,10 @@ def _message(
         count = {"notification_count": delivery.badge} if delivery.badge > 0 else {}
         android["notification"] = {"sound": "default", **shown, **count}
     target = "fid" if delivery.token_kind == "fid" else "token"
-    return encode({"message": {target: delivery.token, "data": data, "android": android}})
+    envelope: dict[str, Any] = {"message": {target: delivery.token, "data": data, "android": android}}
+    if account.environment == "development":
+        envelope["validate_only"] = True
+    return encode(envelope)
 
 
 def _code(response: Response) -> str:
@@ -250,19 +297,11 @@ class _ServiceAccount:
 
 def _service_account(data: bytes) -> _ServiceAccount:
     mend = "download a new JSON key of the service account"
-    content = parse_object(data)
-    if not content:
-        raise ValueError(f"is no JSON object: {mend}")
-    lacking = [name for name in _FIELDS if not (isinstance(content.get(name), str) and content[name])]
-    if lacking:
-        raise ValueError(f"lacks {', '.join(lacking)}: {mend}")
+    content, key = service_key(data, _FIELDS)
     if content["type"] != "service_account":
         raise ValueError(f"is a key of another type than service_account: {mend}")
     if not content["token_uri"].startswith(("https://", "http://")):
         raise ValueError(f"has a token_uri that is no web address: {mend}")
-    key = private_key(content["private_key"].encode(errors="replace"))
-    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < RSA_BITS_MIN:
-        raise ValueError(f"has no RSA private key of {RSA_BITS_MIN} bits or more in private_key: {mend}")
     return _ServiceAccount(
         content["project_id"], content["private_key_id"], key, content["client_email"], content["token_uri"]
     )
