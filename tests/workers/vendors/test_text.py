@@ -99,6 +99,31 @@ def test_a_text_is_cut_to_characters(text: str, limit: int, clipped: str) -> Non
 
 
 @settings(deadline=None)
+@given(texts, st.integers(0, 80), st.booleans(), st.booleans())
+def test_wide_or_halved_texts_keep_whole_characters(clusters: list[str], limit: int, wide: bool, halve: bool) -> None:
+    def size(text: str) -> int:
+        return len(text) + sum(not character.isascii() for character in text) if wide else char_count(text)
+
+    text = "".join(clusters)
+    allowed = max(size(ELLIPSIS), min(limit, size(text)) // 2) if halve else limit
+    clipped = clip_chars(text, limit, wide=wide, halve=halve)
+    assert size(clipped) <= allowed
+    if size(text) <= allowed:
+        assert clipped == text
+    else:
+        assert clipped in {"".join(clusters[:count]) + ELLIPSIS for count in range(len(clusters))} | {""}
+
+
+def test_columns_and_halves() -> None:
+    assert clip_chars("今晚八点见 abc", 10, wide=True) == "今晚八点…"
+    assert clip_chars("abcdefghij", 10, wide=True) == "abcdefghij"
+    assert clip_chars("今晚八点见", 50, halve=True) == "今…"
+    assert clip_chars("abcdefgh" * 10, 50, halve=True) == "abcdefgh" * 3 + "…"
+    assert clip_chars("ab", 50, halve=True) == "…"
+    assert clip_chars("a", 50, halve=True) == "a"
+
+
+@settings(deadline=None)
 @given(st.text(max_size=300), st.integers(-5, 400))
 def test_any_text_is_cut_within_the_budget(text: str, budget: int) -> None:
     clipped = clip(text, budget)

@@ -93,17 +93,24 @@ def char_count(text: str) -> int:
     return len(text) + sum(character > "\uffff" for character in text)
 
 
-def clip_chars(text: str, limit: int) -> str:
-    """*text*, or its beginning and an ellipsis, within *limit* characters; empty where not even that fits."""
-    if len(text) * 2 <= limit:
+def clip_chars(text: str, limit: int, *, wide: bool = False, halve: bool = False) -> str:
+    """*text*, or its beginning and an ellipsis, within *limit* characters; empty where not even that fits.
+
+    *wide* counts all that lies beyond ASCII as two, for limits that mean columns. *halve* cuts to half of what would
+    be left, but never to nothing.
+    """
+    if len(text) * 2 <= limit and not halve:
         return text
+    dots, last_narrow = (2, "\x7f") if wide else (1, "\uffff")
     # One character more than the limit decides whether all of it fits.
-    ends = list(accumulate(2 if character > "\uffff" else 1 for character in text[: max(limit, 0) + 1]))
+    ends = list(accumulate(2 if character > last_narrow else 1 for character in text[: max(limit, dots) + 1]))
+    if halve:
+        limit = max(dots, min(limit, ends[-1] if ends else 0) // 2)
     if not ends or ends[-1] <= limit:
         return text
-    if limit < len(ELLIPSIS):
+    if limit < dots:
         return ""
-    cut = bisect_right(ends, limit - len(ELLIPSIS))
+    cut = bisect_right(ends, limit - dots)
     while cut and _joined(text, cut):
         cut -= 1
     return text[:cut] + ELLIPSIS
