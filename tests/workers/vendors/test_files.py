@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.vendors._files import ParsedFiles, read_file
+from pushfleet_workers.vendors._files import ParsedFiles, fixed_secret, read_file
 
 
 class Counting:
@@ -94,3 +95,18 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(CredentialError, match="may not be read"):
         read_file("key_file", tmp_path / "k")
+
+
+def test_a_fixed_secret_is_read_again_within_a_minute_and_stays_in_the_process(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("first\n")
+    answer = fixed_secret("app_secret", None, tmp_path / "secret")
+    assert (answer.value, answer.life_s, answer.shared, answer.failure) == ("first", 60.0, False, None)
+    (tmp_path / "secret").write_text("second\n")
+    assert fixed_secret("app_secret", None, tmp_path / "secret").value == "second"
+
+
+@pytest.mark.parametrize("secret", ["two\nlines", "sécret", "a\x00b"])
+def test_a_secret_that_no_header_can_carry_is_refused_without_showing_it(tmp_path: Path, secret: str) -> None:
+    with pytest.raises(CredentialError, match="^app_secret holds more than a secret: copy it alone") as refused:
+        fixed_secret("app_secret", SecretStr(secret), None)
+    assert secret not in str(refused.value)

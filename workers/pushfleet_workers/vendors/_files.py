@@ -14,13 +14,17 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import SecretStr
 
 from pushfleet_workers.errors import CredentialError
+from pushfleet_workers.vendor import AuthAnswer
 from pushfleet_workers.vendors._answers import parse_object
 
-__all__ = ["ParsedFiles", "private_key", "read_file", "read_secret", "service_key"]
+__all__ = ["ParsedFiles", "fixed_secret", "private_key", "read_file", "read_secret", "service_key"]
 
 RSA_BITS_MIN = 2_048
 
 T = TypeVar("T")
+
+SECRET_LIFE_S = 60.0
+"""How long a secret from the settings counts before its file is read again."""
 
 _Stamp = tuple[int, int, int]
 
@@ -90,6 +94,19 @@ def read_secret(setting: str, value: SecretStr | None, file: Path | None) -> str
     if not secret:
         raise CredentialError(f"{where} is empty: copy the secret from the vendor's console")
     return secret
+
+
+def fixed_secret(setting: str, value: SecretStr | None, file: Path | None) -> AuthAnswer:
+    """The secret as authorization, for vendors that know their callers by it: good for a minute, in this process alone.
+
+    A changed file so counts within a minute, and the secret never lies in Redis. Raises as :func:`read_secret` does,
+    and where it holds what no header can carry.
+    """
+    secret = read_secret(setting, value, file)
+    if not (secret.isascii() and secret.isprintable()):
+        where = f"{setting}_file {file}" if file is not None else setting
+        raise CredentialError(f"{where} holds more than a secret: copy it alone from the vendor's console")
+    return AuthAnswer(secret, SECRET_LIFE_S, shared=False)
 
 
 def private_key(pem: bytes) -> PrivateKeyTypes | None:
