@@ -107,6 +107,6 @@ def test_a_fixed_secret_is_read_again_within_a_minute_and_stays_in_the_process(t
 
 @pytest.mark.parametrize("secret", ["two\nlines", "sécret", "a\x00b"])
 def test_a_secret_that_no_header_can_carry_is_refused_without_showing_it(tmp_path: Path, secret: str) -> None:
-    with pytest.raises(CredentialError, match="^app_secret holds more than a secret: copy it alone") as refused:
+    with pytest.raises(CredentialError, match=r"^app_secret holds more than a secret: copy it alone") as refused:
         fixed_secret("app_secret", SecretStr(secret), None)
     assert secret not in str(refused.value)
