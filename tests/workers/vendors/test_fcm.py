@@ -251,6 +251,10 @@ def test_a_repeat_replaces_by_its_tag_and_nothing_collapses(keys: Path, kind: st
     assert "collapse" not in json.dumps(shown).lower()
 
 
+def test_without_a_replace_key_a_message_replaces_only_itself(account: FcmAccount) -> None:
+    assert message(account, a_push(replace_key=""))["data"]["tag"] == "m-9f3c1d"
+
+
 def test_a_development_account_only_has_its_pushes_checked(account: FcmAccount, keys: Path) -> None:
     def envelope(account: Any) -> Any:
         return json.loads(fcm.build(account, a_push(), [a_delivery()], AUTH, NOW_MS).body)

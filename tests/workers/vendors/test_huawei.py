@@ -220,6 +220,10 @@ def test_the_app_gets_ext_and_ids_when_opened(account: HuaweiAccount) -> None:
     assert content["bi_tag"] != android(account, a_push(revision=1))["bi_tag"]
 
 
+def test_without_a_replace_key_a_message_replaces_only_itself(account: HuaweiAccount) -> None:
+    assert android(account, a_push(replace_key=""))["notification"]["tag"] == "m-9f3c1d"
+
+
 def test_ext_goes_into_the_intent_where_asked_for(account: HuaweiAccount, keys: Path) -> None:
     content = android(account, with_options(ext_as_intent_param=True))
     assert "ext" not in json.loads(content["data"])

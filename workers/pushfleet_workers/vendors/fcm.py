@@ -233,8 +233,8 @@ def _message(
     if channel_id:
         shown["channel_id"] = channel_id
     if detail != BARE:
-        if push.replace_key:
-            shown["tag"] = push.replace_key
+        # Without a key a repeat or a new revision still replaces what the message itself showed.
+        shown["tag"] = push.replace_key or push.message_id
         if push.options is not None and push.options.android is not None and push.options.android.sound:
             shown["sound"] = push.options.android.sound
     data = {"mid": push.message_id}

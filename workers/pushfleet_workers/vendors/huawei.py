@@ -296,8 +296,8 @@ def _android(account: HuaweiAccount, push: Push, counts: bool, ttl: str, title: 
     if detail != BARE:
         if push.conversation_id:
             data["cid"] = push.conversation_id
-        if push.replace_key:
-            notification["tag"] = push.replace_key
+        # Without a key a repeat or a new revision still replaces what the message itself showed.
+        notification["tag"] = push.replace_key or push.message_id
         if push.options is not None:
             category = _apply(push, notification) or category
     if push.ext and detail == FULL:
