@@ -25,6 +25,7 @@ from pushfleet_workers.fakecloud.wire import (
     parse_object,
     table,
     text,
+    whole,
     words,
 )
 
@@ -269,7 +270,7 @@ def _content_flaw(message: Mapping[str, Any], android: Mapping[str, Any]) -> str
 
 
 def _android_flaw(android: Mapping[str, Any]) -> str:
-    if not _whole(android.get("collapse_key", -1), -1, 100):
+    if not whole(android.get("collapse_key", -1), -1, 100):
         return "80100013"
     ttl = _DURATION(text(android.get("ttl", "86400s")))
     if ttl is None or int(ttl[1]) > TTL_S_MAX:
@@ -280,7 +281,7 @@ def _android_flaw(android: Mapping[str, Any]) -> str:
         return _WRONG
     if not isinstance(android.get("bi_tag", ""), str) or not isinstance(android.get("receipt_id", ""), str):
         return _WRONG
-    return "" if _whole(android.get("target_user_type", 0), 0, 1) else _WRONG
+    return "" if whole(android.get("target_user_type", 0), 0, 1) else _WRONG
 
 
 def _click_flaw(click_action: object) -> str:
@@ -303,7 +304,7 @@ def _badge_flaw(badge: object) -> str:
         return ""
     if not isinstance(badge, dict) or not text(badge.get("class")):
         return _WRONG
-    sound = _whole(badge.get("add_num", 1), 1, 99) and _whole(badge.get("set_num", 0), 0, 99)
+    sound = whole(badge.get("add_num", 1), 1, 99) and whole(badge.get("set_num", 0), 0, 99)
     return "" if sound else _WRONG
 
 
@@ -314,7 +315,7 @@ def _display_flaw(notification: Mapping[str, Any]) -> str:
         return _WRONG
     if any(not isinstance(notification.get(name, ""), str) for name in ("tag", "group", "channel_id", "sound")):
         return _WRONG
-    if not _whole(notification.get("notify_id", -1), -1, 2**31 - 1):
+    if not whole(notification.get("notify_id", -1), -1, 2**31 - 1):
         return _WRONG
     if "color" in notification and not _COLOR(text(notification["color"])):
         return _WRONG
@@ -328,10 +329,6 @@ def _style_flaw(notification: Mapping[str, Any]) -> str:
     if style == 1 and not (text(notification.get("big_title")) and text(notification.get("big_body"))):
         return _WRONG
     return ""
-
-
-def _whole(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _custom(data: object) -> Mapping[str, Any]:

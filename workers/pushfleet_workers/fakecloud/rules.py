@@ -66,7 +66,7 @@ class Rule(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 
     vendor: str
     action: Action
-    endpoint: Literal["send", "auth"] = "send"
+    endpoint: Literal["send", "auth", "withdraw"] = "send"
     token: str = ""
     """Only this token; in a batch any of its tokens."""
 
@@ -224,7 +224,7 @@ class RuleBook:
         if not self._live:
             return _NOTHING
         rule = next((live.rule for live in self._candidates(endpoint, tokens) if live.due()), None)
-        return Verdict(rule, self._dead(tokens) if endpoint == "send" else {})
+        return Verdict(rule, self._dead(tokens) if endpoint != "auth" else {})
 
     def _candidates(self, endpoint: str, tokens: Sequence[str]) -> Iterable[_Live]:
         """The rules for whole requests that match, oldest first."""

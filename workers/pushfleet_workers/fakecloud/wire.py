@@ -53,7 +53,7 @@ class Call(Struct, frozen=True):
     """The credential it was made with."""
 
     endpoint: str = "send"
-    """``send``, or ``auth`` where the vendor hands out access tokens."""
+    """``send``; ``auth`` where the vendor hands out access tokens, ``withdraw`` where it takes pushes back."""
 
     tokens: tuple[str, ...] = ()
     title: str = ""
@@ -131,6 +131,11 @@ def text(value: object) -> str:
 def table(value: object) -> dict[str, Any]:
     """*value* where it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
+
+
+def whole(value: object, least: int, most: int) -> bool:
+    """Whether *value* is an integer from *least* to *most*."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def words(listed: str) -> frozenset[str]:
