@@ -133,7 +133,8 @@ class FakeCloud:
     def credential(self, vendor: str, **options: Any) -> Credential:
         """A new credential that *vendor* knows.
 
-        Options: apns ``team_id``, ``key_id``, ``topics``; fcm ``project_id``; huawei ``client_id``, ``project_id``.
+        Options: apns ``team_id``, ``key_id``, ``topics``; fcm ``project_id``; huawei ``client_id``, ``project_id``;
+        harmony ``project_id``, ``client_id``; honor ``app_id``, ``client_id``.
         """
         self._known(vendor)
         folder = self._credential_folder()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pushfleet_workers.fakecloud.apns import Apns
 from pushfleet_workers.fakecloud.fcm import Fcm
+from pushfleet_workers.fakecloud.harmony import Harmony
+from pushfleet_workers.fakecloud.honor import Honor
 from pushfleet_workers.fakecloud.huawei import Huawei
 from pushfleet_workers.fakecloud.vendor import FakeVendor
 
@@ -13,5 +15,7 @@ VENDORS: dict[str, type[FakeVendor]] = {
     "apns": Apns,
     "fcm": Fcm,
     "huawei": Huawei,
+    "harmony": Harmony,
+    "honor": Honor,
 }
 """Name to class; the name is the fleet's name of the vendor."""
