@@ -288,5 +288,17 @@ def test_every_code_can_be_scripted(fcm: Fcm, code: str, send: Callable[..., Cal
     assert bool(error_code(content)) == detailed
 
 
+@pytest.mark.parametrize(("code", "whose"), [("QUOTA_EXCEEDED", "project"), ("DEVICE_QUOTA_EXCEEDED", "device")])
+def test_a_quota_says_whose_it_is(fcm: Fcm, code: str, whose: str, send: Callable[..., Call | Response]) -> None:
+    call = send()
+    assert isinstance(call, Call)
+
+    content = error(fcm.refuse(code, call, NOW_S))
+
+    assert error_code(content) == "QUOTA_EXCEEDED"
+    (violation,) = next(detail["violations"] for detail in content["details"] if "violations" in detail)
+    assert whose in violation["description"]
+
+
 def test_the_public_half_holds_no_private_key() -> None:
     assert "PRIVATE" not in json.dumps(ISSUED.public)

@@ -34,21 +34,25 @@ CODES: dict[str, tuple[int, str, bool]] = {
     "INVALID_ARGUMENT": (400, "INVALID_ARGUMENT", True),
     "INVALID_TOKEN": (400, "INVALID_ARGUMENT", True),
     "THIRD_PARTY_AUTH_ERROR": (401, "UNAUTHENTICATED", True),
+    "APNS_AUTH_ERROR": (401, "UNAUTHENTICATED", True),
     "UNAUTHENTICATED": (401, "UNAUTHENTICATED", False),
     "PERMISSION_DENIED": (403, "PERMISSION_DENIED", False),
     "SENDER_ID_MISMATCH": (403, "PERMISSION_DENIED", True),
     "NOT_FOUND": (404, "NOT_FOUND", False),
     "UNREGISTERED": (404, "NOT_FOUND", True),
     "QUOTA_EXCEEDED": (429, "RESOURCE_EXHAUSTED", True),
+    "DEVICE_QUOTA_EXCEEDED": (429, "RESOURCE_EXHAUSTED", True),
     "RESOURCE_EXHAUSTED": (429, "RESOURCE_EXHAUSTED", False),
     "INTERNAL": (500, "INTERNAL", True),
+    "UNSPECIFIED_ERROR": (500, "UNKNOWN", True),
     "UNAVAILABLE": (503, "UNAVAILABLE", True),
 }
 """
 Every refusal: HTTP status, ``error.status``, and whether an FcmError detail carries the code (FCM: ErrorCode).
 
-``INVALID_TOKEN`` is our name for INVALID_ARGUMENT with the message about the registration token; the rows
-without detail are what Google's front end says by itself.
+``INVALID_TOKEN`` is our name for INVALID_ARGUMENT with the message about the registration token, and
+``DEVICE_QUOTA_EXCEEDED`` for QUOTA_EXCEEDED with the quota of one device; the rows without detail are what Google's
+front end says by itself.
 """
 
 MESSAGES = {
@@ -59,7 +63,9 @@ MESSAGES = {
     "NOT_FOUND": "Requested entity was not found.",
     "SENDER_ID_MISMATCH": "SenderId mismatch",
     "PERMISSION_DENIED": "Permission 'cloudmessaging.messages.create' denied.",
+    "APNS_AUTH_ERROR": "Auth error from APNS or Web Push Service",
     "QUOTA_EXCEEDED": "Quota exceeded.",
+    "DEVICE_QUOTA_EXCEEDED": "Quota exceeded.",
 }
 
 SCOPES = frozenset(
@@ -76,8 +82,11 @@ CLOCK_SKEW_S = 300
 PAYLOAD_BYTES_MAX = 4_096
 TTL_S_MAX = 2_419_200
 
+_CODES_SENT = {"INVALID_TOKEN": "INVALID_ARGUMENT", "DEVICE_QUOTA_EXCEEDED": "QUOTA_EXCEEDED"}
+_QUOTAS = {"QUOTA_EXCEEDED": "Message rate of the project", "DEVICE_QUOTA_EXCEEDED": "Message rate of the device"}
 _FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
+_QUOTA_FAILURE = "type.googleapis.com/google.rpc.QuotaFailure"
 _PATH = re.compile(r"/v1/projects/([^/]+)/messages:send").fullmatch
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}").fullmatch
 _DURATION = re.compile(r"([0-9]+)(\.[0-9]{1,9})?s").fullmatch
@@ -254,8 +263,9 @@ def _refusal(code: str, flaw: _Flaw | None = None) -> Response:
     status, word, detailed = CODES[code]
     details: list[dict[str, object]] = []
     if detailed:
-        named = "INVALID_ARGUMENT" if code == "INVALID_TOKEN" else code
-        details.append({"@type": _FCM_ERROR, "errorCode": named})
+        details.append({"@type": _FCM_ERROR, "errorCode": _CODES_SENT.get(code, code)})
+    if code in _QUOTAS:
+        details.append({"@type": _QUOTA_FAILURE, "violations": [{"description": _QUOTAS[code]}]})
     if flaw is not None:
         violation = {"field": flaw.field, "description": flaw.description}
         details.append({"@type": _BAD_REQUEST, "fieldViolations": [violation]})
