@@ -36,7 +36,13 @@ class Acme:
         if not request.body:
             return Response(400, "empty")
         tokens = tuple(request.body.decode().split())
-        return Call("account", tokens=tokens, echo=(("x-id", "1"),), dry_run="dry" in request.query)
+        parts = (
+            tuple(Call("account", tokens=(one,), title=f"for {one}") for one in tokens)
+            if request.query == "mixed"
+            else ()
+        )
+        endpoint = "stage" if request.query == "stage" else "send"
+        return Call("account", endpoint, tokens, echo=(("x-id", "1"),), dry_run="dry" in request.query, parts=parts)
 
     def answer(self, call: Call, dead: Mapping[str, Death], now_s: float) -> Response:
         return Response(200, "partial" if dead else "accepted", " ".join(dead).encode(), call.echo)
@@ -181,4 +187,20 @@ def test_a_goaway_covers_the_request_exactly_when_the_push_was_taken(shop: Shop)
     shop.rule("goaway", times=1, processed=True)
 
     assert [shop.ask("a").processed for _ in range(3)] == [False, True, True]
+    assert shop.accepted == {"a": 1}
+
+
+def test_each_target_of_a_mixed_request_is_booked_with_its_own_push(shop: Shop) -> None:
+    shop.rule("dead", token="b")
+
+    assert shop.ask("a b c", "mixed").response.result == "partial"
+
+    assert [(push.token, push.title) for push in shop.book.record] == [("a", "for a"), ("c", "for c")]
+
+
+def test_content_that_goes_ahead_is_scripted_apart_and_booked_for_nobody(shop: Shop) -> None:
+    shop.rule("refuse", code="busy", endpoint="stage", times=1)
+
+    assert shop.ask("a").response.status == 200
+    assert [shop.ask("a", "stage").response.result for _ in range(2)] == ["busy", "accepted"]
     assert shop.accepted == {"a": 1}

@@ -96,5 +96,9 @@ class Desk:
         return Reply(None, rule.delay_s, fault, h2_error, processed, reason)
 
     def _accept(self, call: Call, tokens: tuple[str, ...], now_s: float) -> None:
-        if tokens and call.endpoint == "send" and not call.dry_run:
-            self._book.accept(self._vendor.name, call, tokens, self._monotonic(), now_s)
+        if call.endpoint != "send" or call.dry_run:
+            return
+        for part in call.parts or (call,):
+            taken = tuple(token for token in part.tokens if token in tokens) if call.parts else tokens
+            if taken:
+                self._book.accept(self._vendor.name, part, taken, self._monotonic(), now_s)

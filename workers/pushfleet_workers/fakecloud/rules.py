@@ -66,7 +66,7 @@ class Rule(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 
     vendor: str
     action: Action
-    endpoint: Literal["send", "auth", "withdraw"] = "send"
+    endpoint: Literal["send", "auth", "stage", "withdraw"] = "send"
     token: str = ""
     """Only this token; in a batch any of its tokens."""
 

@@ -53,7 +53,8 @@ class Call(Struct, frozen=True):
     """The credential it was made with."""
 
     endpoint: str = "send"
-    """``send``; ``auth`` where the vendor hands out access tokens, ``withdraw`` where it takes pushes back."""
+    """``send``; ``auth`` where the vendor hands out access tokens, ``stage`` where it takes content ahead of its
+    targets, ``withdraw`` where it takes pushes back."""
 
     tokens: tuple[str, ...] = ()
     title: str = ""
@@ -70,6 +71,9 @@ class Call(Struct, frozen=True):
 
     dry_run: bool = False
     """Checked in full, delivered to nobody, recorded nowhere."""
+
+    parts: tuple[Call, ...] = ()
+    """What each target gets, where a request carries several pushes; empty: all get the same."""
 
 
 class Fault(enum.Enum):
