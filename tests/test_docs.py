@@ -193,7 +193,7 @@ def every_key() -> set[str]:
         names |= {spelled(key, account.root, "<account>") for key in ([value] if isinstance(value, str) else value)}
     names |= {spelled(getattr(vendor, slot), "P:{V}", "<vendor>") for slot in vendor.__slots__}
     names |= {spelled(key, lane.stream, "<ingress>") for key in vars(lane).values()}
-    authorization = Authorization(None, None, None, account, None, None)  # type: ignore[arg-type]
+    authorization = Authorization(None, None, None, account.root, None, None)  # type: ignore[arg-type]
     return names | {spelled(key, account.root, "<account>") for key in (authorization._key, authorization._lock_key)}
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -19,11 +19,11 @@ from pushfleet_workers.credentials import Authorization
 from pushfleet_workers.drain import Drain
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys
 from pushfleet_workers.ledger.ledger import Breaker, Rate
-from pushfleet_workers.outcome import OK, Outcome
+from pushfleet_workers.outcome import OK, Outcome, Row, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.retry import RetryPolicy
-from pushfleet_workers.vendor import AuthAnswer, Request, Response
+from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.wake import Bell
 
 Answer = Outcome | Exception
@@ -33,7 +33,7 @@ Script = Callable[[str, str], Answer]
 QUICK = RetryPolicy(attempts_max=4, first_s=0.001, longest_s=0.004)
 
 
-class Cloud:
+class Cloud(VendorDefaults):
     """One push cloud: a vendor module and its transport in one, answering as told."""
 
     name: ClassVar[str] = "apns"
@@ -41,6 +41,9 @@ class Cloud:
     payload_limit: ClassVar[int] = 4_096
     http2: ClassVar[bool] = False
     exact_badge: ClassVar[bool] = False
+    codes: ClassVar[Mapping[str, Row]] = {
+        "no_right": Row("any", Outcome(Verdict.MISCONFIGURED, Scope.CLASS), "The right is missing: ask for it.")
+    }
 
     def __init__(self, batch_size: int = 1) -> None:
         self.batch_size = batch_size
@@ -240,7 +243,7 @@ async def a_bench(
         account=account,
         ledger=Ledger(link, keys, owner, rate=rate, breaker=breaker or Breaker(3, 40, 200)),
         transport=cloud,
-        authorization=Authorization(cloud, account, link, keys, clock, cloud.send),
+        authorization=Authorization(cloud, account, link, keys.root, clock, cloud.send),
         clock=clock,
         policy=policy,
         feedback=feedback,

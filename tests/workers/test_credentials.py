@@ -77,7 +77,7 @@ async def an_office(url: str, vendor: Cloud | None = None, members: int = 2) -> 
     office = Office(links[0], Clock(), vendor or OAuthVendor())
     office.may_answer.set()
     office.members = [
-        Authorization(office.vendor, AccountSettings(app="demo"), link, KEYS, office.clock, office.fetch)
+        Authorization(office.vendor, AccountSettings(app="demo"), link, KEYS.root, office.clock, office.fetch)
         for link in links
     ]
     try:

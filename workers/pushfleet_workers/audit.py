@@ -72,6 +72,11 @@ class AccountBook(msgspec.Struct, kw_only=True):
     """Ready, leased and delayed as found; None where there are too many to count in one go."""
 
     @property
+    def moved(self) -> int:
+        """Deliveries that went on in another account's ledger, where they were put once more."""
+        return sum(count for name, count in self.ends.items() if name.split(":")[1] == "moved")
+
+    @property
     def balanced(self) -> bool:
         """Whether nothing is missing."""
         if self.recounted is not None and self.recounted != (self.ready, self.leased, self.delayed):
@@ -104,14 +109,16 @@ class Books(msgspec.Struct, kw_only=True):
         if not each or self.pending:
             return each
         decided = sum(book.deliveries for book in self.lanes.values())
-        return decided == sum(book.put for book in self.accounts.values())
+        return decided == sum(book.put - book.moved for book in self.accounts.values())
 
     def ends(self) -> dict[str, int]:
         """``sent``, ``suppressed``, ``dropped`` and ``dead`` over all lanes and accounts."""
         totals = dict.fromkeys(("sent", "suppressed", "dropped", "dead"), 0)
         for account in self.accounts.values():
             for name, count in account.ends.items():
-                totals[name.split(":")[1]] += count
+                end = name.split(":")[1]
+                if end in totals:
+                    totals[end] += count
         totals["suppressed"] += sum(sum(book.suppressed.values()) for book in self.lanes.values())
         return totals
 

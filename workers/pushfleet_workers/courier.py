@@ -15,10 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import json
+
 from pushfleet.message import LANES, Lane
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credentials import Authorization, AuthRefused
 from pushfleet_workers.errors import NoAnswer, RedisUnusable, where_raised
+from pushfleet_workers.exchange import Exchange
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.hooks.tally import AnswerTally, SecondsTally
 from pushfleet_workers.ledger import Claim, Entry, GateNews, Ledger, Settlement, pack
@@ -31,7 +34,7 @@ from pushfleet_workers.retry import SENT, End, Later, RetryPolicy, next_step
 from pushfleet_workers.transports.base import Transport
 from pushfleet_workers.vendor import Vendor
 
-__all__ = ["Courier", "Feedback", "Recheck"]
+__all__ = ["Courier", "Feedback", "Move", "Recheck"]
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +44,22 @@ Feedback = Callable[[str, Delivery, Outcome], Awaitable[None]]
 Recheck = Callable[[Sequence[Entry]], Awaitable[dict[bytes, str]]]
 """Decides again on entries that waited: delivery id to the reason it must not be sent. May renew its tokens."""
 
+Move = Callable[[Push, Lane, Sequence[Delivery]], Awaitable[set[bytes]]]
+"""Puts deliveries into the ledgers of their devices' next channels; the ids of those that went."""
+
 CLAIM_PARCELS = 100
 _LOW_WATER = 50
 _BULK_WINDOW_SHARE = 0.7
 _PARTIAL_AFTER_S = 0.25
 _REDIS_RETRY_S = 0.2
 _LAST_SETTLE_S = 3.0
-_MISCONFIGURED_WAIT_S = 30.0
+_CLASS_PAUSE_MS = 30_000
+_VENDOR_WORKS = frozenset({Verdict.OK, Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE, Verdict.BAD_PAYLOAD})
 _UNREACHABLE = Outcome(Verdict.RETRY, Scope.ACCOUNT, code="unreachable")
 _NO_ANSWER = Outcome(Verdict.RETRY, Scope.DEVICE, code="no_answer")
-_BROKEN_MODULE = Outcome(Verdict.BAD_PAYLOAD, code="vendor_module_failed")
+_ELSEWHERE_EVERY_S = 0.2
+_ELSEWHERE_MS = 2_000
+"""An account that is shut for at least this long sends its work another way, where there is one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +82,7 @@ class Courier:
     """The deliveries of one account in one process.
 
     * **recheck** - asked about entries older than *recheck_s*, retried ones included.
+    * **move** - the way to a device's next channel; None where no device could have one.
     * **on_change** - called when there is room for another claim, or nothing is left in hand.
     """
 
@@ -90,6 +100,7 @@ class Courier:
         feedback: Feedback,
         recheck: Recheck,
         on_change: Callable[[], None],
+        move: Move | None = None,
         settle_s: float = 0.01,
         recheck_s: float = 2.0,
         rng: random.Random | None = None,
@@ -97,7 +108,6 @@ class Courier:
         self.ledger = ledger
         self.name = f"{vendor.name}:{credential}"
         self._vendor = vendor
-        self._account = account
         self._transport = transport
         self._authorization = authorization
         self._clock = clock
@@ -106,6 +116,8 @@ class Courier:
         self._recheck = recheck
         self._recheck_ms = recheck_s * 1000
         self._on_change = on_change
+        self._move = move
+        self._mixes = vendor.mixes(account)
         self._settle_s = settle_s
         self._rng = rng or random.Random()  # noqa: S311
         self._window: int = account.in_flight_max
@@ -126,6 +138,10 @@ class Courier:
         self._news = GateNews()
         self._gate_listens = True
         self._class_pauses_ms: dict[str, float] = {}
+        self._classes = b""
+        """What the gate said of them last."""
+
+        self._elsewhere_at = 0.0
         self._refused_auth_at = -1e9
         self._partial_at = 0.0
         self._claim_answer_lost = False
@@ -136,6 +152,7 @@ class Courier:
         self._delivery_seconds = {
             lane: SecondsTally(metrics.DELIVERY_SECONDS.labels(vendor.name, lane)) for lane in LANES
         }
+        self._exchange = Exchange(vendor, account, transport, clock, self._request_seconds.observe)
         self._answers = AnswerTally(metrics.ANSWERS, *labels)
         self._unknown = metrics.UNKNOWN_OUTCOMES.labels(*labels)
         self._late = metrics.LATE_RESULTS.labels(*labels)
@@ -186,9 +203,14 @@ class Courier:
             raise
         self._clock.heard(claim.now_ms)
         self._gate_listens = self._gate_listens or claim.gate_listens
+        if claim.classes != self._classes:
+            self._classes = claim.classes
+            self._class_pauses_ms = json.decode(claim.classes) if claim.classes else {}
         # Suspects and the rest take turns: many suspects would otherwise hold up everybody.
         self._suspects_turn = not any(entry.lost > 1 for entry in claim.entries)
         await self._take_in(claim.entries, claim.late_oks)
+        if claim.shut and claim.left and claim.wait_ms >= _ELSEWHERE_MS:
+            await self._send_elsewhere(claim.wait_ms)
         self._clearing = bool(claim.suspects and self.busy and not self._suspect_in_hand)
         return claim
 
@@ -223,21 +245,12 @@ class Courier:
             assert self._flushing is not None
             await asyncio.wait([self._flushing], timeout=left_s)
 
-    async def close(self) -> None:
-        """Close the connections; call it after :meth:`stop`."""
-        await self._transport.close()
-
     # ---- from a claim to requests
 
     async def _take_in(self, entries: Sequence[Entry], late_oks: frozenset[bytes]) -> None:
-        now = time.monotonic()
         aged: list[_Chunk] = []
         for entry in entries:
-            size = len(entry.parcel.deliveries)
-            held = _Held(entry, Settlement(entry.id, entry.fence, size), now, size)
-            self._held[entry.id] = held
-            if entry.lost > 1:
-                self._suspect_in_hand = True
+            held = self._hold(entry)
             deliveries = entry.parcel.deliveries
             if late_oks:
                 deliveries = self._end_late_oks(held, deliveries, late_oks)
@@ -256,6 +269,14 @@ class Courier:
             for held, deliveries in await self._still_wanted(aged):
                 self._queue(held, deliveries)
             self._go_on()
+
+    def _hold(self, entry: Entry) -> _Held:
+        size = len(entry.parcel.deliveries)
+        held = _Held(entry, Settlement(entry.id, entry.fence, size), time.monotonic(), size)
+        self._held[entry.id] = held
+        if entry.lost > 1:
+            self._suspect_in_hand = True
+        return held
 
     def _go_on(self) -> None:
         if self._stopping:
@@ -298,7 +319,8 @@ class Courier:
             self._waiting += 1
 
     def _pump(self) -> None:
-        for _ in range(min(self._waiting, self._window - len(self._senders))):
+        loads = -(-self._waiting // self._vendor.batch_size) if self._mixes else self._waiting
+        for _ in range(min(loads, self._window - len(self._senders))):
             sender = asyncio.get_running_loop().create_task(self._send_until_dry())
             self._senders.add(sender)
             sender.add_done_callback(self._sender_ended)
@@ -311,17 +333,17 @@ class Courier:
             self._on_change()
 
     async def _send_until_dry(self) -> None:
-        while (chunk := self._next()) is not None:
-            held, deliveries = chunk
-            lane = held.entry.lane
+        while load := self._next():
+            lane = load[0][0].entry.lane
             self._in_flight[lane] += 1
             try:
-                await self._send(held, deliveries)
+                await self._send(load)
             except Exception as problem:  # noqa: BLE001 - whatever it was, these deliveries must not stay in hand
                 self._log_failure("sending", problem)
-                left = [one for one in deliveries if one.id not in held.done]
-                if held.open and left:
-                    self._apply_no_answer(held, left, maybe_delivered=True)
+                for held, deliveries in load:
+                    left = [one for one in deliveries if one.id not in held.done]
+                    if held.open and left:
+                        self._apply_no_answer(held, left, maybe_delivered=True)
             finally:
                 self._in_flight[lane] -= 1
 
@@ -330,72 +352,144 @@ class Courier:
         rate = self.ledger.rate
         return rate is not None and time.monotonic() - held.claimed_at > rate.permit_life_s
 
-    def _next(self) -> _Chunk | None:
+    def _next(self) -> list[_Chunk]:
+        """What the next request carries: a chunk, or several where the vendor mixes pushes; empty: nothing may go."""
         for lane, queue in self._queues.items():
             if lane == "bulk" and self._in_flight["bulk"] >= self._bulk_window:
                 continue
             while queue:
-                held, deliveries = queue.popleft()
-                self._waiting -= 1
-                if _LOW_WATER - 1 in (self._waiting, self._waiting - len(self._queues["bulk"])):
-                    self._on_change()
-                if self._void(held):
-                    self._postpone(held, deliveries, Later(0, counts=False))
+                chunk = self._take(queue)
+                if self._void(chunk[0]):
+                    self._postpone(*chunk, Later(0, counts=False))
                     continue
-                return held, deliveries
-        return None
+                load = [chunk]
+                if self._mixes:
+                    self._fill(load, queue)
+                return load
+        return []
+
+    def _take(self, queue: deque[_Chunk]) -> _Chunk:
+        self._waiting -= 1
+        if _LOW_WATER - 1 in (self._waiting, self._waiting - len(self._queues["bulk"])):
+            self._on_change()
+        return queue.popleft()
+
+    def _fill(self, load: list[_Chunk], queue: deque[_Chunk]) -> None:
+        """Let what waits behind *load* travel along, as far as it fits and what is said of one holds for all."""
+        name = self._vendor.name
+
+        def nature(chunk: _Chunk) -> object:
+            held, deliveries = chunk
+            push = held.entry.parcel.push
+            alone = held.entry.lost or push.recall or any(one.remedy for one in deliveries)
+            return (push.kind, getattr(push.options, name, None)) if not alone else None
+
+        shared = nature(load[0])
+        size = len(load[0][1])
+        while queue and shared is not None and nature(queue[0]) == shared and not self._void(queue[0][0]):
+            size += len(queue[0][1])
+            if size > self._vendor.batch_size:
+                return
+            load.append(self._take(queue))
 
     # ---- from a request to results
 
-    async def _send(self, held: _Held, deliveries: list[Delivery]) -> None:
-        push = held.entry.parcel.push
-        if self._class_pauses_ms and self._class_pauses_ms.get(push.kind, 0) > self._clock.now_ms():
-            wait_ms = int(self._class_pauses_ms[push.kind] - self._clock.now_ms())
-            self._postpone(held, deliveries, Later(wait_ms, counts=False))
+    async def _send(self, load: list[_Chunk]) -> None:
+        first = load[0][0].entry.parcel.push
+        paused_ms = self._class_pauses_ms.get(first.kind, 0.0) - self._clock.now_ms() if self._class_pauses_ms else 0.0
+        if paused_ms > 0:
+            for held, deliveries in load:
+                left = deliveries
+                if paused_ms >= _ELSEWHERE_MS:
+                    left = await self._moved_on(held, deliveries, "class_paused")
+                self._postpone(held, left, Later(int(paused_ms) + 1, counts=False))
             return
-        auth = self._authorization.current() or await self._obtain_auth(held, deliveries)
+        auth = self._authorization.current() or await self._obtain_auth(load)
         if not auth:
             return
         try:
-            request = self._vendor.build(self._account, push, deliveries, auth, self._clock.now_ms())
-        except Exception as problem:  # noqa: BLE001 - a defect of a vendor module costs only its own delivery
-            self._log_failure("build", problem)
-            self._apply(held, deliveries, [_BROKEN_MODULE] * len(deliveries))
-            return
-        started = time.perf_counter()
-        try:
-            response = await self._transport.send(request)
+            answers = await self._exchange([(held.entry.parcel.push, deliveries) for held, deliveries in load], auth)
         except NoAnswer as problem:
-            self._apply_no_answer(held, deliveries, maybe_delivered=problem.maybe_delivered)
+            for held, deliveries in load:
+                self._apply_no_answer(held, deliveries, maybe_delivered=problem.maybe_delivered)
             return
-        self._request_seconds.observe(time.perf_counter() - started)
-        try:
-            outcomes = self._vendor.read(deliveries, response)
-            if len(outcomes) != len(deliveries):
-                raise ValueError("not one outcome per delivery")
-        except Exception as problem:  # noqa: BLE001
-            # The vendor has answered; what it said we cannot know.
-            self._log_failure("read", problem)
-            outcomes = [_NO_ANSWER] * len(deliveries)
-        if any(outcome.verdict is not Verdict.OK for outcome in outcomes):
-            await self._heed(push, deliveries, outcomes, auth)
-        self._apply(held, deliveries, outcomes)
+        for (held, deliveries), outcomes in zip(load, answers, strict=True):
+            if any(outcome.verdict is not Verdict.OK for outcome in outcomes):
+                await self._heed(held.entry.parcel.push, deliveries, outcomes, auth)
+                self._tell_gate(outcomes, held.entry.parcel.push)
+                deliveries, outcomes = await self._without_moved(held, deliveries, outcomes)
+            self._apply(held, deliveries, outcomes)
 
-    async def _obtain_auth(self, held: _Held, deliveries: list[Delivery]) -> str:
-        """The authorization; empty when there is none, and *deliveries* have been dealt with."""
+    async def _without_moved(
+        self, held: _Held, deliveries: list[Delivery], outcomes: list[Outcome]
+    ) -> tuple[list[Delivery], list[Outcome]]:
+        """Those that no other channel takes; the account's fault must last to send its deliveries elsewhere."""
+        now_ms = self._clock.now_ms()
+        for verdict, reason in ((Verdict.DROP_TOKEN, "token_dead"), (Verdict.QUOTA_EXHAUSTED, "quota_exhausted")):
+            asked = [
+                delivery
+                for delivery, outcome in zip(deliveries, outcomes, strict=True)
+                if outcome.verdict is verdict
+                and (verdict is Verdict.DROP_TOKEN or outcome.asked_ms(now_ms) >= _ELSEWHERE_MS)
+            ]
+            if not asked:
+                continue
+            left = {one.id for one in await self._moved_on(held, asked, reason)}
+            gone = {one.id for one in asked} - left
+            kept = [pair for pair in zip(deliveries, outcomes, strict=True) if pair[0].id not in gone]
+            for outcome in {outcome for one, outcome in zip(deliveries, outcomes, strict=True) if one.id in gone}:
+                self._answers.count(outcome.verdict, outcome.code, len(gone))
+            deliveries, outcomes = [one for one, _ in kept], [outcome for _, outcome in kept]
+        return deliveries, outcomes
+
+    async def _moved_on(self, held: _Held, deliveries: list[Delivery], reason: str) -> list[Delivery]:
+        """Let the devices' other channels have *deliveries*; those that stay here."""
+        if self._move is None or held.entry.parcel.push.recall or held.entry.lost:
+            return deliveries
+        try:
+            moved = await self._move(held.entry.parcel.push, held.entry.lane, deliveries)
+        except (RedisUnusable, ReplyError) as problem:
+            log.warning("deliveries of %s found no other channel: %s", self.name, problem)
+            return deliveries
+        self._finish(held, [one for one in deliveries if one.id in moved], End("moved", reason))
+        return [one for one in deliveries if one.id not in moved] if moved else deliveries
+
+    async def _send_elsewhere(self, shut_ms: int) -> None:
+        """Work that a shut gate holds up goes to other channels; what has none waits until the gate opens."""
+        if self._move is None or time.monotonic() - self._elsewhere_at < _ELSEWHERE_EVERY_S:
+            return
+        self._elsewhere_at = time.monotonic()
+        size = self._vendor.batch_size
+        want = Want(CLAIM_PARCELS, CLAIM_PARCELS * size, CLAIM_PARCELS * size, suspect=False, elsewhere=True)
+        claim = await self.ledger.claim(want)
+        if not claim.shut:
+            await self._take_in(claim.entries, claim.late_oks)
+            return
+        for entry in claim.entries:
+            held = self._hold(entry)
+            deliveries = self._end_late_oks(held, entry.parcel.deliveries, claim.late_oks)
+            left = await self._moved_on(held, deliveries, "account_shut")
+            self._postpone(held, left, Later(shut_ms, counts=False))
+
+    async def _obtain_auth(self, load: list[_Chunk]) -> str:
+        """The authorization; empty when there is none, and the *load* has been dealt with."""
+        outcome = _UNREACHABLE
         try:
             auth = await self._authorization.obtain()
-        except AuthRefused as refused:
-            self._apply(held, deliveries, [refused.outcome] * len(deliveries))
-            return ""
-        except (RedisUnusable, ReplyError):
-            self._apply(held, deliveries, [_UNREACHABLE] * len(deliveries))
-            return ""
-        if self._void(held):
+            if not self._void(load[0][0]):
+                return auth
             # All that waited for it would leave at once.
-            self._postpone(held, deliveries, Later(0, counts=False))
+            for held, deliveries in load:
+                self._postpone(held, deliveries, Later(0, counts=False))
             return ""
-        return auth
+        except AuthRefused as refused:
+            outcome = refused.outcome
+        except (RedisUnusable, ReplyError):
+            pass
+        for held, deliveries in load:
+            self._tell_gate([outcome], held.entry.parcel.push)
+            self._apply(held, deliveries, [outcome] * len(deliveries))
+        return ""
 
     def _log_failure(self, step: str, problem: Exception) -> None:
         log.error("%s of %s raised %s", step, self.name, where_raised(problem))
@@ -426,6 +520,7 @@ class Courier:
         self._news.bad += 1
         self._news.reason = "unreachable"
         if not maybe_delivered:
+            self._tell_gate([_UNREACHABLE], held.entry.parcel.push)
             self._apply(held, deliveries, [_UNREACHABLE] * len(deliveries))
             return
         self._unknown.inc(len(deliveries))
@@ -435,9 +530,12 @@ class Courier:
         if self._policy.drop_unknown:
             self._finish(held, deliveries, End("dropped", "unknown_outcome"))
         else:
+            self._tell_gate([_NO_ANSWER], held.entry.parcel.push)
             self._apply(held, deliveries, [_NO_ANSWER] * len(deliveries))
 
     def _apply(self, held: _Held, deliveries: list[Delivery], outcomes: Sequence[Outcome]) -> None:
+        if not deliveries:
+            return
         push = held.entry.parcel.push
         now_ms = self._clock.now_ms()
         if all(outcome.verdict is Verdict.OK for outcome in outcomes):
@@ -457,7 +555,6 @@ class Courier:
                 delivery.attempt += 1
             code = outcome.code if isinstance(step, End) and step.end == "dead" else ""
             groups.setdefault((step, code), []).append(delivery)
-        self._tell_gate(outcomes, push)
         for (step, code), some in groups.items():
             if isinstance(step, End):
                 self._finish(held, some, step, code=code)
@@ -466,24 +563,39 @@ class Courier:
 
     def _tell_gate(self, outcomes: Sequence[Outcome], push: Push) -> None:
         """What a request's answer means for more than its own deliveries."""
+        news = self._news
         for outcome in {outcomes[0], outcomes[-1]}:
-            wait_ms = int((outcome.wait_s or 0.0) * 1000)
+            asked_ms = int(outcome.asked_ms(self._clock.now_ms()))
             verdict, scope = outcome.verdict, outcome.scope
-            if verdict in (Verdict.OK, Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE, Verdict.BAD_PAYLOAD):
-                self._news.good += 1
+            if verdict in _VENDOR_WORKS:
+                news.good += 1
             elif scope is Scope.CLASS:
-                self._class_pauses_ms[push.kind] = self._clock.now_ms() + (wait_ms or _MISCONFIGURED_WAIT_S * 1000)
-            elif scope is Scope.ACCOUNT and verdict is Verdict.MISCONFIGURED:
-                self._news.open_now, self._news.reason = True, outcome.code or "misconfigured"
-                log.error("account %s is misconfigured (%s): its work waits", self.name, outcome.code)
-            elif scope is Scope.ACCOUNT and verdict in (Verdict.RATE_LIMITED, Verdict.QUOTA_EXHAUSTED):
-                self._news.pause_ms = max(self._news.pause_ms, wait_ms or 1_000)
-                self._news.rate_limited = self._news.rate_limited or verdict is Verdict.RATE_LIMITED
-                self._news.reason = outcome.code or verdict.value
-            elif scope is Scope.ACCOUNT and outcome is not _UNREACHABLE and verdict is not Verdict.REFRESH_AUTH:
-                self._news.bad += 1
-                self._news.pause_ms = max(self._news.pause_ms, wait_ms if verdict is Verdict.RETRY_AFTER else 0)
-                self._news.reason = outcome.code or verdict.value
+                self._pause_class(push.kind, outcome, asked_ms or _CLASS_PAUSE_MS)
+            elif scope is not Scope.ACCOUNT:
+                continue
+            elif verdict is Verdict.MISCONFIGURED:
+                news.open_now, news.reason = True, outcome.code or "misconfigured"
+                log.error("account %s is misconfigured, its work waits: %s", self.name, self._told(outcome))
+            elif verdict in (Verdict.RATE_LIMITED, Verdict.QUOTA_EXHAUSTED):
+                news.pause_ms = max(news.pause_ms, asked_ms or 1_000)
+                news.rate_limited = news.rate_limited or verdict is Verdict.RATE_LIMITED
+                news.reason = outcome.code or verdict.value
+            elif outcome is not _UNREACHABLE and verdict is not Verdict.REFRESH_AUTH:
+                news.bad += 1
+                news.pause_ms = max(news.pause_ms, asked_ms if verdict is Verdict.RETRY_AFTER else 0)
+                news.reason = outcome.code or verdict.value
+
+    def _pause_class(self, kind: str, outcome: Outcome, wait_ms: int) -> None:
+        """No process of the fleet sends this kind of message until then."""
+        self._class_pauses_ms[kind] = self._clock.now_ms() + wait_ms
+        self._news.class_pauses_ms[kind] = wait_ms
+        if outcome.verdict is Verdict.MISCONFIGURED:
+            log.error("account %s cannot send messages of kind %s: %s", self.name, kind, self._told(outcome))
+
+    def _told(self, outcome: Outcome) -> str:
+        """The code with what the vendor's table says of it, the mend included."""
+        row = self._vendor.codes.get(outcome.code)
+        return f"{outcome.code}: {row.meaning}" if row is not None else outcome.code
 
     # ---- from results to the ledger
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.errors import NoAnswer, RedisUnusable
-from pushfleet_workers.ledger.keys import AccountKeys
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.redis_link import Link, LinkLost
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, Vendor
@@ -44,6 +43,7 @@ class AuthRefused(Exception):
 class Authorization:
     """The authorization of one account in one process.
 
+    * **root** - what its keys in Redis begin with: the account's own, or that of all who are the same caller.
     * **fetch** - sends a request off the hot path; raises :class:`NoAnswer`.
     """
 
@@ -52,15 +52,15 @@ class Authorization:
         vendor: Vendor,
         account: Any,
         link: Link,
-        keys: AccountKeys,
+        root: str,
         clock: FleetClock,
         fetch: Callable[[Request], Awaitable[Response]],
     ) -> None:
         self._vendor = vendor
         self._account = account
         self._link = link
-        self._key = f"{keys.root}:auth"
-        self._lock_key = f"{keys.root}:auth:lock"
+        self._key = f"{root}:auth"
+        self._lock_key = f"{root}:auth:lock"
         self._clock = clock
         self._fetch = fetch
         self._value = ""
@@ -153,6 +153,8 @@ class Authorization:
         self._value = answer.value
         self._renew_at_ms = now_ms + answer.life_s * _RENEW_AT * 1000
         self._expires_at_ms = now_ms + answer.life_s * 1000
+        if not answer.shared:
+            return
         await self._link.pipeline(
             [
                 ("HSET", self._key, "value", self._value, "renew_at_ms", self._renew_at_ms,

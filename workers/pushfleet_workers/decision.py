@@ -5,6 +5,8 @@ Asked in the order of message, receiver, device. The reasons: :data:`pushfleet_w
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pushfleet.message import OfflineMessage, Recipient
 from pushfleet_workers.tokens.record import FOREGROUND, LOGGED_OUT, Channel, Device
 
@@ -53,12 +55,19 @@ def refuse_device(device: Device, now_ms: int, *, forced: bool = False) -> str:
     return ""
 
 
-def channel_for(device: Device, kind: str, now_ms: int, push_type: str | None = None) -> Channel | None:
+def channel_for(
+    device: Device, kind: str, now_ms: int, push_type: str | None = None, passing_over: Collection[str] = ()
+) -> Channel | None:
     """The channel that a message of *kind* goes to: VoIP for calls where there is one, else the first for alerts.
 
-    *push_type*, where the message has one (``alert``, ``background``, ``voip``), decides instead of the kind.
+    *push_type*, where the message has one (``alert``, ``background``, ``voip``), decides instead of the kind; channels
+    whose names are in *passing_over* do not count.
     """
-    usable = [channel for channel in device.channels if channel.quarantined_until_ms <= now_ms]
+    usable = [
+        channel
+        for channel in device.channels
+        if channel.quarantined_until_ms <= now_ms and (not passing_over or channel.name not in passing_over)
+    ]
     if (push_type or kind) in ("call", "voip"):
         for channel in usable:
             if channel.kind == "voip":

@@ -83,7 +83,7 @@ def _default(field: Any) -> str:
 
 
 def _metrics() -> Iterator[str]:
-    yield "Routers, workers and APIs serve their own at `/metrics`; an API also exports the totals that live in Redis.\n"
+    yield "Routers, workers and APIs serve their own at `/metrics`; an API also exports what lives in Redis.\n"
     yield "## Totals in Redis (API)\n\n| metric | labels | meaning |\n| --- | --- | --- |"
     for name, (_, text, labels) in stock.METRICS.items():
         yield f"| `{name}` | {_labels(labels)} | {text} |"
@@ -104,6 +104,7 @@ def _reasons() -> Iterator[str]:
     groups: tuple[tuple[str, str, Mapping[str, str]], ...] = (
         ("Suppressed", "The decision said no.", reasons.SUPPRESSED),
         ("Dropped", "It was due, but made no sense any more.", reasons.DROPPED),
+        ("Moved", "The device has another channel; the delivery ends in that channel's account.", reasons.MOVED),
         ("Dead", "Somebody must look: it lies in the account's dead letters.", reasons.DEAD),
         (
             "Refused entries",

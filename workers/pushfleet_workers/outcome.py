@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["OK", "DayHour", "Outcome", "Remedy", "Row", "Scope", "Verdict"]
+__all__ = ["NOT_RECALLABLE", "OK", "DayHour", "Outcome", "Remedy", "Row", "Scope", "Verdict"]
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
@@ -101,3 +101,5 @@ class Row(NamedTuple):
 
 
 OK = Outcome(Verdict.OK)
+NOT_RECALLABLE = Outcome(Verdict.BAD_PAYLOAD, code="not_recallable")
+"""The vendor has no means to take back what it showed."""

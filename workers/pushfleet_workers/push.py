@@ -82,7 +82,7 @@ class Delivery(Struct, array_like=True):
     """The backend asked for a push whatever the user muted or sees."""
 
     tried: list[str] = []
-    """Accounts (``vendor:credential``) that could not deliver it: the device's other channels are left."""
+    """Names of the device's channels that could not deliver it; the others are left."""
 
     def __repr__(self) -> str:
         return f"Delivery(id={self.id.hex()}, device={self.device!r}, attempt={self.attempt})"

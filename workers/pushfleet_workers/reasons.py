@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DEAD", "DROPPED", "REFUSED_ENTRIES", "SUPPRESSED"]
+__all__ = ["DEAD", "DROPPED", "MOVED", "REFUSED_ENTRIES", "SUPPRESSED"]
 
 SUPPRESSED = {
     "online_only": "the message is for users who are online",
@@ -26,9 +26,18 @@ DROPPED = {
     "token_dead": "the vendor says that the token is dead",
     "device_muted": "the vendor says that the device takes no notifications",
     "backlog": "the account holds more than its share of the ledger; new bulk work is not taken",
+    "not_recallable": "it was to take back what was shown, and the vendor has no means for that",
     "unknown_outcome": "the request left, no answer came, and the account's on_unknown says drop",
 }
 """It was due, but it makes no sense any more."""
+
+MOVED = {
+    "token_dead": "the vendor says that the token is dead",
+    "quota_exhausted": "the vendor takes no more for today",
+    "class_paused": "the account may not send this kind of message for now",
+    "account_shut": "the account's breaker is open, or it pauses for a while",
+}
+"""The device has another channel: the delivery went on in that channel's account, and ends there."""
 
 DEAD = {
     "attempts": "it failed as often as the account allows",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from pushfleet_workers.outcome import Outcome, Scope, Verdict
+from pushfleet_workers.outcome import NOT_RECALLABLE, Outcome, Scope, Verdict
 from pushfleet_workers.push import Delivery
 
 __all__ = ["SENT", "End", "Later", "RetryPolicy", "backoff_ms", "next_step"]
@@ -26,7 +26,7 @@ class End:
     """The delivery is over."""
 
     end: str
-    """``sent``, ``dropped`` or ``dead``."""
+    """``sent``, ``dropped`` or ``dead``; ``moved`` for what goes on in another account's ledger."""
 
     reason: str = ""
 
@@ -65,11 +65,13 @@ def next_step(
         return End("dropped", "token_dead")
     if verdict is Verdict.MUTE_DEVICE:
         return End("dropped", "device_muted")
+    if outcome is NOT_RECALLABLE:
+        return End("dropped", NOT_RECALLABLE.code)
     if verdict is Verdict.BAD_PAYLOAD:
         if outcome.remedy is not None and not delivery.remedy:
             return Later(0, remedy=outcome.remedy.value)
         return End("dead", "bad_payload")
-    step = _wait_for(outcome, delivery, policy, rng)
+    step = _wait_for(outcome, delivery, now_ms, policy, rng)
     if step.counts and delivery.attempt + 1 >= policy.attempts_max:
         return End("dead", "attempts")
     if now_ms + step.wait_ms >= expires_at_ms:
@@ -77,10 +79,9 @@ def next_step(
     return step
 
 
-def _wait_for(outcome: Outcome, delivery: Delivery, policy: RetryPolicy, rng: random.Random) -> Later:
+def _wait_for(outcome: Outcome, delivery: Delivery, now_ms: int, policy: RetryPolicy, rng: random.Random) -> Later:
     # A fault of the account or class is not the delivery's: it waits at the gate and costs no attempt.
     counts = outcome.scope is Scope.DEVICE
     if outcome.verdict is Verdict.REFRESH_AUTH:
         return Later(0, counts=counts)
-    asked_ms = int(max(0.0, outcome.wait_s or 0.0) * 1000)
-    return Later(asked_ms + backoff_ms(delivery.attempt, policy, rng), counts=counts)
+    return Later(int(outcome.asked_ms(now_ms)) + backoff_ms(delivery.attempt, policy, rng), counts=counts)

@@ -20,22 +20,21 @@ import uvloop
 
 from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
+from pushfleet_workers.callers import Caller, Callers
 from pushfleet_workers.checks import refuse_old_redis
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.courier import Courier
-from pushfleet_workers.credentials import Authorization
 from pushfleet_workers.drain import Drain
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ledger import AccountKeys, Ledger, VendorKeys
 from pushfleet_workers.ledger.ledger import BEAT_S, Breaker, Rate
+from pushfleet_workers.next_channel import NextChannel
 from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.retry import RetryPolicy
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.token_feedback import TokenFeedback
 from pushfleet_workers.tokens.store import TokenStore
-from pushfleet_workers.transports import open_transport
-from pushfleet_workers.transports.base import Transport, TransportOptions
 from pushfleet_workers.wake import Bell, Trigger
 
 __all__ = ["FleetRuntime", "rate_of"]
@@ -65,7 +64,8 @@ class FleetRuntime:
         self._drains: dict[str, Drain] = {}
         self._links: list[Link] = []
         self._chores: list[asyncio.Task[None]] = []
-        self._auth_transports: list[Transport] = []
+        self._called: list[Caller] = []
+        self._accounts = {(vendor, name): account for vendor, name, account in settings.each_account()}
         self._clock = FleetClock()
         self._stopped: Future[None] | None = None
 
@@ -126,6 +126,7 @@ class FleetRuntime:
         state = queue if redis.state_url == redis.queue_url else self._link(redis.state_url)
         for link in {queue, state}:
             await refuse_old_redis(link)
+        self._callers = Callers(queue, redis.prefix, self._clock)
         feedback = TokenFeedback(TokenStore(state, redis.prefix, self._clock.now_ms))
         for vendor in vendors:
             accounts = self._settings.accounts.get(vendor, {})
@@ -174,25 +175,18 @@ class FleetRuntime:
                 int(settings.breaker.open_longest_s * 1000),
             ),
         )
-        options = TransportOptions(
-            http2=vendor.http2,
-            timeout_s=account.timeout_s,
-            connections=account.connections,
-            in_flight_max=account.in_flight_max,
-            ca_bundle=account.ca_bundle,
-            proxy=account.proxy,
+        caller = self._callers.enter(vendor, credential, account)
+        self._called.append(caller)
+        move = NextChannel(
+            state, queue, self._accounts, settings.redis.prefix, (vendor_name, credential), self._clock, self._trigger
         )
-        auth_transport = open_transport(
-            "httpx", TransportOptions(timeout_s=account.timeout_s, ca_bundle=account.ca_bundle, proxy=account.proxy)
-        )
-        self._auth_transports.append(auth_transport)
         return Courier(
             vendor=vendor,
             credential=credential,
             account=account,
             ledger=ledger,
-            transport=open_transport(account.transport, options),
-            authorization=Authorization(vendor, account, queue, keys, self._clock, auth_transport.send),
+            transport=caller.transport,
+            authorization=caller.authorization,
             clock=self._clock,
             policy=RetryPolicy(
                 attempts_max=account.attempts_max,
@@ -203,6 +197,7 @@ class FleetRuntime:
             feedback=feedback.tell,
             recheck=Rechecker(state, settings.redis.prefix, self._clock, vendor_name, credential).refused,
             on_change=drain.changed,
+            move=move.move if move.possible else None,
             settle_s=settings.worker.settle_ms / 1000,
             recheck_s=settings.worker.recheck_s,
         )
@@ -245,10 +240,7 @@ class FleetRuntime:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
-        for drain in self._drains.values():
-            for courier in drain.couriers:
-                await courier.close()
-        for transport in self._auth_transports:
-            await transport.close()
+        for caller in self._called:
+            await self._callers.leave(caller)
         for link in self._links:
             await link.close()

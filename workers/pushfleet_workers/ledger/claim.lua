@@ -1,10 +1,11 @@
 -- Work and permits together: what is due moves to its lane, then as much is leased as gate, rate and window allow.
 -- KEYS  books, gate, owners, leased of the owner, suspect, ready urgent/normal/bulk, delayed, delayed entries, late oks
 -- ARGV  owner, lease_ms, most parcels, most deliveries, most bulk deliveries, rate per second (0: none), capacity,
---       1 when the owner has nothing in hand, so that it may take a suspect, and then nothing else
+--       1 when the owner has nothing in hand, so that it may take a suspect, and then nothing else,
+--       1 to take what a shut gate holds up, without permits: it goes another way
 -- Returns now, ms until more may be had (0: at once or nothing there), deliveries left ready, fence, entries, 1 when
 -- deliveries are known that were accepted after their lease was lost, 1 when the gate waits to hear of answers,
--- suspects left.
+-- suspects left, until when message classes pause (JSON), 1 when the gate is shut.
 local books, gate, owners, leased = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local READY = {KEYS[6], KEYS[7], KEYS[8]}
 local t = redis.call('TIME')
@@ -34,17 +35,20 @@ local function wait_for_next_due()
   if #next == 0 then return 0 end
   return math.max(1, next[2] - now)
 end
-if left == 0 then return {now, wait_for_next_due(), 0, 0, {}, 0, 0, 0} end
+if left == 0 then return {now, wait_for_next_due(), 0, 0, {}, 0, 0, 0, '', 0} end
 
-local g = redis.call('HMGET', gate, 'pause_until', 'open_until', 'level', 'level_at', 'factor')
+local g = redis.call('HMGET', gate, 'pause_until', 'open_until', 'level', 'level_at', 'factor', 'classes')
+local classes = g[6] or ''
 local pause = math.max(tonumber(g[1]) or 0, tonumber(g[2]) or 0)
-if pause > now then return {now, pause - now, left, 0, {}, 0, 1, 0} end
+local elsewhere = ARGV[9] == '1' and pause > now
+if pause > now and not elsewhere then return {now, pause - now, left, 0, {}, 0, 1, 0, classes, 1} end
 local parcels_max = tonumber(ARGV[3])
 -- Half open: one parcel probes, the others wait for what it finds. One that has expired finds nothing.
-local live_max = g[2] and 1 or math.huge
+local live_max = g[2] and not elsewhere and 1 or math.huge
 
 local rate, capacity = tonumber(ARGV[6]), tonumber(ARGV[7])
 local level = math.huge
+if elsewhere then rate = 0 end
 if rate > 0 then
   rate = rate * (tonumber(g[5]) or 1)
   level = tonumber(g[3]) or capacity
@@ -104,7 +108,7 @@ else
 end
 
 if rate > 0 then redis.call('HSET', gate, 'level', level, 'level_at', now_us) end
-if g[2] and live > 0 then redis.call('HSET', gate, 'open_until', now + 15000, 'probing', 1) end
+if g[2] and live > 0 and not elsewhere then redis.call('HSET', gate, 'open_until', now + 15000, 'probing', 1) end
 local wait = 0
 if starved then wait = math.max(1, math.ceil((starved - level) * 1000 / rate)) end
 if parcels > 0 then
@@ -113,4 +117,8 @@ if parcels > 0 then
   add(books, 'ready', -deliveries)
   add(books, 'leased', deliveries)
 end
-return {now, wait, left - deliveries, fence, taken, redis.call('EXISTS', KEYS[11]), (g[2] or g[5]) and 1 or 0, suspects}
+if elsewhere then wait = pause - now end
+return {
+  now, wait, left - deliveries, fence, taken, redis.call('EXISTS', KEYS[11]), (g[2] or g[5]) and 1 or 0, suspects,
+  classes, elsewhere and 1 or 0,
+}

@@ -76,6 +76,9 @@ class Want:
     suspect: bool = True
     """Nothing is in hand: a suspect may be taken, and then nothing beside it."""
 
+    elsewhere: bool = False
+    """Take what a shut gate holds up, without permits: only to be sent another way, or given back."""
+
 
 @dataclass(slots=True)
 class Claim:
@@ -97,6 +100,12 @@ class Claim:
 
     suspects: int = 0
     """Entries that wait for a process with nothing in hand."""
+
+    classes: bytes = b""
+    """Until when message classes pause, by class, as JSON; empty when none does."""
+
+    shut: bool = False
+    """The breaker is open or the account pauses, for ``wait_ms``."""
 
 
 @dataclass(slots=True)
@@ -147,9 +156,11 @@ class GateNews:
     reason: str = ""
     rate_limited: bool = False
     open_now: bool = False
+    class_pauses_ms: dict[str, int] = field(default_factory=dict)
+    """By message class, how long it is to pause."""
 
     def __bool__(self) -> bool:
-        return bool(self.bad or self.pause_ms or self.rate_limited or self.open_now)
+        return bool(self.bad or self.pause_ms or self.rate_limited or self.open_now or self.class_pauses_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +238,17 @@ class Ledger:
         if self.rate is not None:
             rate, capacity = self.rate.rate_per_s, self.rate.capacity
             bulk = min(bulk, max(1, int(rate * _BULK_SHARE_S)))
-        now, wait, left, fence, packed, oks, listens, suspects = await self.link.run(
+        now, wait, left, fence, packed, oks, listens, suspects, classes, shut = await self.link.run(
             self._claim,
             self._claim_keys,
-            (self.owner, LEASE_MS, want.parcels, want.deliveries, bulk, rate, capacity, int(want.suspect)),
-        )
+            (
+                self.owner, LEASE_MS, want.parcels, want.deliveries, bulk, rate, capacity, int(want.suspect),
+                int(want.elsewhere),
+            ),
+        )  # fmt: skip
         entries = await self._readable([(data, fence) for data in packed])
         late_oks = await self._late_oks(entries) if oks else frozenset()
-        return Claim(now, wait, left, entries, late_oks, bool(listens), suspects)
+        return Claim(now, wait, left, entries, late_oks, bool(listens), suspects, classes, bool(shut))
 
     async def _readable(self, packed: Sequence[tuple[bytes, int]]) -> list[Entry]:
         """The entries with their fences; one that cannot be read becomes a dead letter, its neighbours go on."""
@@ -322,12 +336,13 @@ class Ledger:
     async def tell_gate(self, news: GateNews) -> tuple[str, int]:
         """The breaker's state after *news* (``closed`` or ``open``) and the ms until it is tried again."""
         breaker = self.breaker
+        pauses = [part for pair in news.class_pauses_ms.items() for part in pair]
         state, wait_ms = await self.link.run(
             self._gate,
             (self.keys.gate,),
             (
                 news.good, news.bad, breaker.failures, breaker.open_min_ms, breaker.open_max_ms, news.pause_ms,
-                news.reason, int(news.rate_limited), int(news.open_now),
+                news.reason, int(news.rate_limited), int(news.open_now), *pauses,
             ),
         )  # fmt: skip
         return state.decode(), wait_ms

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from pushfleet_workers.tokens.keys import device_name
 
-__all__ = ["Channel", "Device", "State", "TokenKind", "decode_device", "encode_device", "read_devices"]
+__all__ = ["Channel", "Device", "State", "TokenKind", "channel_name", "decode_device", "encode_device", "read_devices"]
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,18 @@ class Channel(Struct, array_like=True):
     quarantined_until_ms: int = 0
     """Until when the channel is passed over, Unix milliseconds."""
 
+    @property
+    def name(self) -> str:
+        """Vendor, credential and kind of token."""
+        return channel_name(self.vendor, self.credential, self.kind)
+
     def __repr__(self) -> str:
         return f"Channel({self.vendor}:{self.credential}, {self.kind})"
+
+
+def channel_name(vendor: str, credential: str, kind: str) -> str:
+    """What tells a device's channels apart, whatever their tokens are at the moment."""
+    return f"{vendor}:{credential}:{kind}"
 
 
 class Device(Struct, array_like=True):

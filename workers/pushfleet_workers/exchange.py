@@ -1,0 +1,153 @@
+"""The edge to a vendor: a load of deliveries becomes requests, their answers outcomes.
+
+What a load is, and what follows from its outcomes, others decide: `courier` and `retry`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.errors import NoAnswer, where_raised
+from pushfleet_workers.outcome import NOT_RECALLABLE, Outcome, Remedy, Scope, Verdict
+from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.transports.base import Transport
+from pushfleet_workers.vendor import Request, Vendor
+
+__all__ = ["Exchange", "Letters"]
+
+log = logging.getLogger(__name__)
+
+Letters = tuple[Push, list[Delivery]]
+"""Deliveries of one push."""
+
+_BROKEN_MODULE = Outcome(Verdict.BAD_PAYLOAD, code="vendor_module_failed")
+_UNREADABLE = Outcome(Verdict.RETRY, Scope.DEVICE, code="no_answer")
+_STAGED_LIFE_S = 600.0
+_STAGED_MAX = 256
+
+
+class Exchange:
+    """One account's requests in one process.
+
+    * **observe** - told how many seconds each request took to be answered.
+    """
+
+    def __init__(
+        self, vendor: Vendor, account: Any, transport: Transport, clock: FleetClock, observe: Callable[[float], None]
+    ) -> None:
+        self._vendor = vendor
+        self._account = account
+        self._transport = transport
+        self._clock = clock
+        self._observe = observe
+        self._staged: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+
+    async def __call__(self, load: Sequence[Letters], auth: str) -> list[list[Outcome]]:
+        """For each letters of *load* its outcomes, in order.
+
+        A load of several pushes is one request of a vendor that mixes them. A defect of a vendor module becomes an
+        outcome. Raises :class:`NoAnswer`.
+        """
+        deliveries = [delivery for _, some in load for delivery in some]
+        try:
+            request = await self._request(load, auth)
+        except NoAnswer:
+            raise
+        except Exception as problem:  # noqa: BLE001 - a defect of a vendor module costs only its own deliveries
+            self._log_defect("build", problem)
+            outcomes = [_BROKEN_MODULE] * len(deliveries)
+        else:
+            outcomes = (
+                [request] * len(deliveries) if isinstance(request, Outcome) else await self._ask(request, deliveries)
+            )
+        if len(load) > 1:
+            outcomes = [_alone(delivery, outcome) for delivery, outcome in zip(deliveries, outcomes, strict=True)]
+        return [
+            [self._blamed(push, outcome) for outcome in outcomes_of]
+            for (push, _), outcomes_of in zip(load, _shared_out(load, outcomes), strict=True)
+        ]
+
+    async def _request(self, load: Sequence[Letters], auth: str) -> Request | Outcome:
+        """The request for *load*, or what keeps it from being made."""
+        vendor, account, now_ms = self._vendor, self._account, self._clock.now_ms()
+        if len(load) > 1:
+            letters = [(push, delivery) for push, some in load for delivery in some]
+            return vendor.build_mixed(account, letters, auth, now_ms)
+        ((push, deliveries),) = load
+        if push.recall:
+            withdrawal = vendor.withdraw(account, push, deliveries, auth, now_ms)
+            if withdrawal is not None:
+                return withdrawal
+            if not (vendor.replaces and push.replace_key):
+                return NOT_RECALLABLE
+        staging = vendor.stage(account, push, deliveries, auth, now_ms)
+        if staging is None:
+            return vendor.build(account, push, deliveries, auth, now_ms)
+        staged = await self._stage(staging)
+        if isinstance(staged, Outcome):
+            return staged
+        return vendor.build_staged(account, push, deliveries, auth, now_ms, staged)
+
+    async def _stage(self, request: Request) -> str | Outcome:
+        """The vendor's id for the content of *request*; the same content is handed over once."""
+        known = self._staged.get(request.body)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
+        try:
+            response = await self._transport.send(request)
+        except NoAnswer as problem:
+            # Content without targets reaches nobody, whether it arrived or not.
+            raise NoAnswer(problem.problem, maybe_delivered=False) from None
+        staged = self._vendor.read_staged(response)
+        if staged.failure is not None:
+            return staged.failure
+        self._staged[request.body] = staged.value, time.monotonic() + _STAGED_LIFE_S
+        if len(self._staged) > _STAGED_MAX:
+            self._staged.popitem(last=False)
+        return staged.value
+
+    async def _ask(self, request: Request, deliveries: list[Delivery]) -> list[Outcome]:
+        started = time.perf_counter()
+        response = await self._transport.send(request)
+        self._observe(time.perf_counter() - started)
+        try:
+            outcomes = self._vendor.read(deliveries, response)
+            if len(outcomes) != len(deliveries):
+                raise ValueError("not one outcome per delivery")
+        except Exception as problem:  # noqa: BLE001
+            # The vendor has answered; what it said we cannot know.
+            self._log_defect("read", problem)
+            return [_UNREADABLE] * len(deliveries)
+        return outcomes
+
+    def _blamed(self, push: Push, outcome: Outcome) -> Outcome:
+        """A class that the message itself asked for is the message's fault, not the account's."""
+        if outcome.verdict is not Verdict.MISCONFIGURED or outcome.scope is not Scope.CLASS:
+            return outcome
+        if getattr(push.options, self._vendor.name, None) is None:
+            return outcome
+        return replace(outcome, verdict=Verdict.BAD_PAYLOAD, scope=Scope.DEVICE)
+
+    def _log_defect(self, step: str, problem: Exception) -> None:
+        log.error("%s of %s raised %s", step, self._vendor.name, where_raised(problem))
+
+
+def _shared_out(load: Sequence[Letters], outcomes: list[Outcome]) -> list[list[Outcome]]:
+    parts, at = [], 0
+    for _, deliveries in load:
+        parts.append(outcomes[at : at + len(deliveries)])
+        at += len(deliveries)
+    return parts
+
+
+def _alone(delivery: Delivery, outcome: Outcome) -> Outcome:
+    """One bad letter may have cost the whole request: each is tried once more by itself."""
+    if outcome.verdict is Verdict.BAD_PAYLOAD and outcome.remedy is None and not delivery.remedy:
+        return replace(outcome, remedy=Remedy.SINGLE_SEND)
+    return outcome
