@@ -34,9 +34,23 @@ def service_account(rsa_pem: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory, service_account: dict[str, str]) -> Path:
+def harmony_key(rsa_pem: str) -> dict[str, str]:
+    """A Huawei service account, as in its JSON file."""
+    return {
+        "project_id": "388421840000000001",
+        "key_id": "0123abcd",
+        "private_key": rsa_pem,
+        "sub_account": "110000002",
+    }
+
+
+@pytest.fixture(scope="session")
+def keys(
+    tmp_path_factory: pytest.TempPathFactory, service_account: dict[str, str], harmony_key: dict[str, str]
+) -> Path:
     """A folder with every credential file that a sample account names."""
     folder = tmp_path_factory.mktemp("keys")
     (folder / "AuthKey_KEY0000001.p8").write_bytes(pem(ec.generate_private_key(ec.SECP256R1())))
     (folder / "service-account.json").write_text(json.dumps(service_account))
+    (folder / "harmony-key.json").write_text(json.dumps(harmony_key))
     return folder
