@@ -148,9 +148,8 @@ def test_variables_of_others_are_left_alone(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_each_missing_field_says_what_it_is(tmp_path: Path) -> None:
-    refusal = refusal_of(tmp_path, '[apps.chat]\n[accounts.apns.main]\napp = "chat"\nteam_id = "A1B2C3D4E5"\n')
-    assert "accounts.apns.main.key_id is missing: Key ID of the signing key" in refusal
-    assert "accounts.apns.main.key_file is missing: The signing key as downloaded from Apple" in refusal
+    refusal = refusal_of(tmp_path, '[apps.chat]\n[accounts.apns.main]\nteam_id = "A1B2C3D4E5"\n')
+    assert "accounts.apns.main.app is missing: The app, as in the messages" in refusal
     assert "accounts.apns.main.topic is missing: Bundle ID of the app" in refusal
 
 

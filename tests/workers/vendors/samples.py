@@ -108,6 +108,11 @@ def golden_pushes() -> dict[str, Push]:
                 image="https://example.com/a.jpg",
                 category="REPLY",
                 interruption_level="critical",
+                subtitle_loc_key="FROM_FAMILY",
+                subtitle_loc_args=("Li Lei",),
+                thread_id="family",
+                relevance_score=0.5,
+                critical_volume=0.25,
             ),
             android=AndroidOptions(sound="ding", style="big_text"),
             huawei=HuaweiOptions(

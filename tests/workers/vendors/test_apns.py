@@ -15,12 +15,15 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.workers.vendors.conftest import pem
-from tests.workers.vendors.samples import AUTH, NOW_MS, a_delivery, a_push, an_account, token
+from tests.workers.vendors.samples import AUTH, KINDS, NOW_MS, a_delivery, a_push, an_account, token
 
 from pushfleet.message import ApnsOptions, OfflinePush
 from pushfleet_workers.errors import CredentialError
 from pushfleet_workers.outcome import Outcome, Remedy, Scope, Verdict
+from pushfleet_workers.push import Push
 from pushfleet_workers.vendor import Request, Response
 from pushfleet_workers.vendors.apns import CODES, Apns, ApnsAccount
 
@@ -61,6 +64,15 @@ REASONS = {
     "InternalServerError": (500, Verdict.RETRY),
     "ServiceUnavailable": (503, Verdict.RETRY),
     "Shutdown": (503, Verdict.RETRY),
+    "BadChannelId": (400, Verdict.BAD_PAYLOAD),
+    "BadRequestParams": (400, Verdict.BAD_PAYLOAD),
+    "BadRequestPayload": (400, Verdict.BAD_PAYLOAD),
+    "CannotCreateChannelConfig": (400, Verdict.BAD_PAYLOAD),
+    "ChannelNotRegistered": (400, Verdict.BAD_PAYLOAD),
+    "FeatureNotEnabled": (400, Verdict.BAD_PAYLOAD),
+    "MissingChannelId": (400, Verdict.BAD_PAYLOAD),
+    "MissingPushType": (400, Verdict.BAD_PAYLOAD),
+    "TopicMismatch": (403, Verdict.MISCONFIGURED),
 }
 ONE_DEVICE = {"IdleTimeout", "Shutdown", "TooManyRequests"}
 
@@ -115,8 +127,9 @@ def test_a_strange_time_of_death_is_none(timestamp: object) -> None:
     assert (outcome.verdict, outcome.since_ms) == (Verdict.DROP_TOKEN, None)
 
 
-def test_a_time_without_a_death_is_nothing() -> None:
-    assert read(400, {"reason": "BadTopic", "timestamp": 1_766_001_234_567}).since_ms is None
+@pytest.mark.parametrize("reason", ["BadTopic", "BadDeviceToken", "DeviceTokenNotForTopic"])
+def test_only_a_410_dates_a_death(reason: str) -> None:
+    assert read(400, {"reason": reason, "timestamp": 1_766_001_234_567}).since_ms is None
 
 
 @pytest.mark.parametrize(
@@ -202,6 +215,131 @@ def test_a_silent_critical_alert_stays_silent(account: ApnsAccount) -> None:
     assert "sound" not in payload(apns.build(account, push, [a_delivery()], AUTH, NOW_MS))["aps"]
 
 
+@pytest.mark.parametrize(
+    ("volume", "sound"),
+    [
+        (None, {"critical": 1, "name": "siren.caf", "volume": 1.0}),
+        (0.0, {"critical": 1, "name": "siren.caf", "volume": 0.0}),
+        (0.25, {"critical": 1, "name": "siren.caf", "volume": 0.25}),
+    ],
+)
+def test_a_critical_alert_sounds_through_the_mute_switch(
+    account: ApnsAccount, volume: float | None, sound: dict[str, Any]
+) -> None:
+    push = a_push(options=options(sound="siren.caf", interruption_level="critical", critical_volume=volume))
+    aps = payload(apns.build(account, push, [a_delivery()], AUTH, NOW_MS))["aps"]
+    assert (aps["sound"], aps["interruption-level"]) == (sound, "critical")
+
+
+def an_aps(account: ApnsAccount, push: Push) -> dict[str, Any]:
+    aps = payload(apns.build(account, push, [a_delivery()], AUTH, NOW_MS))["aps"]
+    assert isinstance(aps, dict)
+    return aps
+
+
+def test_kinds_have_sound_category_and_level(keys: Path) -> None:
+    account = an_account(
+        "apns",
+        keys,
+        kinds={
+            "chat": {"category": "MESSAGE", "sound": "ding.caf"},
+            "call": {"sound": "ring.caf", "interruption_level": "time-sensitive"},
+            "marketing": {"sound": "soft.caf", "interruption_level": "active"},
+        },
+    )
+    assert isinstance(account, ApnsAccount)
+    look = {kind: an_aps(account, a_push(kind=kind)) for kind in KINDS}
+    shown = {
+        kind: [aps.get(name) for name in ("sound", "category", "interruption-level")] for kind, aps in look.items()
+    }
+    assert shown == {
+        "chat": ["ding.caf", "MESSAGE", None],
+        "mention": ["ding.caf", "MESSAGE", None],
+        "call": ["ring.caf", "MESSAGE", "time-sensitive"],
+        "call_cancel": [None, "MESSAGE", "passive"],
+        "missed_call": ["ding.caf", "MESSAGE", None],
+        "summary": ["ding.caf", "MESSAGE", None],
+        "system": ["default", None, None],
+        "official": ["default", None, None],
+        "marketing": ["soft.caf", None, "active"],
+    }
+
+
+def test_the_end_of_a_call_and_marketing_are_quiet_by_default(account: ApnsAccount) -> None:
+    for kind in KINDS:
+        quiet = kind in ("call_cancel", "marketing")
+        aps = an_aps(account, a_push(kind=kind))
+        assert ("sound" not in aps, aps.get("interruption-level") == "passive") == (quiet, quiet)
+
+
+def test_a_message_wins_over_its_kind(keys: Path) -> None:
+    account = an_account("apns", keys, kinds={"chat": {"category": "MESSAGE", "interruption_level": "passive"}})
+    assert isinstance(account, ApnsAccount)
+    aps = an_aps(account, a_push(options=options(sound="a.caf", category="GIFT", interruption_level="active")))
+    assert (aps["sound"], aps["category"], aps["interruption-level"]) == ("a.caf", "GIFT", "active")
+    assert "category" not in an_aps(account, a_push(options=options(category="")))
+
+
+def test_taking_back_makes_no_sound(account: ApnsAccount) -> None:
+    push = a_push(recall=True, revision=1, options=options(sound="a.caf", interruption_level="critical"))
+    aps = an_aps(account, push)
+    assert ("sound" in aps, aps["interruption-level"]) == (False, "passive")
+    assert apns.build(account, push, [a_delivery()], AUTH, NOW_MS).headers["apns-collapse-id"] == "c-1001"
+
+
+def test_texts_of_the_app_stand_in_for_ours(account: ApnsAccount) -> None:
+    push = a_push(
+        options=options(
+            title_loc_key="GIFT_TITLE",
+            title_loc_args=("Alice",),
+            subtitle="not shown",
+            subtitle_loc_key="GIFT_SUBTITLE",
+            loc_key="GIFT_BODY",
+            loc_args=("Alice", "a rose"),
+        )
+    )
+    assert an_aps(account, push)["alert"] == {
+        "title-loc-key": "GIFT_TITLE",
+        "title-loc-args": ["Alice"],
+        "subtitle-loc-key": "GIFT_SUBTITLE",
+        "loc-key": "GIFT_BODY",
+        "loc-args": ["Alice", "a rose"],
+    }
+
+
+def test_a_text_without_a_key_of_its_own_stays(account: ApnsAccount) -> None:
+    push = a_push(options=options(loc_key="GIFT_BODY", title_loc_args=("nothing to fill",)))
+    assert an_aps(account, push)["alert"] == {"title": "Li Lei", "loc-key": "GIFT_BODY"}
+
+
+def test_what_fills_a_text_is_left_out_where_it_is_too_large(account: ApnsAccount) -> None:
+    push = a_push(options=options(loc_key="GIFT_BODY", loc_args=("字" * 2_000,)))
+    assert an_aps(account, push)["alert"] == {"title": "Li Lei", "body": a_push().body}
+
+
+@given(
+    args=st.lists(st.text(max_size=700), max_size=4),
+    body=st.text(max_size=3_000),
+    keyed=st.sets(st.sampled_from(["title_loc_", "subtitle_loc_", "loc_"])),
+    token_kind=st.sampled_from(["alert", "voip"]),
+    remedy=st.sampled_from(["", "shrink"]),
+)
+@settings(deadline=None, max_examples=150)
+def test_no_payload_with_texts_of_the_app_is_above_the_limit(
+    args: list[str], body: str, keyed: set[str], token_kind: str, remedy: str
+) -> None:
+    account = ApnsAccount(app="demo", topic="com.example.im", key_file=Path("k.p8"))
+    wishes = {f"{part}key": "KEY" for part in keyed} | {f"{part}args": tuple(args) for part in keyed}
+    push = a_push(title=body[:300], body=body, options=options(subtitle=body, thread_id=body[:50], **wishes))
+    delivery = a_delivery(token_kind=token_kind, remedy=remedy)
+    assert len(apns.build(account, push, [delivery], AUTH, NOW_MS).body) <= (5_120 if token_kind == "voip" else 4_096)
+
+
+def test_a_message_may_stack_and_rank_its_push(account: ApnsAccount) -> None:
+    aps = an_aps(account, a_push(options=options(thread_id="gifts", relevance_score=0.0)))
+    assert (aps["thread-id"], aps["relevance-score"]) == ("gifts", 0.0)
+
+
 @pytest.mark.parametrize(("badge", "shown"), [(-1, None), (0, 0), (120, 120)])
 def test_the_badge_is_absolute_or_left_alone(account: ApnsAccount, badge: int, shown: int | None) -> None:
     request = apns.build(account, a_push(), [a_delivery(badge=badge)], AUTH, NOW_MS)
@@ -222,6 +360,11 @@ def test_a_replace_key_that_is_no_header_is_hashed(account: ApnsAccount, key: st
     assert first == again != key
     assert len(first) <= 64
     assert first.isalnum()
+
+
+def test_without_a_replace_key_a_push_replaces_itself(account: ApnsAccount) -> None:
+    request = apns.build(account, a_push(replace_key=""), [a_delivery()], AUTH, NOW_MS)
+    assert request.headers["apns-collapse-id"] == "m-9f3c1d"
 
 
 def test_a_replace_key_of_64_bytes_goes_as_it_is(account: ApnsAccount) -> None:
@@ -247,6 +390,7 @@ def test_a_long_subtitle_is_cut(account: ApnsAccount) -> None:
 
 def test_the_jwt_is_es256_with_a_whole_iat(account: ApnsAccount) -> None:
     answer = apns.mint(account, 1_767_300_000.9)
+    assert account.key_file is not None
     public = load_pem_private_key(account.key_file.read_bytes(), None).public_key()
     assert isinstance(public, ec.EllipticCurvePublicKey)
     claims = jwt.decode(answer.value, public, algorithms=["ES256"], options={"verify_iat": False})
