@@ -25,7 +25,8 @@ from pushfleet_workers.settings import load
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/design.md")]
+GO_LIVE = (ROOT / "docs" / "go-live.md").read_text(encoding="utf-8")
+PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/design.md", "docs/go-live.md")]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -242,6 +243,23 @@ def test_figures_of_the_design_are_those_of_the_code() -> None:
     assert PERMIT_LIFE_S == 0.5, "Life is half a second"
     assert f"runs out after {Settings().api.foreground_lease_s} seconds" in README
     assert f"{Settings().router.parcel} deliveries (`router.parcel`)" in DESIGN
+
+
+# ---- going live
+
+
+def test_every_vendor_has_a_section_on_what_to_apply_for_and_for_how_long() -> None:
+    sections = dict(re.findall(r"^## [^\n]+ \(`([a-z]+)`\)$(.*?)(?=^## |\Z)", GO_LIVE, flags=re.MULTILINE | re.DOTALL))
+    assert set(registry.names()) <= sections.keys()
+    for name, section in sections.items():
+        assert "| what | where | how long |" in section, name
+        assert len(re.findall(r"^\| .* \| .* \| .+ \|$", section, flags=re.MULTILINE)) >= 4, name
+
+
+def test_the_summary_of_going_live_names_each_section_once() -> None:
+    summary = re.findall(r"^\| (\w+) \|", GO_LIVE.split("\n## APNs")[0], flags=re.MULTILINE)
+    heads = re.findall(r"^## (\w+) \(`", GO_LIVE, flags=re.MULTILINE)
+    assert summary[1:] == heads
 
 
 # ---- the changelog
