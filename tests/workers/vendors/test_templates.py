@@ -29,7 +29,9 @@ def test_an_unknown_placeholder_is_refused_with_those_there_are(value: str, prob
 def test_a_push_has_a_text_for_every_placeholder() -> None:
     texts = texts_for({}, a_push(title="Li Lei", body="eight?", sender_name="Li Lei"))
     assert texts == {"title": "Li Lei", "body": "eight?", "sender": "Li Lei", "group": ""}
-    assert texts_for({}, a_push(title="Family", group=True))["group"] == "Family"
+    family = texts_for({}, a_push(title="Family", group=True))
+    assert (family["group"], family["sender"]) == ("Family", "")
+    assert texts_for({}, a_push(title="Li Lei"))["sender"] == "Li Lei"
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,11 @@ def texts_for(params: Mapping[str, str], push: Push) -> dict[str, str]:
     """What *push* has for each placeholder of *params*.
 
     In groups the text begins with the name of who wrote it. Where *params* name the sender themselves, the name would
-    stand there twice: it is left out of the text.
+    stand there twice: it is left out of the text. A sender without a name is called as the title says.
     """
     sender, body = push.sender_name, push.body
     if push.group and sender and any("{sender}" in value for value in params.values()):
         before, _, after = body.partition(f"{sender}: ")
         body = before + after
-    return {"title": push.title, "body": body, "sender": sender, "group": push.title if push.group else ""}
+    group = push.title if push.group else ""
+    return {"title": push.title, "body": body, "sender": sender or ("" if group else push.title), "group": group}
