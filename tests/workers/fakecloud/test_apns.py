@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import Any
 
 import jwt
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 
 from pushfleet_workers.fakecloud.apns import REASONS, Apns
-from pushfleet_workers.fakecloud.vendor import Death
+from pushfleet_workers.fakecloud.vendor import Death, Issued
 from pushfleet_workers.fakecloud.wire import Call, Request, Response
 
 NOW_S = 1_800_000_000.0
@@ -16,6 +20,9 @@ TOKEN = "0a1b2c3d" * 8
 ID = "5e0c7c2e-1f44-4c2c-9f0e-2b8a35d0a111"
 ISSUED = Apns.issue("", {"team_id": "TEAM000001", "key_id": "KEY0000001", "topics": ["com.example.im"]})
 STRANGER = Apns.issue("", {"team_id": "TEAM000002", "key_id": "KEY0000002", "topics": ["com.example.other"]})
+CERTIFICATE = Apns.issue("", {"certificate": True, "topics": ["com.example.im", "com.example.lite"]})
+SANDBOX = Apns.issue("", {"certificate": True, "environments": ["development"]})
+UNKNOWN = Apns.issue("", {"certificate": True})
 VOIP = {"apns_push_type": "voip", "apns_topic": "com.example.im.voip"}
 PAYLOAD = {"aps": {"alert": {"title": "Li Lei", "body": "See you at 8?"}}, "mid": "m-1", "cid": "c-1"}
 
@@ -58,6 +65,8 @@ def apns() -> Apns:
     vendor = Apns()
     vendor.register(ISSUED.public)
     vendor.register(STRANGER.public)
+    vendor.register(CERTIFICATE.public)
+    vendor.register(SANDBOX.public)
     return vendor
 
 
@@ -220,3 +229,59 @@ def test_every_reason_can_be_scripted(apns: Apns, reason: str) -> None:
 
 def test_the_public_half_holds_no_private_key() -> None:
     assert "PRIVATE" not in json.dumps(ISSUED.public)
+
+
+# ---- callers with a certificate
+
+
+def showing(issued: Issued, authorization: str | None = None, **changes: Any) -> Request:
+    return a_request(session={"certificate": issued.public["certificate"]}, authorization=authorization, **changes)
+
+
+@pytest.mark.parametrize("authorization", [None, "bearer nonsense"])
+@pytest.mark.parametrize(
+    "changes", [{}, VOIP, {"apns_topic": "com.example.lite"}, {"apns_push_type": "background", "apns_priority": "5"}]
+)
+def test_a_certificate_is_enough_whatever_the_authorization(
+    apns: Apns, authorization: str | None, changes: dict[str, Any]
+) -> None:
+    call = apns.read(showing(CERTIFICATE, authorization, **changes), NOW_S)
+    assert isinstance(call, Call)
+    assert call.account == CERTIFICATE.id
+
+
+@pytest.mark.parametrize(
+    ("reason", "issued", "changes"),
+    [
+        ("BadCertificate", UNKNOWN, {}),
+        ("BadCertificateEnvironment", SANDBOX, {}),
+        ("MissingTopic", CERTIFICATE, {"apns_topic": None}),
+        ("TopicDisallowed", CERTIFICATE, {"apns_topic": "com.example.other"}),
+        ("BadTopic", CERTIFICATE, {"apns_topic": "com.example.im.voip"}),
+    ],
+)
+def test_a_certificate_that_does_not_count_is_refused(
+    apns: Apns, reason: str, issued: Issued, changes: dict[str, Any]
+) -> None:
+    assert read(apns, showing(issued, f"bearer {FRESH}", **changes)) == reason
+
+
+def test_a_certificate_is_a_p12_that_says_what_apples_say() -> None:
+    ((name, content),) = CERTIFICATE.files.items()
+    store = load_pkcs12(content, CERTIFICATE.settings["certificate_password"].encode())
+    assert name.endswith(".p12")
+    assert store.cert is not None
+    leaf = store.cert.certificate
+    assert sha256(leaf.public_bytes(Encoding.DER)).hexdigest() == CERTIFICATE.public["certificate"]
+    leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(Apns().client_authority()))
+    assert "UID=com.example.im" in leaf.subject.rfc4514_string()
+    listed = leaf.extensions.get_extension_for_oid(x509.ObjectIdentifier("1.2.840.113635.100.6.3.6"))
+    assert isinstance(listed.value, x509.UnrecognizedExtension)
+    for topic in (b"com.example.im", b"com.example.im.voip", b"com.example.lite.complication"):
+        assert bytes([0x0C, len(topic)]) + topic in listed.value.value
+
+
+@pytest.mark.parametrize("options", [{"certificate": True, "key_id": "KEY0000001"}, {"environments": ["production"]}])
+def test_an_option_of_the_other_kind_of_credential_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        Apns.issue("", options)

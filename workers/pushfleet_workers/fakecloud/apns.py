@@ -1,4 +1,4 @@
-"""APNs: token-based HTTP/2 provider API, one push per request."""
+"""APNs: HTTP/2 provider API, for callers with a provider token or a client certificate, one push per request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from msgspec import Struct
 
-from pushfleet_workers.fakecloud.certs import pem_pair
+from pushfleet_workers.fakecloud.apns_certificates import issue_certificate
+from pushfleet_workers.fakecloud.certs import client_authority, pem_pair
 from pushfleet_workers.fakecloud.vendor import Death, Issued
 from pushfleet_workers.fakecloud.wire import Call, Request, Response, json_response, parse_object, table, text
 
@@ -38,6 +39,7 @@ REASONS: dict[str, int] = {
     "BadCertificate": 403,
     "BadCertificateEnvironment": 403,
     "BadEnvironmentKeyIdInToken": 403,
+    "BadEnvironmentKeyInToken": 403,
     "ExpiredProviderToken": 403,
     "Forbidden": 403,
     "InvalidProviderToken": 403,
@@ -53,8 +55,20 @@ REASONS: dict[str, int] = {
     "InternalServerError": 500,
     "ServiceUnavailable": 503,
     "Shutdown": 503,
+    "BadChannelId": 400,
+    "BadRequestParams": 400,
+    "BadRequestPayload": 400,
+    "CannotCreateChannelConfig": 400,
+    "ChannelNotRegistered": 400,
+    "FeatureNotEnabled": 400,
+    "MissingChannelId": 400,
+    "MissingPushType": 400,
+    "TopicMismatch": 403,
 }
-"""Every reason and its status (Apple: handling notification responses)."""
+"""
+Every reason and its status (Apple: handling notification responses). The last nine belong to the channel API, and
+``BadEnvironmentKeyInToken`` stands in a client library only: a script alone brings these about.
+"""
 
 TOPIC_SUFFIXES: dict[str, str] = {
     "alert": "",
@@ -87,10 +101,18 @@ _PATH = "/3/device/"
 _KEY_ID_LETTERS = string.ascii_uppercase + string.digits
 
 
+class _Caller(Struct, frozen=True):
+    """Who is asking, or why that cannot be said."""
+
+    id: str = ""
+    topics: frozenset[str] = frozenset()
+    fault: str = ""
+
+
 class _Key(Struct, frozen=True):
     team_id: str
     public: ec.EllipticCurvePublicKey
-    topics: frozenset[str]
+    caller: _Caller
 
 
 class _Proof(Struct, frozen=True):
@@ -105,6 +127,10 @@ class Apns:
 
     Two points that Apple leaves open are decided here: a payload that is no JSON object with ``aps`` is
     ``PayloadEmpty``, a topic whose suffix does not fit the push type is ``BadTopic``. A push type is required.
+
+    It stands for both of Apple's services as far as tokens go, but for certificates it is production. Certificates of
+    other authorities than its own do not pass the handshake; those of its own that nobody registered are
+    ``BadCertificate``.
     """
 
     name: ClassVar[str] = "apns"
@@ -119,18 +145,32 @@ class Apns:
 
     def __init__(self) -> None:
         self._keys: dict[str, _Key] = {}
+        self._certificates: dict[str, _Caller] = {}
         self._proofs: dict[str, _Proof] = {}
 
     @classmethod
     def issue(cls, base_url: str, options: Mapping[str, Any]) -> Issued:
-        """A signing key; options ``team_id``, ``key_id``, ``topics`` (bundle ids without suffix)."""
-        return _issue(**options)
+        """A signing key; options ``team_id``, ``key_id``, ``topics`` (bundle ids without suffix).
+
+        With ``certificate`` true it is a .p12 instead; options ``topics``, ``environments``.
+        """
+        asked = dict(options)
+        return issue_certificate(**asked) if asked.pop("certificate", False) else _issue(**asked)
 
     def register(self, public: Mapping[str, Any]) -> None:
-        """Know a signing key by its public half."""
+        """Know a signing key by its public half, a certificate by its digest."""
+        topics = frozenset(public["topics"])
+        if "certificate" in public:
+            fault = "" if "production" in public["environments"] else "BadCertificateEnvironment"
+            self._certificates[public["certificate"]] = _Caller(public["id"], topics, fault)
+            return
         key = load_pem_public_key(public["public_key"].encode())
         assert isinstance(key, ec.EllipticCurvePublicKey)
-        self._keys[public["key_id"]] = _Key(public["team_id"], key, frozenset(public["topics"]))
+        self._keys[public["key_id"]] = _Key(public["team_id"], key, _Caller(public["key_id"], topics))
+
+    def client_authority(self) -> bytes:
+        """That of every fake: which certificates count is known by their digests."""
+        return client_authority()
 
     def read(self, request: Request, now_s: float) -> Call | Response:
         """The push in *request*, or Apple's refusal of it."""
@@ -138,11 +178,12 @@ class Apns:
         sent_id = headers.get("apns-id", "")
         echo = (("apns-id", sent_id if _UUID(sent_id) else str(uuid4())),)
         payload = parse_object(request.body)
+        caller = self._caller(request, now_s)
         reason = (
             _path_fault(request)
-            or self._auth_fault(request, now_s)
+            or caller.fault
             or _header_fault(headers)
-            or self._topic_fault(headers, request.session.get("key_id", ""))
+            or _topic_fault(headers, caller.topics)
             or _payload_fault(headers["apns-push-type"], request.body, payload)
             or ("" if _TOKEN(request.path, len(_PATH)) else "BadDeviceToken")
         )
@@ -151,7 +192,7 @@ class Apns:
         payload = payload or {}
         title, body = _shown(table(payload.get("aps")).get("alert"))
         return Call(
-            account=request.session["key_id"],
+            account=caller.id,
             tokens=(request.path[len(_PATH) :].lower(),),
             title=title,
             body=body,
@@ -174,19 +215,23 @@ class Apns:
     def expire_auth(self) -> None:
         """Nothing to forget: provider tokens are made by the sender."""
 
-    def _auth_fault(self, request: Request, now_s: float) -> str:
+    def _caller(self, request: Request, now_s: float) -> _Caller:
+        shown = request.session.get("certificate")
+        if shown is not None:
+            # Apple does not look at the provider token of such a connection.
+            return self._certificates.get(shown, _Caller(fault="BadCertificate"))
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
-            return "MissingProviderToken"
+            return _Caller(fault="MissingProviderToken")
         proof = self._proofs.get(token) or self._prove(token)
         if proof is None:
-            return "InvalidProviderToken"
+            return _Caller(fault="InvalidProviderToken")
         if abs(now_s - proof.issued_at_s) > JWT_LIFE_S:
-            return "ExpiredProviderToken"
+            return _Caller(fault="ExpiredProviderToken")
         # Apple pins a connection to the key of its first push.
         if request.session.setdefault("key_id", proof.key_id) != proof.key_id:
-            return "UnrelatedKeyIdInToken"
-        return ""
+            return _Caller(fault="UnrelatedKeyIdInToken")
+        return self._keys[proof.key_id].caller
 
     def _prove(self, token: str) -> _Proof | None:
         try:
@@ -205,18 +250,18 @@ class Apns:
         proof = self._proofs[token] = _Proof(key_id, issued_at_s)
         return proof
 
-    def _topic_fault(self, headers: Mapping[str, str], key_id: str) -> str:
-        topic = headers.get("apns-topic", "")
-        if not topic:
-            return "MissingTopic"
-        suffix = TOPIC_SUFFIXES[headers["apns-push-type"]]
-        if not topic.endswith(suffix):
-            return "BadTopic"
-        allowed = self._keys[key_id].topics
-        if topic.removesuffix(suffix) in allowed:
-            return ""
-        plain = (topic.removesuffix(other) for other in TOPIC_SUFFIXES.values() if other)
-        return "BadTopic" if any(bundle != topic and bundle in allowed for bundle in plain) else "TopicDisallowed"
+
+def _topic_fault(headers: Mapping[str, str], allowed: frozenset[str]) -> str:
+    topic = headers.get("apns-topic", "")
+    if not topic:
+        return "MissingTopic"
+    suffix = TOPIC_SUFFIXES[headers["apns-push-type"]]
+    if not topic.endswith(suffix):
+        return "BadTopic"
+    if topic.removesuffix(suffix) in allowed:
+        return ""
+    plain = (topic.removesuffix(other) for other in TOPIC_SUFFIXES.values() if other)
+    return "BadTopic" if any(bundle != topic and bundle in allowed for bundle in plain) else "TopicDisallowed"
 
 
 def _issue(team_id: str = "TEAM000001", key_id: str = "", topics: Sequence[str] = ("com.example.im",)) -> Issued:

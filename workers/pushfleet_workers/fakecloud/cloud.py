@@ -21,7 +21,7 @@ from pushfleet_workers.fakecloud.desk import Desk
 from pushfleet_workers.fakecloud.listener import ControlListener, VendorListener
 from pushfleet_workers.fakecloud.registry import VENDORS
 from pushfleet_workers.fakecloud.rules import Rule, RuleBook, check_rule, make_rule
-from pushfleet_workers.fakecloud.vendor import FakeVendor
+from pushfleet_workers.fakecloud.vendor import AsksForCertificates, FakeVendor
 
 __all__ = ["FakeCloud"]
 
@@ -85,7 +85,9 @@ class FakeCloud:
             certificates = make_certificates(folder, (self._host, self._public_host))
             self._ca_file = certificates.ca_file
             for name, fake in self._fakes.items():
-                context = server_context(certificates.server_file, ("h2", "http/1.1") if fake.http1 else ("h2",))
+                authority = fake.client_authority() if isinstance(fake, AsksForCertificates) else b""
+                protocols = ("h2", "http/1.1") if fake.http1 else ("h2",)
+                context = server_context(certificates.server_file, protocols, authority)
                 desk = Desk(fake, self._rules[name], self.book, self._wall, self._monotonic)
                 port = self._ports.get(name, 0)
                 listener = VendorListener(self._host, port, context, desk, fake.http1, fake.max_streams)
@@ -133,7 +135,8 @@ class FakeCloud:
     def credential(self, vendor: str, **options: Any) -> Credential:
         """A new credential that *vendor* knows.
 
-        Options: apns ``team_id``, ``key_id``, ``topics``; fcm ``project_id``; huawei ``client_id``, ``project_id``;
+        Options: apns ``team_id``, ``key_id``, ``topics``, or ``certificate=True``, ``topics``, ``environments``;
+        fcm ``project_id``; huawei ``client_id``, ``project_id``;
         harmony ``project_id``, ``client_id``; honor ``app_id``, ``client_id``.
         """
         self._known(vendor)

@@ -26,7 +26,7 @@ class Credential(Struct, frozen=True):
     """Plain values, e.g. ``team_id``, ``key_id``, ``topic``; ``project_id``; ``client_id``."""
 
     file: Path
-    """The secret: APNs ``.p8``, FCM and HarmonyOS service-account JSON, Huawei and Honor client secret as text."""
+    """The secret: APNs ``.p8`` or ``.p12``, FCM and HarmonyOS service-account JSON, Huawei and Honor client secret as text."""
 
 
 class Entry(Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, cast
 
 import msgspec
@@ -76,6 +77,9 @@ class Http2Connection(asyncio.Protocol):
         """Greet with our settings."""
         # A cast, since the TLS transports of some loops are no subclass.
         self._transport = cast("asyncio.Transport", transport)
+        shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if shown:
+            self._session["certificate"] = sha256(shown).hexdigest()
         self._h2.local_settings = Settings(
             client=False,
             initial_values={

@@ -7,13 +7,13 @@ vendor's documents; what a rule makes of a request that is in order is decided e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from msgspec import Struct
 
 from pushfleet_workers.fakecloud.wire import Call, Request, Response
 
-__all__ = ["Death", "FakeVendor", "Issued"]
+__all__ = ["AsksForCertificates", "Death", "FakeVendor", "Issued"]
 
 
 class Death(Struct, frozen=True):
@@ -86,4 +86,16 @@ class FakeVendor(Protocol):
 
     def expire_auth(self) -> None:
         """Forget all access tokens handed out so far."""
+        ...
+
+
+@runtime_checkable
+class AsksForCertificates(Protocol):
+    """A vendor that knows some of its callers by TLS.
+
+    The SHA-256 of the certificate that a connection showed stands in ``Request.session`` under ``certificate``.
+    """
+
+    def client_authority(self) -> bytes:
+        """Whose client certificates pass the handshake, as PEM; what they are good for is decided by :meth:`read`."""
         ...
