@@ -137,7 +137,8 @@ class FakeCloud:
 
         Options: apns ``team_id``, ``key_id``, ``topics``, or ``certificate=True``, ``topics``, ``environments``;
         fcm ``project_id``; huawei ``client_id``, ``project_id``;
-        harmony ``project_id``, ``client_id``; honor ``app_id``, ``client_id``.
+        harmony ``project_id``, ``client_id``; honor ``app_id``, ``client_id``; oppo ``app_key``;
+        vivo ``app_id``, ``test_devices``.
         """
         self._known(vendor)
         folder = self._credential_folder()

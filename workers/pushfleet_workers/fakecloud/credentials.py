@@ -26,11 +26,11 @@ class Credential(Struct, frozen=True):
     """Plain values, e.g. ``team_id``, ``key_id``, ``topic``; ``project_id``; ``client_id``."""
 
     file: Path
-    """The secret: APNs ``.p8`` or ``.p12``, FCM and HarmonyOS service-account JSON, Huawei and Honor client secret as text."""
+    """The secret: APNs ``.p8`` or ``.p12``, FCM and HarmonyOS service-account JSON, of all others plain text."""
 
 
 class Entry(Struct, frozen=True):
-    """A row of the registry. No secret."""
+    """A row of the registry."""
 
     vendor: str
     id: str

@@ -7,7 +7,9 @@ from pushfleet_workers.fakecloud.fcm import Fcm
 from pushfleet_workers.fakecloud.harmony import Harmony
 from pushfleet_workers.fakecloud.honor import Honor
 from pushfleet_workers.fakecloud.huawei import Huawei
+from pushfleet_workers.fakecloud.oppo import Oppo
 from pushfleet_workers.fakecloud.vendor import FakeVendor
+from pushfleet_workers.fakecloud.vivo import Vivo
 
 __all__ = ["VENDORS"]
 
@@ -17,5 +19,7 @@ VENDORS: dict[str, type[FakeVendor]] = {
     "huawei": Huawei,
     "harmony": Harmony,
     "honor": Honor,
+    "oppo": Oppo,
+    "vivo": Vivo,
 }
 """Name to class; the name is the fleet's name of the vendor."""

@@ -32,13 +32,13 @@ class Issued(Struct, frozen=True):
     """Names it among the vendor's credentials, and its pushes in the book."""
 
     public: dict[str, Any]
-    """What the fake must know to check it. No secret."""
+    """What the fake must know to check it. No secret, unless the vendor checks signatures that are made with it."""
 
     settings: dict[str, str]
     """Plain values that its holder needs, e.g. ``team_id``."""
 
     files: dict[str, bytes]
-    """What to write, by file name; secrets are only here."""
+    """What to write, by file name: the secret."""
 
 
 class FakeVendor(Protocol):
