@@ -57,7 +57,7 @@ def auth_token(vendor: Oppo) -> str:
 @pytest.fixture
 def oppo() -> Oppo:
     vendor = Oppo()
-    vendor.register(ISSUED.public)
+    vendor.register({**ISSUED.public, "secret": SECRET.encode()})
     return vendor
 
 

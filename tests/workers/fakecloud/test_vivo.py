@@ -56,8 +56,8 @@ def auth_token(vendor: Vivo) -> str:
 @pytest.fixture
 def vivo() -> Vivo:
     vendor = Vivo()
-    vendor.register(ISSUED.public)
-    vendor.register(STRANGER.public)
+    vendor.register({**ISSUED.public, "secret": SECRET.encode()})
+    vendor.register({**STRANGER.public, "secret": b"another"})
     return vendor
 
 

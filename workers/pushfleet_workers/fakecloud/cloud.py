@@ -138,12 +138,12 @@ class FakeCloud:
         Options: apns ``team_id``, ``key_id``, ``topics``, or ``certificate=True``, ``topics``, ``environments``;
         fcm ``project_id``; huawei ``client_id``, ``project_id``;
         harmony ``project_id``, ``client_id``; honor ``app_id``, ``client_id``; oppo ``app_key``;
-        vivo ``app_id``, ``test_devices``.
+        vivo ``app_id``, ``test_devices``; xiaomi ``package_name``, ``channels``; meizu ``app_id``.
         """
         self._known(vendor)
         folder = self._credential_folder()
         entry = folder.issue(VENDORS[vendor], self.url(vendor), options)
-        self._fakes[vendor].register(entry.public)
+        self._fakes[vendor].register(folder.known(entry))
         return folder.credential(entry)
 
     def credentials(self) -> list[Credential]:
@@ -233,7 +233,7 @@ class FakeCloud:
         folder = self._credential_folder()
         for entry in folder.entries():
             if entry.vendor in self._fakes:
-                self._fakes[entry.vendor].register(self._current(folder, entry).public)
+                self._fakes[entry.vendor].register(folder.known(self._current(folder, entry)))
 
     def _current(self, folder: CredentialFolder, entry: Entry) -> Entry:
         vendor, base_url = VENDORS[entry.vendor], self.url(entry.vendor)

@@ -30,7 +30,7 @@ class Credential(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """A row of the registry."""
+    """A row of the registry. No secret."""
 
     vendor: str
     id: str
@@ -82,6 +82,10 @@ class CredentialFolder:
     def credential(self, entry: Entry) -> Credential:
         """What the holder of *entry* is given."""
         return Credential(entry.vendor, entry.id, entry.settings, self.folder / entry.file)
+
+    def known(self, entry: Entry) -> dict[str, Any]:
+        """What the vendor is told of *entry*: its public half, and its file as ``secret``."""
+        return {**entry.public, "secret": (self.folder / entry.file).read_bytes()}
 
     def _write(self, entries: list[Entry]) -> None:
         content = msgspec.json.format(msgspec.json.encode(_Registry(entries)))

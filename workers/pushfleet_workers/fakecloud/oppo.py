@@ -161,8 +161,8 @@ class Oppo:
         return _issue(**options)
 
     def register(self, public: Mapping[str, Any]) -> None:
-        """Know an app by its key and secret."""
-        self._apps[public["app_key"]] = _App(public["app_key"], public["master_secret"])
+        """Know an app by its key; the secret checks its signatures."""
+        self._apps[public["app_key"]] = _App(public["app_key"], public["secret"].decode())
 
     def read(self, request: Request, now_s: float) -> Call | Response:
         """The messages or the token request in *request*, or OPPO's refusal of it."""
@@ -272,8 +272,8 @@ class Oppo:
 
 def _issue(app_key: str = "") -> Issued:
     app_key, secret = app_key or secrets.token_hex(16), secrets.token_hex(16)
-    known = {"app_key": app_key, "master_secret": secret}
-    return Issued(app_key, known, {"app_key": app_key}, {f"{app_key}.secret": secret.encode()})
+    known = {"app_key": app_key}
+    return Issued(app_key, known, known, {f"{app_key}.secret": secret.encode()})
 
 
 def _auth_flaw(form: Mapping[str, str], app: _App | None, now_s: float) -> str:

@@ -32,13 +32,13 @@ class Issued(Struct, frozen=True):
     """Names it among the vendor's credentials, and its pushes in the book."""
 
     public: dict[str, Any]
-    """What the fake must know to check it. No secret, unless the vendor checks signatures that are made with it."""
+    """What the fake must know to check it. No secret."""
 
     settings: dict[str, str]
     """Plain values that its holder needs, e.g. ``team_id``."""
 
     files: dict[str, bytes]
-    """What to write, by file name: the secret."""
+    """What to write, by file name; secrets are only here."""
 
 
 class FakeVendor(Protocol):
@@ -69,7 +69,10 @@ class FakeVendor(Protocol):
         ...
 
     def register(self, public: Mapping[str, Any]) -> None:
-        """Know a credential by its public half."""
+        """Know a credential by its public half, to which the cloud adds its file as ``secret``, in bytes.
+
+        Only a vendor that checks signatures made with a shared secret may look at that.
+        """
         ...
 
     def read(self, request: Request, now_s: float) -> Call | Response:

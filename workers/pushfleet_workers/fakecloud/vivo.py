@@ -137,10 +137,10 @@ class Vivo:
         return _issue(**options)
 
     def register(self, public: Mapping[str, Any]) -> None:
-        """Know an app by its ids, its secret and its test devices."""
+        """Know an app by its ids and its test devices; the secret checks its signatures."""
         app_id = public["app_id"]
         devices = frozenset(public["test_devices"])
-        self._apps[app_id] = _App(app_id, public["app_key"], public["app_secret"], devices, deque())
+        self._apps[app_id] = _App(app_id, public["app_key"], public["secret"].decode(), devices, deque())
 
     def read(self, request: Request, now_s: float) -> Call | Response:
         """The push, the content or the token request in *request*, or vivo's refusal of it."""
@@ -242,7 +242,7 @@ class Vivo:
 
 def _issue(app_id: int = 100_001, test_devices: tuple[str, ...] = ()) -> Issued:
     app_key, secret = secrets.token_hex(16), secrets.token_hex(16)
-    known = {"app_id": app_id, "app_key": app_key, "app_secret": secret, "test_devices": list(test_devices)}
+    known = {"app_id": app_id, "app_key": app_key, "test_devices": list(test_devices)}
     settings = {"app_id": str(app_id), "app_key": app_key}
     return Issued(str(app_id), known, settings, {f"{app_id}.secret": secret.encode()})
 
