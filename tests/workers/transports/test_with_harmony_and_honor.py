@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 
 from pushfleet_workers import registry
@@ -54,9 +55,7 @@ class Line:
 
 def a_push(now_ms: int, **changes: Any) -> Push:
     push = Push("im", "m-1", "chat", "normal", "Li Lei", "八点见?", now_ms + 60_000, now_ms, 0, "c-1", "c-1", '{"x":1}')
-    return (
-        push if not changes else type(push)(**{name: getattr(push, name) for name in push.__struct_fields__} | changes)
-    )
+    return msgspec.structs.replace(push, **changes)
 
 
 @asynccontextmanager
@@ -108,9 +107,9 @@ async def test_a_worn_out_authorization_is_renewed(name: str) -> None:
 
 def row_of(vendor: Vendor, code: str) -> Outcome:
     """What the table says of a code that the fake was told to answer with."""
-    stand_ins = {"503": "HTTP 503", "80100003": "8xxxxxxx", "80200001": "802xxxxx", "99999": "other codes"}
-    listed = code in vendor.codes and not (vendor.name == "honor" and code in stand_ins and code != "503")
-    return vendor.codes[code if listed else stand_ins[code]].outcome
+    honors = {"80100003": "8xxxxxxx", "80200001": "802xxxxx", "99999": "other codes"}
+    stand_ins = {"harmony": {"503": "HTTP 503"}, "honor": honors}
+    return vendor.codes[stand_ins[vendor.name].get(code, code)].outcome
 
 
 @vendors
