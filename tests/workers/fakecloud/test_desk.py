@@ -36,13 +36,12 @@ class Acme:
         if not request.body:
             return Response(400, "empty")
         tokens = tuple(request.body.decode().split())
-        parts = (
-            tuple(Call("account", tokens=(one,), title=f"for {one}") for one in tokens)
-            if request.query == "mixed"
-            else ()
-        )
+        parts = tuple(Call("account", tokens=(one,), title=f"for {one}", dry_run=one == "d") for one in tokens)
+        mixed = parts if request.query == "mixed" else ()
         endpoint = "stage" if request.query == "stage" else "send"
-        return Call("account", endpoint, tokens, echo=(("x-id", "1"),), dry_run="dry" in request.query, parts=parts)
+        named = request.query != "unnamed"
+        dry = "dry" in request.query
+        return Call("account", endpoint, tokens, echo=(("x-id", "1"),), dry_run=dry, parts=mixed, names_dead=named)
 
     def answer(self, call: Call, dead: Mapping[str, Death], now_s: float) -> Response:
         return Response(200, "partial" if dead else "accepted", " ".join(dead).encode(), call.echo)
@@ -107,6 +106,17 @@ def test_of_a_batch_only_the_living_are_booked(shop: Shop) -> None:
     assert reply.response.body == b"b"
     assert shop.accepted == {"a": 1}
     assert shop.book.pages["acme"].dead_targets == 1
+
+
+def test_a_sender_that_was_not_told_which_token_is_dead_need_not_know(shop: Shop) -> None:
+    shop.rule("dead", token="b")
+    shop.ask("a b", "unnamed")
+    shop.ask("a b", "unnamed")
+    page = shop.book.pages["acme"]
+    assert (page.dead_targets, page.after_death, shop.accepted) == (0, 0, {"a": 2})
+    shop.ask("b", "unnamed")
+    shop.ask("b", "unnamed")
+    assert (page.dead_targets, page.after_death) == (2, 1)
 
 
 def test_a_push_to_a_token_that_was_refused_as_dead_is_counted(shop: Shop) -> None:
@@ -193,7 +203,8 @@ def test_a_goaway_covers_the_request_exactly_when_the_push_was_taken(shop: Shop)
 def test_each_target_of_a_mixed_request_is_booked_with_its_own_push(shop: Shop) -> None:
     shop.rule("dead", token="b")
 
-    assert shop.ask("a b c", "mixed").response.result == "partial"
+    # To d nothing is delivered.
+    assert shop.ask("a b c d", "mixed").response.result == "partial"
 
     assert [(push.token, push.title) for push in shop.book.record] == [("a", "for a"), ("c", "for c")]
 

@@ -62,7 +62,8 @@ class Desk:
         page.results[response.result] += 1
         if call.endpoint == "send":
             if dead:
-                page.tell_dead(dead)
+                if call.names_dead or len(dead) == len(set(call.tokens)):
+                    page.tell_dead(dead)
                 self._accept(call, tuple(token for token in call.tokens if token not in dead), now_s)
             else:
                 self._accept(call, call.tokens, now_s)
@@ -100,5 +101,5 @@ class Desk:
             return
         for part in call.parts or (call,):
             taken = tuple(token for token in part.tokens if token in tokens) if call.parts else tokens
-            if taken:
+            if taken and not part.dry_run:
                 self._book.accept(self._vendor.name, part, taken, self._monotonic(), now_s)

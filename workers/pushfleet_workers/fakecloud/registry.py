@@ -7,9 +7,11 @@ from pushfleet_workers.fakecloud.fcm import Fcm
 from pushfleet_workers.fakecloud.harmony import Harmony
 from pushfleet_workers.fakecloud.honor import Honor
 from pushfleet_workers.fakecloud.huawei import Huawei
+from pushfleet_workers.fakecloud.meizu import Meizu
 from pushfleet_workers.fakecloud.oppo import Oppo
 from pushfleet_workers.fakecloud.vendor import FakeVendor
 from pushfleet_workers.fakecloud.vivo import Vivo
+from pushfleet_workers.fakecloud.xiaomi import Xiaomi
 
 __all__ = ["VENDORS"]
 
@@ -19,6 +21,8 @@ VENDORS: dict[str, type[FakeVendor]] = {
     "huawei": Huawei,
     "harmony": Harmony,
     "honor": Honor,
+    "xiaomi": Xiaomi,
+    "meizu": Meizu,
     "oppo": Oppo,
     "vivo": Vivo,
 }

@@ -75,6 +75,9 @@ class Call(Struct, frozen=True):
     parts: tuple[Call, ...] = ()
     """What each target gets, where a request carries several pushes; empty: all get the same."""
 
+    names_dead: bool = True
+    """Whether the answer tells which targets are dead, where only some are."""
+
 
 class Fault(enum.Enum):
     """What happens on the wire in place of an answer."""
