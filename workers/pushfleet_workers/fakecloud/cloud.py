@@ -138,7 +138,8 @@ class FakeCloud:
         Options: apns ``team_id``, ``key_id``, ``topics``, or ``certificate=True``, ``topics``, ``environments``;
         fcm ``project_id``; huawei ``client_id``, ``project_id``;
         harmony ``project_id``, ``client_id``; honor ``app_id``, ``client_id``; oppo ``app_key``;
-        vivo ``app_id``, ``test_devices``; xiaomi ``package_name``, ``channels``; meizu ``app_id``.
+        vivo ``app_id``, ``test_devices``; xiaomi ``package_name``, ``channels``; meizu ``app_id``;
+        tpns ``access_id``, ``platform``.
         """
         self._known(vendor)
         folder = self._credential_folder()

@@ -9,6 +9,7 @@ from pushfleet_workers.fakecloud.honor import Honor
 from pushfleet_workers.fakecloud.huawei import Huawei
 from pushfleet_workers.fakecloud.meizu import Meizu
 from pushfleet_workers.fakecloud.oppo import Oppo
+from pushfleet_workers.fakecloud.tpns import Tpns
 from pushfleet_workers.fakecloud.vendor import FakeVendor
 from pushfleet_workers.fakecloud.vivo import Vivo
 from pushfleet_workers.fakecloud.xiaomi import Xiaomi
@@ -25,5 +26,6 @@ VENDORS: dict[str, type[FakeVendor]] = {
     "meizu": Meizu,
     "oppo": Oppo,
     "vivo": Vivo,
+    "tpns": Tpns,
 }
 """Name to class; the name is the fleet's name of the vendor."""
