@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from pushfleet.message import Lane
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.audit import AccountBook, read_books
 from pushfleet_workers.clock import FleetClock
@@ -59,6 +60,14 @@ class Cloud(VendorDefaults):
         self.renewed = 0
         self.held = asyncio.Event()
         self.held.set()
+        self.mixing = False
+        self.mixed: list[int] = []
+        """How many pushes each mixed request carried."""
+
+        self.moves: set[str] = set()
+        """Tokens of devices that have another channel; it takes all that it is given."""
+
+        self.moved: list[str] = []
         self.build_fails: set[str] = set()
         self.read_fails: set[str] = set()
         self._outcomes: list[list[Outcome]] = []
@@ -79,6 +88,13 @@ class Cloud(VendorDefaults):
         if self.build_fails.intersection(tokens):
             raise KeyError(f"secret text of {tokens}")
         return Request("https://cloud.test", {"authorization": auth}, json.dumps(tokens).encode())
+
+    def mixes(self, account: Any) -> bool:
+        return self.mixing
+
+    def build_mixed(self, account: Any, letters: Sequence[tuple[Push, Delivery]], auth: str, now_ms: int) -> Request:
+        self.mixed.append(len({push.message_id for push, _ in letters}))
+        return self.build(account, letters[0][0], [delivery for _, delivery in letters], auth, now_ms)
 
     def read(self, deliveries: Sequence[Delivery], response: Response) -> list[Outcome]:
         outcomes = self._outcomes[int(response.body)]
@@ -218,6 +234,7 @@ async def a_bench(
     linger_s: float = 0.05,
     recheck_s: float = 1_000.0,
     timeout_s: float = 10.0,
+    elsewhere: bool = False,
 ) -> AsyncIterator[Bench]:
     cloud = cloud or Cloud()
     link, waiting_link = Link(url, timeout_s=timeout_s), Link(url)
@@ -237,6 +254,11 @@ async def a_bench(
         bench.rechecked += [entry.id for entry in entries]
         return bench.refused
 
+    async def move(push: Push, lane: Lane, deliveries: Sequence[Delivery]) -> set[bytes]:
+        going = [one for one in deliveries if one.token in cloud.moves]
+        cloud.moved += [one.token for one in going]
+        return {one.id for one in going}
+
     courier = Courier(
         vendor=cloud,
         credential="main",
@@ -249,6 +271,8 @@ async def a_bench(
         feedback=feedback,
         recheck=recheck,
         on_change=drain.changed,
+        move=move,
+        elsewhere=elsewhere,
         settle_s=settle_s,
         recheck_s=recheck_s,
         rng=random.Random(1),

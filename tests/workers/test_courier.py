@@ -3,14 +3,15 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+import msgspec
 import pytest
 from tests.workers.doubles import QUICK, Bench, Cloud, a_bench, until
 from tests.workers.ledger.support import PLENTY, a_ledger, an_entry, put
 
-from pushfleet.message import Lane
+from pushfleet.message import ApnsOptions, Lane, OfflinePush
 from pushfleet_workers.errors import NoAnswer, RedisUnusable
 from pushfleet_workers.ledger import AccountKeys, Entry, unpack
-from pushfleet_workers.ledger.ledger import Breaker, Rate, Want
+from pushfleet_workers.ledger.ledger import Breaker, GateNews, Rate, Want
 from pushfleet_workers.outcome import OK, Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.redis_link import Link, LinkLost
 from pushfleet_workers.redis_server import EmbeddedRedis
@@ -555,7 +556,7 @@ def test_claims_in_hand_are_kept_by_beating(redis_url: str) -> None:
 
 
 def test_a_long_parcel_is_settled_in_parts(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pushfleet_workers.courier._PARTIAL_AFTER_S", 0.01)
+    monkeypatch.setattr("pushfleet_workers.hand._PARTIAL_AFTER_S", 0.01)
 
     async def scenario(bench: Bench) -> None:
         slow = asyncio.Event()
@@ -647,10 +648,10 @@ def test_what_was_sent_and_not_yet_settled_is_not_taken_up_again(redis_url: str)
         ledger.settle = blocked  # type: ignore[method-assign]
         await put(bench.link, named("being-settled"))
         await bench.courier.claim()
-        await until(lambda: bool(bench.courier._settling))
+        await until(lambda: bool(bench.courier._hand._settling))
         await put(bench.link, named("to-be-settled"))
         await bench.courier.claim()
-        await until(lambda: bool(bench.courier._results))
+        await until(lambda: bool(bench.courier._hand._results))
         ledger.claim = lost  # type: ignore[method-assign]
         with pytest.raises(LinkLost):
             await bench.courier.claim()
@@ -829,3 +830,204 @@ def test_two_processes_share_the_work_of_one_account(redis_url: str) -> None:
             assert len({*one.cloud.tokens, *two.cloud.tokens}) == 400
 
     asyncio.run(run())
+
+
+def test_work_that_comes_in_while_the_last_sender_goes_is_sent(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        look, came = bench.courier._next, []
+
+        def look_and_miss() -> object:
+            found = look()
+            if not found and not came:
+                # As when a claim's answer arrives after a sender has looked, and before its end is known.
+                entry = late.pop()
+                came.append(entry)
+                bench.courier._queue(bench.courier._hand.take(entry), entry.parcel.deliveries)
+                bench.courier._pump()
+            return found
+
+        await put(bench.link, named("late"), named("first"))
+        late = (await bench.courier.ledger.claim(Want(1, 1, 1))).entries
+        bench.courier._next = look_and_miss  # type: ignore[method-assign]
+        await bench.courier.claim()
+        await until(lambda: len(bench.cloud.tokens) == 2)
+        assert came
+        await bench.settled()
+
+    on_bench(redis_url, scenario, in_flight_max=1)
+
+
+# ---- vendors that mix pushes in a request
+
+
+def test_a_burst_of_single_chats_costs_a_mixing_vendor_few_requests(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        entries = [named(f"m{number}") for number in range(90)]
+        await put(bench.link, *entries)
+        assert await bench.finish() == {"sent": 90}
+        assert sorted(bench.cloud.tokens) == sorted(token_of(entry) for entry in entries)
+        assert sum(bench.cloud.mixed) + bench.cloud.requests.count(1) >= 80
+        assert len(bench.cloud.requests) <= 10
+        assert max(map(len, bench.cloud.requests)) <= 30
+
+    cloud = Cloud(30)
+    cloud.mixing = True
+    on_bench(redis_url, scenario, cloud=cloud)
+
+
+def test_only_what_is_of_one_nature_shares_a_request(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        calls = [replaced(named(f"c{number}"), kind="call") for number in range(4)]
+        others = [
+            replaced(named(f"o{number}"), options=OfflinePush(apns=ApnsOptions(category="X"))) for number in range(4)
+        ]
+        await put(bench.link, *calls, *others, *[named(f"m{number}") for number in range(4)])
+        assert await bench.finish() == {"sent": 12}
+        for tokens in bench.cloud.requests:
+            assert len({token[0] for token in tokens}) == 1
+
+    cloud = Cloud(30)
+    cloud.mixing = True
+    on_bench(redis_url, scenario, cloud=cloud)
+
+
+def test_a_letter_that_spoils_a_mixed_request_is_found_by_itself(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bad = "m7-0"
+        bench.cloud.script = lambda token, auth: (
+            BAD if bad in bench.cloud.requests[-1] and (len(bench.cloud.requests[-1]) > 1 or token == bad) else OK
+        )
+        await put(bench.link, *[named(f"m{number}") for number in range(20)])
+        assert await bench.finish() == {"sent": 19, "dead:bad_payload": 1}
+        (letter,) = await dead_letters(bench)
+        assert token_of(unpack(letter[b"entry"])) == bad
+
+    cloud = Cloud(30)
+    cloud.mixing = True
+    on_bench(redis_url, scenario, cloud=cloud, in_flight_max=1)
+
+
+def test_a_mixed_request_without_an_answer_is_unknown_for_all_of_it(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        for number in range(5):
+            bench.cloud.answer(f"m{number}-0", UNKNOWN, OK)
+        await put(bench.link, *[named(f"m{number}") for number in range(5)])
+        assert await bench.finish() == {"sent": 5}
+        assert (await bench.book()).unknown >= 5
+
+    cloud = Cloud(30)
+    cloud.mixing = True
+    on_bench(redis_url, scenario, cloud=cloud)
+
+
+# ---- classes
+
+
+NO_RIGHT = Outcome(Verdict.MISCONFIGURED, Scope.CLASS, code="no_right")
+
+
+def replaced(entry: Entry, **changes: object) -> Entry:
+    entry.parcel.push = msgspec.structs.replace(entry.parcel.push, **changes)
+    return entry
+
+
+def test_a_class_pause_holds_for_every_process_of_the_fleet(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.answer("first-0", NO_RIGHT)
+        await put(bench.link, named("first"))
+        assert (await bench.courier.claim()).entries
+        await bench.settled()
+        assert "no_right: The right is missing: ask for it." in caplog.text
+        async with a_bench(redis_url, owner="w2") as other:
+            await put(bench.link, named("chat"), replaced(named("call"), kind="call"))
+            assert (await other.courier.claim()).entries
+            await other.settled()
+            assert other.cloud.tokens == ["call-0"], "the other kind goes on"
+            assert (await other.book()).delayed == 2
+
+    on_bench(redis_url, scenario)
+
+
+def test_a_class_that_the_message_asked_for_is_its_own_fault(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.answer("asks-0", NO_RIGHT)
+        asking = replaced(named("asks"), options=OfflinePush(apns=ApnsOptions(category="VIP")))
+        await put(bench.link, asking, named("chat"))
+        assert await bench.finish() == {"dead:bad_payload": 1, "sent": 1}
+
+    on_bench(redis_url, scenario)
+
+
+# ---- the next channel
+
+
+QUOTA = Outcome(Verdict.QUOTA_EXHAUSTED, Scope.DEVICE, code="quota", wait_s=30)
+
+
+@pytest.mark.parametrize(("outcome", "reason"), [(DEAD_TOKEN, "token_dead"), (QUOTA, "quota_exhausted")])
+def test_what_another_channel_takes_ends_as_moved(redis_url: str, outcome: Outcome, reason: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.answer("m-0", outcome)
+        bench.cloud.answer("m-1", outcome)
+        bench.cloud.moves = {"m-0"}
+        await put(bench.link, replaced(named("m", deliveries=3, ttl_s=20), kind="chat"))
+        ends = await bench.finish()
+        left = {"dropped:token_dead": 1} if outcome is DEAD_TOKEN else {"dropped:expired": 1}
+        assert ends == {"sent": 1, f"moved:{reason}": 1, **left}
+        assert bench.cloud.moved == ["m-0"]
+
+    on_bench(redis_url, scenario, cloud=Cloud(10))
+
+
+def test_an_unknown_outcome_is_never_moved(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.answer("m-0", UNKNOWN, OK)
+        bench.cloud.moves = {"m-0"}
+        await put(bench.link, named("m"))
+        assert await bench.finish() == {"sent": 1}
+        assert bench.cloud.moved == []
+
+    on_bench(redis_url, scenario)
+
+
+def test_an_account_that_is_shut_for_long_sends_its_work_another_way(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.courier.ledger.tell_gate(GateNews(open_now=True, reason="x"))
+        bench.cloud.moves = {"a-0", "b-0"}
+        await put(bench.link, named("a"), named("stays"), named("b", lane="bulk"))
+        await bench.courier.claim()
+        await bench.settled()
+        assert await bench.ends() == {"moved:account_shut": 2}
+        book = await bench.book()
+        assert (book.ready, book.delayed) == (0, 1)
+        assert bench.cloud.requests == []
+
+    on_bench(redis_url, scenario, breaker=Breaker(3, 5_000, 60_000), elsewhere=True)
+
+
+def test_a_short_pause_moves_nothing(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.courier.ledger.tell_gate(GateNews(pause_ms=300, reason="x"))
+        bench.cloud.moves = {"a-0"}
+        await put(bench.link, named("a"))
+        await bench.courier.claim()
+        assert bench.cloud.moved == []
+        assert await bench.finish() == {"sent": 1}
+
+    on_bench(redis_url, scenario, elsewhere=True)
+
+
+# ---- taking back
+
+
+def test_a_recall_that_the_vendor_cannot_carry_out_is_dropped_as_such(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await put(
+            bench.link,
+            replaced(named("bare"), recall=True, revision=1, replace_key=""),
+            replaced(named("keyed"), recall=True, revision=1, replace_key="c1"),
+        )
+        assert await bench.finish() == {"dropped:not_recallable": 1, "sent": 1}
+        assert bench.cloud.tokens == ["keyed-0"], "it is replaced where it cannot be withdrawn"
+
+    on_bench(redis_url, scenario)

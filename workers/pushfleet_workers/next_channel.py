@@ -54,8 +54,8 @@ class NextChannel:
         self._lookup = Lookup(prefix)
 
     @property
-    def possible(self) -> bool:
-        """Whether any device could have another channel: the app has another account."""
+    def other_accounts(self) -> bool:
+        """Whether the app has another account: only then can an account's work go elsewhere as a whole."""
         app = self._accounts[self._here].app
         return any(name != self._here and account.app == app for name, account in self._accounts.items())
 

@@ -177,7 +177,7 @@ class FleetRuntime:
         )
         caller = self._callers.enter(vendor, credential, account)
         self._called.append(caller)
-        move = NextChannel(
+        next_channel = NextChannel(
             state, queue, self._accounts, settings.redis.prefix, (vendor_name, credential), self._clock, self._trigger
         )
         return Courier(
@@ -197,7 +197,8 @@ class FleetRuntime:
             feedback=feedback.tell,
             recheck=Rechecker(state, settings.redis.prefix, self._clock, vendor_name, credential).refused,
             on_change=drain.changed,
-            move=move.move if move.possible else None,
+            move=next_channel.move,
+            elsewhere=next_channel.other_accounts,
             settle_s=settings.worker.settle_ms / 1000,
             recheck_s=settings.worker.recheck_s,
         )

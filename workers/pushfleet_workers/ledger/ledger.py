@@ -159,6 +159,16 @@ class GateNews:
     class_pauses_ms: dict[str, int] = field(default_factory=dict)
     """By message class, how long it is to pause."""
 
+    def add(self, other: GateNews) -> None:
+        """Keep what *other* has to tell as well."""
+        self.good += other.good
+        self.bad += other.bad
+        self.pause_ms = max(self.pause_ms, other.pause_ms)
+        self.reason = self.reason or other.reason
+        self.rate_limited = self.rate_limited or other.rate_limited
+        self.open_now = self.open_now or other.open_now
+        self.class_pauses_ms = {**other.class_pauses_ms, **self.class_pauses_ms}
+
     def __bool__(self) -> bool:
         return bool(self.bad or self.pause_ms or self.rate_limited or self.open_now or self.class_pauses_ms)
 

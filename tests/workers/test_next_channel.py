@@ -1,0 +1,137 @@
+"""A device's next channel: which one it is, and that a move happens once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from tests.workers.routing import PREFIX
+
+from pushfleet.message import ApnsOptions, OfflinePush
+from pushfleet_workers.account import AccountSettings
+from pushfleet_workers.audit import read_books
+from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.ledger import AccountKeys, Entry, unpack
+from pushfleet_workers.next_channel import NextChannel
+from pushfleet_workers.push import Delivery, Push, delivery_id
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.tokens.keys import UserKeys
+from pushfleet_workers.tokens.record import Channel, Device, encode_device
+
+HUAWEI, FCM, APNS = ("huawei", "main"), ("fcm", "main"), ("apns", "main")
+ACCOUNTS = {name: AccountSettings(app="demo") for name in (HUAWEI, FCM, APNS)}
+FAR_MS = 4_000_000_000_000
+
+
+class Stage:
+    def __init__(self, link: Link, here: tuple[str, str]) -> None:
+        self.link = link
+        self.triggered: list[str] = []
+        self.next = NextChannel(link, link, ACCOUNTS, PREFIX, here, FleetClock(), self.triggered.append)
+
+    async def device(self, *channels: Channel, user: str = "bob", **fields: Any) -> None:
+        device = Device(channels=list(channels), state="b", **fields)
+        await self.link.call("HSET", UserKeys(PREFIX, "demo", user).devices, "phone", encode_device(device))
+
+    async def put_at(self, account: tuple[str, str]) -> list[Entry]:
+        return [unpack(one) for one in await self.link.call("LRANGE", AccountKeys(PREFIX, *account).ready[1], 0, -1)]
+
+
+def with_stage(url: str, scenario: Callable[[Stage], Awaitable[None]], here: tuple[str, str] = HUAWEI) -> None:
+    async def run() -> None:
+        link = Link(url)
+        try:
+            await scenario(Stage(link, here))
+        finally:
+            await link.close()
+
+    asyncio.run(run())
+
+
+def a_push(**changes: Any) -> Push:
+    fields = {"expires_at_ms": FAR_MS, "sent_at_ms": 1, "enqueued_at_ms": 1, **changes}
+    return Push("demo", "m1", fields.pop("kind", "chat"), "normal", "Ann", "hi", **fields)
+
+
+def a_delivery(user: str = "bob", **changes: Any) -> Delivery:
+    return Delivery(delivery_id("demo", "m1", user, "phone"), user, "phone", "old", 5, **{"badge": 0, **changes})
+
+
+def channel(account: tuple[str, str], token: str, kind: Any = "alert", **fields: Any) -> Channel:
+    return Channel(*account, token, 7, kind, **fields)
+
+
+def test_the_delivery_goes_on_in_the_next_channels_account_once(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"), unread=4)
+        delivery = a_delivery(attempt=3, remedy="shrink")
+        for _ in range(2):
+            assert await stage.next.move(a_push(), "normal", [delivery]) == {delivery.id}
+        (entry,) = await stage.put_at(FCM)
+        (moved,) = entry.parcel.deliveries
+        assert (moved.id, moved.token, moved.registered_at_ms) == (delivery.id, "new", 7)
+        assert (moved.attempt, moved.remedy, moved.tried) == (0, "", ["huawei:main:alert"])
+        assert moved.badge == 5, "FCM wants the number that Huawei counts by itself"
+        books = await read_books(stage.link, PREFIX, [FCM])
+        assert (books.accounts["fcm:main"].put, books.accounts["fcm:main"].balanced) == (1, True)
+        assert set(stage.triggered) == {"fcm"}
+
+    with_stage(redis_url, scenario)
+
+
+def test_a_channel_that_was_tried_or_cannot_serve_is_passed_over(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(
+            channel(HUAWEI, "old"),
+            channel(("xiaomi", "gone"), "x"),
+            channel(APNS, "quarantined", quarantined_until_ms=FAR_MS),
+            channel(FCM, "new"),
+        )
+        assert await stage.next.move(a_push(), "normal", [a_delivery(tried=["fcm:main:alert"])]) == set()
+        assert len(await stage.next.move(a_push(), "normal", [a_delivery()])) == 1
+        assert await stage.put_at(APNS) == []
+
+    with_stage(redis_url, scenario)
+
+
+@pytest.mark.parametrize(
+    "delivery",
+    [a_delivery(user=""), a_delivery(unknown=1), a_delivery(user="nobody")],
+    ids=["addressed directly", "maybe delivered", "without a device"],
+)
+def test_some_are_never_moved(redis_url: str, delivery: Delivery) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"))
+        assert await stage.next.move(a_push(), "normal", [delivery]) == set()
+
+    with_stage(redis_url, scenario)
+
+
+def test_a_device_that_meanwhile_wants_nothing_gets_nothing_elsewhere(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"), permitted=False)
+        assert await stage.next.move(a_push(), "normal", [a_delivery()]) == set()
+        assert len(await stage.next.move(a_push(), "normal", [a_delivery(user="ann"), a_delivery()])) == 0
+
+    with_stage(redis_url, scenario)
+
+
+def test_a_call_whose_voip_token_died_rings_as_an_alert_of_the_same_account(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(channel(APNS, "voip", "voip"), channel(APNS, "alert"))
+        push = a_push(kind="call", options=OfflinePush(apns=ApnsOptions(push_type="voip")))
+        assert len(await stage.next.move(push, "urgent", [a_delivery(token_kind="voip")])) == 1
+        (entry,) = [unpack(one) for one in await stage.link.call("LRANGE", AccountKeys(PREFIX, *APNS).ready[0], 0, -1)]
+        assert [(one.token, one.token_kind) for one in entry.parcel.deliveries] == [("alert", "alert")]
+
+    with_stage(redis_url, scenario, here=APNS)
+
+
+def test_it_knows_whether_the_app_has_another_account() -> None:
+    accounts = {HUAWEI: AccountSettings(app="demo"), FCM: AccountSettings(app="other")}
+    alone = NextChannel(None, None, accounts, PREFIX, HUAWEI, FleetClock(), lambda vendor: None)  # type: ignore[arg-type]
+    assert not alone.other_accounts
+    accounts[APNS] = AccountSettings(app="demo")
+    assert alone.other_accounts

@@ -1,0 +1,232 @@
+"""What a process has in hand of one account's ledger: leased entries, what became of their deliveries, the way back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from pushfleet.message import LANES
+from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.hooks import metrics
+from pushfleet_workers.hooks.tally import SecondsTally
+from pushfleet_workers.ledger import Entry, Ledger, Settlement, pack
+from pushfleet_workers.ledger.entry import parcel_id
+from pushfleet_workers.outcome import Remedy
+from pushfleet_workers.push import Delivery, Parcel
+from pushfleet_workers.redis_link import ReplyError
+from pushfleet_workers.retry import End, Later
+
+__all__ = ["Hand", "Held"]
+
+log = logging.getLogger(__name__)
+
+_PARTIAL_AFTER_S = 0.25
+_REDIS_RETRY_S = 0.2
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A leased entry in hand."""
+
+    entry: Entry
+    settlement: Settlement
+    claimed_at: float
+    open: int
+    """Deliveries without a result so far."""
+
+    done: set[bytes] = field(default_factory=set)
+
+    @property
+    def left(self) -> list[Delivery]:
+        """The deliveries without a result so far."""
+        return [one for one in self.entry.parcel.deliveries if one.id not in self.done]
+
+
+class Hand:
+    """The entries of one account in one process. Results are gathered for *settle_s* and written in one script.
+
+    * **first** - awaited before results are written: what is due at once must not leave before the gate knows.
+    * **has_news** - whether the gate has to be told something although no result waits.
+    * **on_written** - called when nothing waits to be written any more.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: FleetClock,
+        name: str,
+        *,
+        settle_s: float,
+        first: Callable[[], Awaitable[None]],
+        has_news: Callable[[], bool],
+        on_written: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._name = name
+        self._settle_s = settle_s
+        self._first = first
+        self._has_news = has_news
+        self._on_written = on_written
+        self.suspect = False
+        """An entry that was lost twice with its process is in hand: nothing travels beside it."""
+
+        self._held: dict[bytes, Held] = {}
+        self._results: list[Settlement] = []
+        self._settling: list[Settlement] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._partial_at = 0.0
+        vendor, _, credential = name.partition(":")
+        self._late = metrics.LATE_RESULTS.labels(vendor, credential)
+        self._delivery_seconds = {lane: SecondsTally(metrics.DELIVERY_SECONDS.labels(vendor, lane)) for lane in LANES}
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in hand or not yet settled."""
+        return bool(self._held or self._results or self._flushing)
+
+    @property
+    def holds(self) -> bool:
+        """Whether any delivery is without a result."""
+        return bool(self._held)
+
+    @property
+    def known(self) -> set[bytes]:
+        """The ids of all entries that are leased to us: what is sent and not yet settled is leased as well."""
+        return {*self._held, *(one.id for one in self._results), *(one.id for one in self._settling)}
+
+    def take(self, entry: Entry) -> Held:
+        """Hold a leased *entry*."""
+        size = len(entry.parcel.deliveries)
+        held = Held(entry, Settlement(entry.id, entry.fence, size), time.monotonic(), size)
+        self._held[entry.id] = held
+        self.suspect = self.suspect or entry.lost > 1
+        return held
+
+    def everything(self) -> list[Held]:
+        """All that is held."""
+        return list(self._held.values())
+
+    # ---- what became of deliveries
+
+    def finish(self, held: Held, deliveries: Sequence[Delivery], end: End, *, code: str = "") -> None:
+        """*deliveries* ended."""
+        if not deliveries:
+            return
+        settlement = held.settlement
+        settlement.ended += len(deliveries)
+        name = f"{held.entry.lane}:{end.end}:{end.reason}"
+        settlement.ends[name] = settlement.ends.get(name, 0) + len(deliveries)
+        if end.end == "sent":
+            settlement.accepted += tuple([one.id for one in deliveries])
+            took_s = max(0, self._clock.now_ms() - held.entry.parcel.push.enqueued_at_ms) / 1000
+            for _ in deliveries:
+                self._delivery_seconds[held.entry.lane].observe(took_s)
+        elif end.end == "dead":
+            letter = _entry_of(held, list(deliveries))
+            settlement.dead.append((pack(letter), end.reason, code, deliveries[0].attempt + 1))
+        self._resolved(held, deliveries)
+
+    def postpone(self, held: Held, deliveries: list[Delivery], step: Later, *, tried: bool = False) -> None:
+        """*deliveries* are tried (again) later, as entries of their own."""
+        if not deliveries:
+            return
+        if step.remedy:
+            for delivery in deliveries:
+                delivery.remedy = step.remedy
+        size = len(deliveries)
+        if step.remedy == Remedy.SPLIT:
+            size = max(1, size // 2)
+        elif step.remedy == Remedy.SINGLE_SEND:
+            size = 1
+        for first in range(0, len(deliveries), size):
+            entry = _entry_of(held, deliveries[first : first + size])
+            if tried:
+                # What we survived is no suspect.
+                entry.lost = min(entry.lost, 1)
+            held.settlement.later.append((step.wait_ms, pack(entry)))
+        self._resolved(held, deliveries)
+
+    def give_back(self, held: Held, deliveries: list[Delivery]) -> None:
+        """Nothing was tried with *deliveries*: they return to the head of their lane."""
+        if len(deliveries) == len(held.entry.parcel.deliveries):
+            held.settlement.give_back = True
+            self._resolved(held, deliveries)
+        else:
+            self.postpone(held, deliveries, Later(0, counts=False))
+
+    def _resolved(self, held: Held, deliveries: Sequence[Delivery]) -> None:
+        held.open -= len(deliveries)
+        if held.open > 0:
+            held.done.update([one.id for one in deliveries])
+        else:
+            if self._held.get(held.entry.id) is held:
+                del self._held[held.entry.id]
+            if held.entry.lost > 1:
+                self.suspect = False
+            self._results.append(held.settlement)
+        self.write_soon()
+
+    # ---- to the ledger
+
+    def write_soon(self) -> None:
+        """See to it that results, and news for the gate, are written."""
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+
+    async def written(self, deadline: float) -> None:
+        """Wait until all results are written, at most until *deadline* (monotonic)."""
+        while (self._results or self._flushing) and (left_s := deadline - time.monotonic()) > 0:
+            self.write_soon()
+            assert self._flushing is not None
+            await asyncio.wait([self._flushing], timeout=left_s)
+
+    async def _flush(self) -> None:
+        try:
+            await asyncio.sleep(self._settle_s)
+            while self._results or self._has_news():
+                self._add_partial_results()
+                self._settling, self._results = self._results, []
+                try:
+                    await self._first()
+                    if self._settling:
+                        self._late.inc(len(await self._ledger.settle(self._settling)))
+                        self._settling = []
+                except (RedisUnusable, ReplyError) as problem:
+                    # Settling twice is safe: what was settled has lost its lease.
+                    metrics.REDIS_LOST.labels("worker").inc()
+                    log.warning("results of %s wait for Redis: %s", self._name, problem)
+                    self._results = self._settling + self._results
+                    self._settling = []
+                    await asyncio.sleep(_REDIS_RETRY_S)
+        finally:
+            self._flushing = None
+            for tally in self._delivery_seconds.values():
+                tally.flush()
+            self._on_written()
+
+    def _add_partial_results(self) -> None:
+        """Settle the finished part of parcels that have been in hand for long: a crash then repeats less."""
+        horizon = time.monotonic() - _PARTIAL_AFTER_S
+        if self._partial_at > horizon:
+            return
+        self._partial_at = time.monotonic()
+        for held in self._held.values():
+            if held.claimed_at > horizon or not held.done:
+                continue
+            old, deliveries = held.entry, held.left
+            held.entry = Entry(old.id, Parcel(old.parcel.push, deliveries), old.lane, old.put_ms, old.lost, old.fence)
+            held.settlement.rest = pack(held.entry)
+            self._results.append(held.settlement)
+            held.settlement = Settlement(old.id, old.fence, len(deliveries))
+            held.done = set()
+
+
+def _entry_of(held: Held, deliveries: list[Delivery]) -> Entry:
+    old = held.entry
+    new_id = parcel_id(old.id, deliveries[0].id, deliveries[0].attempt, old.fence)
+    return Entry(new_id, Parcel(old.parcel.push, deliveries), old.lane, old.put_ms, old.lost)
