@@ -81,9 +81,8 @@ class TpnsAccount(AccountSettings):
 
     kind_defaults: ClassVar[Mapping[Kind, KindSettings]] = {
         "chat": TpnsKind(huawei_category="IM", huawei_importance=2, vivo_classification=1),
-        "call": TpnsKind(huawei_category="VOIP"),
-        "call_cancel": TpnsKind(huawei_category="VOIP", sound="", interruption_level="passive"),
-        "system": TpnsKind(huawei_category="ACCOUNT", huawei_importance=2, vivo_classification=1),
+        "call_cancel": TpnsKind(sound="", interruption_level="passive"),
+        "system": TpnsKind(huawei_importance=2, vivo_classification=1),
         "official": TpnsKind(huawei_category="MARKETING", huawei_importance=1, vivo_classification=0),
         "marketing": TpnsKind(
             huawei_category="MARKETING",
