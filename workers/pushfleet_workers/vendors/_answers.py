@@ -23,6 +23,7 @@ __all__ = [
     "REFRESH_AUTH",
     "RETRY",
     "STATUS_ROWS",
+    "auth_refused",
     "judge",
     "parse_object",
     "plain",
@@ -144,6 +145,17 @@ def read_token(response: Response) -> AuthAnswer:
         return AuthAnswer(value, TOKEN_LIFE_S)
     outcome = judge(_AUTH_CODES, "", response)
     return AuthAnswer(failure=replace(outcome, code=plain(content.get("error")) or outcome.code))
+
+
+def auth_refused(codes: Mapping[str, Row], code: str, response: Response) -> AuthAnswer:
+    """Why there is no access token, where the endpoint answers in the vendor's own *codes*.
+
+    Faults of its servers and limits are what *codes* say; any other refusal is MISCONFIGURED, with its code.
+    """
+    outcome = judge(codes, code, response)
+    if outcome.verdict in (Verdict.RETRY, Verdict.RETRY_AFTER, Verdict.RATE_LIMITED):
+        return AuthAnswer(failure=outcome)
+    return AuthAnswer(failure=replace(MISCONFIGURED, code=outcome.code))
 
 
 _AUTH_CODES = table(
