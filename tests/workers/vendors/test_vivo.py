@@ -302,6 +302,25 @@ def test_several_devices_share_content_that_is_stored_first(account: VivoAccount
     }
 
 
+def test_content_is_stored_once_for_all_lists_of_a_minute(account: VivoAccount) -> None:
+    def ahead(push: Any, now_ms: int, *numbers: int, **changes: Any) -> dict[str, Any]:
+        request = vivo.stage(account, push, [a_delivery(one, **changes) for one in numbers], AUTH, now_ms)
+        assert request is not None
+        made = content(request)
+        assert isinstance(made, dict)
+        return made
+
+    push = a_push(expires_at_ms=NOW_MS + 179_000)
+    first = ahead(push, NOW_MS, 0, 1)
+    assert first["timeToLive"] == 120
+    assert ahead(push, NOW_MS + 59_000, 2, 3, 4) == first
+    later = ahead(push, NOW_MS + 60_000, 0, 1)
+    assert later["timeToLive"] == 60
+    neutral = ahead(push, NOW_MS, 0, 1, remedy="neutral_text")
+    other = ahead(a_push(message_id="m-2", expires_at_ms=NOW_MS + 179_000), NOW_MS, 0, 1)
+    assert len({one["requestId"] for one in (first, later, neutral, other)}) == 4
+
+
 def test_different_devices_never_share_a_request_id(account: VivoAccount) -> None:
     def id_for(deliveries: list[Delivery]) -> str:
         return str(content(vivo.build_staged(account, a_push(), deliveries, AUTH, NOW_MS, "1"))["requestId"])

@@ -114,6 +114,8 @@ class Vivo(VendorDefaults):
     codes: ClassVar[Mapping[str, Row]] = CODES
     batch_size: ClassVar[int] = 1_000
     payload_limit: ClassVar[int] = 10_240
+    """vivo limits fields only; this is more than they can hold together."""
+
     http2: ClassVar[bool] = False
     exact_badge: ClassVar[bool] = False
 
@@ -124,17 +126,24 @@ class Vivo(VendorDefaults):
         tokens = _tokens(deliveries)
         if len(tokens) != 1:
             raise TypeError("vivo takes the content for several devices ahead of them: call stage and build_staged")
-        content = _content(account, push, deliveries, now_ms, self.payload_limit)
-        return _request(account, "/message/send", {"regId": tokens[0], **content}, auth)
+        content = _content(account, push, deliveries, _ttl_s(push, now_ms), self.payload_limit)
+        return _request(
+            account, "/message/send", {"regId": tokens[0], **content, "requestId": _request_id(push, deliveries)}, auth
+        )
 
     def stage(
         self, account: VivoAccount, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int
     ) -> Request | None:
-        """The request that stores the content; None for one device, for which vivo refuses to."""
+        """The request that stores the content; None for one device, for which vivo refuses to.
+
+        The same for whatever devices for the rest of a minute, so that it need not be stored for each list of them.
+        """
         if len(_tokens(deliveries)) == 1:
             return None
-        content = _content(account, push, deliveries, now_ms, self.payload_limit)
-        return _request(account, "/message/saveListPayload", content, auth)
+        ttl_s = _ttl_s(push, now_ms) // TTL_S_MIN * TTL_S_MIN
+        content = _content(account, push, deliveries, ttl_s, self.payload_limit)
+        request_id = blake2b(encode(content), digest_size=16).hexdigest()
+        return _request(account, "/message/saveListPayload", {**content, "requestId": request_id}, auth)
 
     def read_staged(self, response: Response) -> Staged:
         """The task id of the content, or why vivo did not store it."""
@@ -230,8 +239,12 @@ def _request_id(push: Push, deliveries: Sequence[Delivery]) -> str:
     return (ids[0] if len(ids) == 1 else blake2b(b"".join(ids), digest_size=16).digest()).hex()
 
 
+def _ttl_s(push: Push, now_ms: int) -> int:
+    return min(max((push.expires_at_ms - now_ms) // 1_000, TTL_S_MIN), TTL_S_MAX)
+
+
 def _content(
-    account: VivoAccount, push: Push, deliveries: Sequence[Delivery], now_ms: int, limit: int
+    account: VivoAccount, push: Push, deliveries: Sequence[Delivery], ttl_s: int, limit: int
 ) -> dict[str, Any]:
     """Everything but whom it is for; what the message asks for is left out where it would go above *limit* bytes."""
     title, text = _texts(account, push, {delivery.remedy for delivery in deliveries})
@@ -239,10 +252,9 @@ def _content(
         "appId": account.app_id,
         "title": title,
         "content": text,
-        "timeToLive": min(max((push.expires_at_ms - now_ms) // 1_000, TTL_S_MIN), TTL_S_MAX),
+        "timeToLive": ttl_s,
         "skipType": 4 if account.click_intent else 1,
         "clientCustomMap": _extras(push),
-        "requestId": _request_id(push, deliveries),
         "pushMode": _push_mode(account),
         "notifyId": notify_id(push),
         "foregroundShow": False,
