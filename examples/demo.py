@@ -43,10 +43,33 @@ TIMEOUT_S = 300.0
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Everything is on this machine: past any proxy in the environment."""
 
-ACCOUNTS = (("apns", "main", "demo"), ("apns", "lite", "lite"), ("fcm", "main", "demo"), ("huawei", "main", "demo"))
+SECRETS = {
+    "apns": "key_file", "fcm": "service_account_file", "huawei": "client_secret_file",
+    "harmony": "service_account_file", "honor": "client_secret_file", "xiaomi": "app_secret_file",
+    "oppo": "master_secret_file", "vivo": "app_secret_file", "meizu": "app_secret_file", "tpns": "secret_key_file",
+}  # fmt: skip
+"""The vendors, each with the setting that names the file of its secret."""
+
+ACCOUNTS = (*((vendor, "main", "demo") for vendor in SECRETS), ("apns", "lite", "lite"))
 """Vendor, credential and app; the `lite` app's APNs goes through aioapns."""
 
-FILE_FIELDS = {"apns": "key_file", "fcm": "service_account_file", "huawei": "client_secret_file"}
+AUTH_PATHS = {"huawei": "/oauth2/v3/token", "honor": "/auth/token"}
+"""Where access tokens come from, for those whose token endpoint has an address of its own."""
+
+FURTHER = {
+    "oppo": ['kinds.chat = {channel_id = "im"}'],
+    "tpns": ['click_url = "demo://push/open"'],
+    "xiaomi": [
+        *(
+            f'kinds.{kind} = {{channel_id = "{channel}", template_id = "{template}", template_params = {params}}}'
+            for kind, channel, template, params in (
+                ("chat", 100001, "M00001", '{keywords1 = "{sender}", keywords2 = "{body}"}'),
+                ("call", 100003, "M00003", '{keywords1 = "{title}"}'),
+            )
+        ),
+    ],
+}
+"""What a vendor's console would have said: channels, templates, the page that a tap opens."""
 
 
 def call(url: str, body: object = None, method: str = "POST") -> Any:
@@ -83,14 +106,14 @@ def write_settings(folder: Path, cloud: dict[str, Any]) -> Path:
         address = cloud["vendors"][vendor]["url"]
         known = registry.load(vendor).account_type.model_fields
         told = {name: value for name, value in issued["settings"].items() if name in known}
-        fields = {**told, "app": app, "ca_bundle": cloud["ca_file"], FILE_FIELDS[vendor]: issued["file"]}
+        fields = {**told, "app": app, "ca_bundle": cloud["ca_file"], SECRETS[vendor]: issued["file"]}
         fields |= {"base_url": address}
-        if vendor == "huawei":
-            fields["auth_url"] = f"{address}/oauth2/v3/token"
+        if vendor in AUTH_PATHS:
+            fields["auth_url"] = address + AUTH_PATHS[vendor]
         if credential == "lite":
             fields["transport"] = "aioapns"
         lines += [f"[accounts.{vendor}.{credential}]"]
-        lines += [f"{name} = {json.dumps(value)}" for name, value in fields.items()] + [""]
+        lines += [f"{name} = {json.dumps(value)}" for name, value in fields.items()] + FURTHER.get(vendor, []) + [""]
     path = folder / "pushfleet.toml"
     path.write_text("\n".join(lines))
     return path
@@ -171,7 +194,8 @@ def until_idle(fleet: Fleet, bar: Progress, stop: StopSignals) -> Books:
 
 def show(books: Books, stats: dict[str, Any]) -> None:
     """A table by vendor and end, beside what the fake vendors say that they took."""
-    table = Table("account", "sent", "suppressed", "dropped", "dead", "why", title="What became of the deliveries")
+    ends = ("sent", "moved", "suppressed", "dropped", "dead")
+    table = Table("account", *ends, "why", title="What became of the deliveries")
     for name, account in books.accounts.items():
         counts: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
@@ -180,14 +204,12 @@ def show(books: Books, stats: dict[str, Any]) -> None:
             counts[kind] += count
             if reason:
                 reasons[reason] += count
-        table.add_row(
-            name, *(str(counts[kind]) for kind in ("sent", "suppressed", "dropped", "dead")), _listed(reasons)
-        )
+        table.add_row(name, *(str(counts[end]) for end in ends), _listed(reasons))
     suppressed: Counter[str] = Counter()
     for lane in books.lanes.values():
         for named, count in lane.suppressed.items():
             suppressed[named.split(":")[1]] += count
-    table.add_row("(before any vendor)", "0", str(suppressed.total()), "0", "0", _listed(suppressed))
+    table.add_row("(before any vendor)", "0", "0", str(suppressed.total()), "0", "0", _listed(suppressed))
     console.print(table)
     taken = Table("vendor", "requests", "pushes taken", title="What the fake vendors say")
     for vendor, page in stats["vendors"].items():
@@ -204,7 +226,7 @@ def summary(books: Books, accepted: int, duration_s: float) -> dict[str, Any]:
     return {
         "accepted": accepted,
         "routed": sum(book.routed for book in books.lanes.values()),
-        "deliveries": sum(account.put for account in books.accounts.values()),
+        "deliveries": sum(account.put - account.moved for account in books.accounts.values()),
         **books.ends(),
         "pending": books.pending,
         "balanced": books.balanced,

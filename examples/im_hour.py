@@ -18,6 +18,14 @@ SEED = 20_261
 USERS = 2_000
 MESSAGES = 5_000
 DEAD_TOKEN_SHARE = 0.02
+MAKERS = {
+    "apns": 34, "fcm": 20, "huawei": 10, "harmony": 6, "honor": 7, "xiaomi": 9, "oppo": 7, "vivo": 8, "meizu": 2,
+    "tpns": 1,
+}  # fmt: skip
+"""Devices by whose push service reaches them, in parts of the whole."""
+
+SECOND_CHANNEL_SHARE = 0.3
+"""Of the devices of Xiaomi, OPPO and vivo: those sold abroad that have Google's services as well."""
 
 NAMES = [
     "Ann",
@@ -66,7 +74,7 @@ class Hour:
 def make_hour() -> Hour:
     """The hour: about 2,000 users with one to three devices, 5,000 messages of 20 groups and many single chats."""
     rng = random.Random(SEED)
-    hour = Hour(dead_tokens={"apns": [], "fcm": [], "huawei": []})
+    hour = Hour(dead_tokens={vendor: [] for vendor in MAKERS})
     people = [f"user-{number:04d}" for number in range(USERS)]
     for person in people:
         _add_devices(hour, rng, person)
@@ -82,10 +90,9 @@ def make_hour() -> Hour:
 
 
 def _add_devices(hour: Hour, rng: random.Random, person: str) -> None:
-    makes = rng.choices([("apns",), ("fcm",), ("huawei",), ("apns", "fcm"), ("apns", "huawei", "fcm")],
-                        weights=[35, 25, 25, 10, 5])[0]  # fmt: skip
-    for vendor in makes:
-        token = f"{rng.getrandbits(256):064x}" if vendor == "apns" else f"{vendor}-{rng.getrandbits(512):0128x}"
+    owned = rng.choices([1, 2, 3], weights=[80, 16, 4])[0]
+    for vendor in dict.fromkeys(rng.choices(list(MAKERS), weights=list(MAKERS.values()), k=owned)):
+        token = _token(rng, vendor)
         credential = "main"
         if vendor == "apns" and rng.random() < 0.2:
             # The same people's second app, whose pushes go through another engine.
@@ -93,17 +100,31 @@ def _add_devices(hour: Hour, rng: random.Random, person: str) -> None:
         if rng.random() < DEAD_TOKEN_SHARE:
             hour.dead_tokens[vendor].append(token)
         state = rng.choices(["background", "killed", "foreground", "logged_out"], weights=[55, 35, 8, 2])[0]
+        channels = [{"vendor": vendor, "credential": credential, "token": token}]
+        if vendor in ("xiaomi", "oppo", "vivo") and rng.random() < SECOND_CHANNEL_SHARE:
+            channels.append({"vendor": "fcm", "credential": "main", "token": _token(rng, "fcm")})
         hour.devices.append(
             {
                 "app": "lite" if credential == "lite" else "demo",
                 "user": person,
                 "device": f"{person}-{vendor}",
-                "channels": [{"vendor": vendor, "credential": credential, "token": token}],
+                "channels": channels,
                 "locale": rng.choice(["zh-CN", "zh-CN", "en-US", "en-GB"]),
                 "state": state,
                 "unread": rng.randrange(5),
             }
         )
+
+
+def _token(rng: random.Random, vendor: str) -> str:
+    """A token in the form that the vendor's SDK gives to an app."""
+    number = rng.getrandbits(512)
+    return {
+        "apns": f"{number % 2**256:064x}",
+        "oppo": f"OPPO_CN_{number % 2**128:032x}",
+        "vivo": f"{number % 10**23:023d}",
+        "tpns": f"{number % 2**144:036x}",
+    }.get(vendor, f"{vendor}-{number:0128x}")
 
 
 def _message(

@@ -2,6 +2,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,9 +14,10 @@ from pushfleet_workers.errors import NoAnswer, RedisUnusable
 from pushfleet_workers.ledger import AccountKeys, Entry, unpack
 from pushfleet_workers.ledger.ledger import Breaker, GateNews, Rate, Want
 from pushfleet_workers.outcome import OK, Outcome, Remedy, Scope, Verdict
+from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.redis_link import Link, LinkLost
 from pushfleet_workers.redis_server import EmbeddedRedis
-from pushfleet_workers.vendor import AuthAnswer
+from pushfleet_workers.vendor import AuthAnswer, Request
 
 RETRY = Outcome(Verdict.RETRY, code="Busy")
 DEAD_TOKEN = Outcome(Verdict.DROP_TOKEN, code="Unregistered", since_ms=5)
@@ -1029,5 +1031,28 @@ def test_a_recall_that_the_vendor_cannot_carry_out_is_dropped_as_such(redis_url:
         )
         assert await bench.finish() == {"dropped:not_recallable": 1, "sent": 1}
         assert bench.cloud.tokens == ["keyed-0"], "it is replaced where it cannot be withdrawn"
+
+    on_bench(redis_url, scenario)
+
+
+def test_the_vendor_module_hears_how_often_a_delivery_left_before(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        tries: list[int] = []
+        build = bench.cloud.build
+
+        def noting(account: Any, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int) -> Request:
+            tries.extend(one.tries for one in deliveries)
+            return build(account, push, deliveries, auth, now_ms)
+
+        bench.cloud.build = noting  # type: ignore[method-assign]
+        bench.cloud.answer("m-0", Outcome(Verdict.RETRY, Scope.ACCOUNT, code="502"), UNKNOWN, OK)
+        await put(bench.link, named("m"))
+        assert await bench.finish() == {"sent": 1}
+        assert tries == [0, 1, 2]
+        lost = named("lost")
+        lost.lost = 1
+        await put(bench.link, lost)
+        await bench.finish()
+        assert tries[3:] == [1], "a process died with it in hand"
 
     on_bench(redis_url, scenario)

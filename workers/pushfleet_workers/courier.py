@@ -217,6 +217,9 @@ class Courier:
         for entry in entries:
             held = self._hand.take(entry)
             deliveries = entry.parcel.deliveries
+            if entry.lost:
+                for delivery in deliveries:
+                    delivery.tries = max(1, delivery.tries)
             if late_oks:
                 deliveries = self._end_late_oks(held, deliveries, late_oks)
             if entry.lost and self._policy.drop_unknown:

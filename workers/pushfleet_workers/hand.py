@@ -148,6 +148,8 @@ class Hand:
             if tried:
                 # What we survived is no suspect.
                 entry.lost = min(entry.lost, 1)
+                for delivery in entry.parcel.deliveries:
+                    delivery.tries += 1
             held.settlement.later.append((step.wait_ms, pack(entry)))
         self._resolved(held, deliveries)
 

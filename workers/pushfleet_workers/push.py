@@ -84,6 +84,9 @@ class Delivery(Struct, array_like=True):
     tried: list[str] = []
     """Names of the device's channels that could not deliver it; the others are left."""
 
+    tries: int = 0
+    """How many requests have left with it, as far as we know; a process that died had it in hand as well."""
+
     def __repr__(self) -> str:
         return f"Delivery(id={self.id.hex()}, device={self.device!r}, attempt={self.attempt})"
 

@@ -1,4 +1,4 @@
-"""Everything on one machine: Redis if none is configured, API, router, a worker for each vendor that has accounts."""
+"""Everything on one machine: Redis if none is configured, API, router, workers for all vendors that have accounts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Fleet:
     """The processes of one machine; a context manager.
 
     * **config** - the settings file that the children read; None where the environment says it all.
-    * **processes** - routers, and workers per vendor.
+    * **processes** - routers, and workers for each group of vendors; there are as many groups as cores.
     * **tick** - called again and again while the start waits; what it raises ends the start.
     """
 
@@ -75,10 +75,10 @@ class Fleet:
         )
         for number in range(self.processes):
             self._start_probed(f"router-{number}", pushfleet_command("router"), env)
-        for vendor in self.settings.accounts:
+        for vendors in _spread(list(self.settings.accounts), max(2, os.cpu_count() or 1)):
             for number in range(self.processes):
-                command = pushfleet_command("worker", "--vendor", vendor)
-                self._start_probed(f"worker-{vendor}-{number}", command, env)
+                words = [word for vendor in vendors for word in ("--vendor", vendor)]
+                self._start_probed(f"worker-{'-'.join(vendors)}-{number}", pushfleet_command("worker", *words), env)
         self.supervisor.wait_ready(tick=self.tick)
 
     def _own_the_folder(self) -> None:
@@ -127,6 +127,11 @@ class Fleet:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _spread(vendors: list[str], groups: int) -> list[list[str]]:
+    """*vendors* over at most so many worker processes: more processes than cores only wait for each other."""
+    return [vendors[first::groups] for first in range(min(groups, len(vendors)))]
 
 
 def celery_worker_argv(vendors: tuple[str, ...], name: str, level: str) -> list[str]:

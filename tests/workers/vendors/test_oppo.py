@@ -147,7 +147,7 @@ def test_a_form_that_is_too_large_is_split() -> None:
     assert [(outcome.verdict, outcome.remedy) for outcome in outcomes] == [(Verdict.BAD_PAYLOAD, Remedy.SPLIT)] * 2
 
 
-@pytest.mark.parametrize("tried", [{"attempt": 1}, {"unknown": 1}])
+@pytest.mark.parametrize("tried", [{"tries": 1}, {"unknown": 1}])
 def test_what_oppo_has_already_is_sent_when_it_was_tried_before(tried: dict[str, int]) -> None:
     assert read_one(32, **tried) == Outcome(Verdict.OK, code="32")
     assert read_one(32).verdict is Verdict.BAD_PAYLOAD

@@ -138,7 +138,7 @@ def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port
 
 @click.command()
 @click.option(
-    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Routers, and workers per vendor."
+    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Routers, and workers for each group of vendors."
 )
 @pass_context
 def up(context: Context, processes: int) -> None:

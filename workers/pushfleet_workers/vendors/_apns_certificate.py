@@ -39,6 +39,7 @@ ENVIRONMENTS = {
     "development": x509.ObjectIdentifier("1.2.840.113635.100.6.3.1"),
     "production": x509.ObjectIdentifier("1.2.840.113635.100.6.3.2"),
 }
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RENEW = "renew it in the Apple developer account and export it anew"
 
 
@@ -180,4 +181,4 @@ def _element(der: bytes) -> tuple[int, bytes, bytes]:
 
 
 def _time(now_s: float) -> datetime:
-    return datetime.fromtimestamp(now_s, UTC)
+    return _EPOCH + timedelta(seconds=now_s)

@@ -286,7 +286,7 @@ def _outcome(code: str, message: object, response: Response) -> Outcome:
 
 def _known(outcome: Outcome, delivery: Delivery) -> Outcome:
     """*outcome*, unless OPPO only says that it took an earlier attempt."""
-    repeated = delivery.unknown or delivery.attempt
+    repeated = delivery.unknown or delivery.tries
     return replace(OK, code=DUPLICATE) if outcome.code == DUPLICATE and repeated else outcome
 
 
