@@ -22,6 +22,7 @@ SETTINGS = Settings(
     accounts={"huawei": {"main": {"app": "demo", "client_id": "1", "client_secret": "x"}}},
 )
 KEYS = AccountKeys("s", "huawei", "main")
+APPS = {("huawei", "main"): "demo"}
 
 
 def on_redis(url: str, scenario: Callable[[Link], Awaitable[None]]) -> None:
@@ -72,7 +73,7 @@ async def some_work(link: Link) -> None:
 def test_every_metric_is_there_with_what_redis_holds(redis_url: str) -> None:
     async def scenario(link: Link) -> None:
         await some_work(link)
-        stock = Stock(SETTINGS, link)
+        stock = Stock(SETTINGS, link, APPS)
         await stock.read()
         found = samples(exposed(stock))
         assert {name[0] for name in found} == set(METRICS)
@@ -104,7 +105,7 @@ def test_a_book_that_does_not_balance_shows(redis_url: str) -> None:
     async def scenario(link: Link) -> None:
         await some_work(link)
         await link.call("HINCRBY", KEYS.books, "put", 1)
-        stock = Stock(SETTINGS, link)
+        stock = Stock(SETTINGS, link, APPS)
         await stock.read()
         assert samples(exposed(stock))["pushfleet_books_balanced",] == 0
 
@@ -113,7 +114,7 @@ def test_a_book_that_does_not_balance_shows(redis_url: str) -> None:
 
 def test_before_the_first_reading_there_is_nothing(redis_url: str) -> None:
     async def scenario(link: Link) -> None:
-        assert exposed(Stock(SETTINGS, link)) == ""
+        assert exposed(Stock(SETTINGS, link, APPS)) == ""
 
     on_redis(redis_url, scenario)
 
@@ -125,7 +126,7 @@ def test_without_redis_old_numbers_are_not_shown_and_reading_goes_on(
     monkeypatch.setattr(stock_module, "_EVERY_S", 0.01)
 
     async def scenario(link: Link) -> None:
-        stock = Stock(SETTINGS, link)
+        stock = Stock(SETTINGS, link, APPS)
         read, fail = stock.read, False
 
         async def flaky() -> None:
@@ -148,7 +149,7 @@ def test_without_redis_old_numbers_are_not_shown_and_reading_goes_on(
 def test_no_token_and_no_text_is_exposed(redis_url: str) -> None:
     async def scenario(link: Link) -> None:
         await some_work(link)
-        stock = Stock(SETTINGS, link)
+        stock = Stock(SETTINGS, link, APPS)
         await stock.read()
         shown = exposed(stock)
         assert "token-" not in shown

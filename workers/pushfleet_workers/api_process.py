@@ -10,8 +10,11 @@ from prometheus_client import REGISTRY
 from starlette.types import ASGIApp
 
 from pushfleet_workers.api import create_app, serve
+from pushfleet_workers.api.credentials import credential_routes, credential_schemas
 from pushfleet_workers.checks import check_redis, refuse_old_redis
 from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.credential_store import Accounts
+from pushfleet_workers.credential_store.management import CredentialManager
 from pushfleet_workers.errors import FleetError, RedisUnusable
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import Settings
@@ -36,7 +39,8 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
     same = redis.state_url == redis.queue_url
     state = queue if same else Link(redis.state_url, name="pushfleet-api", timeout_s=redis.timeout_s)
     clock = FleetClock()
-    stock = Stock(settings, queue)
+    accounts = Accounts(settings, queue, secrets=False)
+    stock = Stock(settings, queue, accounts.apps)
     chores: list[asyncio.Task[None]] = []
     try:
         for about, link in {"redis.queue": queue, "redis.state": state}.items():
@@ -45,9 +49,14 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
                 if finding.wrong:
                     log.warning("%s: %s", finding.about, finding.sentence)
         await _hear_time(clock, state)
+        await accounts.refresh()
         REGISTRY.register(stock)
-        chores = [asyncio.create_task(stock.keep_reading()), asyncio.create_task(_keep_time(clock, state))]
-        await _serve(_make_app(settings, state, clock), settings, stop)
+        chores = [
+            asyncio.create_task(stock.keep_reading()),
+            asyncio.create_task(_keep_time(clock, state)),
+            asyncio.create_task(_follow(accounts)),
+        ]
+        await _serve(_make_app(settings, queue, state, accounts, clock), settings, stop)
     finally:
         with contextlib.suppress(KeyError):
             REGISTRY.unregister(stock)
@@ -58,7 +67,9 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
             await link.close()
 
 
-def _make_app(settings: Settings, state: Link, clock: FleetClock) -> ASGIApp:
+def _make_app(settings: Settings, queue: Link, state: Link, accounts: Accounts, clock: FleetClock) -> ASGIApp:
+    key = settings.api.key.get_secret_value() if settings.api.key is not None else ""
+
     async def ready() -> bool:
         try:
             return bool(await state.call("PING") == b"PONG")
@@ -68,10 +79,12 @@ def _make_app(settings: Settings, state: Link, clock: FleetClock) -> ASGIApp:
     return create_app(
         TokenStore(state, settings.redis.prefix, clock.now_ms, lease_s=settings.api.foreground_lease_s),
         apps=settings.apps,
-        accounts={(vendor, credential): account.app for vendor, credential, account in settings.each_account()},
+        accounts=accounts.apps,
         now_ms=clock.now_ms,
         ready=ready,
-        key=settings.api.key.get_secret_value() if settings.api.key is not None else "",
+        key=key,
+        routers=[credential_routes(CredentialManager(settings, queue, state), open_to_callers=bool(key))],
+        schemas=credential_schemas(),
     )
 
 
@@ -90,6 +103,13 @@ async def _serve(app: ASGIApp, settings: Settings, stop: asyncio.Event) -> None:
             await serving
     if not stop.is_set():
         raise FleetError("the API's server ended without being asked to")
+
+
+async def _follow(accounts: Accounts) -> None:
+    async for changes in accounts.changes():
+        for change in changes:
+            what = "gone" if change.account is None else "taken up"
+            log.info("credential %s:%s is %s", change.vendor, change.credential, what)
 
 
 async def _keep_time(clock: FleetClock, link: Link) -> None:

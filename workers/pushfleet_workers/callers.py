@@ -16,7 +16,7 @@ from pushfleet_workers.transports import Transport, TransportOptions, open_trans
 from pushfleet_workers.transports.certified import CertifiedTransport
 from pushfleet_workers.vendor import Identity, Vendor
 
-__all__ = ["Caller", "Callers"]
+__all__ = ["Caller", "Callers", "caller_root"]
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Callers:
 
     def enter(self, vendor: Vendor, credential: str, account: AccountSettings) -> Caller:
         """The caller of an account; made when its first account asks. Raises :class:`SettingsError`."""
-        root = self._root(vendor, credential, account)
+        root = caller_root(self._prefix, vendor, credential, account)
         caller = self._callers.get(root)
         if caller is None:
             caller = self._callers[root] = self._make(vendor, account, root)
@@ -63,13 +63,6 @@ class Callers:
             self._callers = {root: one for root, one in self._callers.items() if one is not caller}
             await caller.close()
 
-    def _root(self, vendor: Vendor, credential: str, account: AccountSettings) -> str:
-        """What the caller's keys in Redis begin with, which names it as well."""
-        same = vendor.same_caller(account)
-        if not same:
-            return AccountKeys(self._prefix, vendor.name, credential).root
-        return f"{self._prefix}:{{{vendor.name}}}:caller:{blake2b(same.encode(), digest_size=12).hexdigest()}"
-
     def _make(self, vendor: Vendor, account: AccountSettings, root: str) -> Caller:
         plain = TransportOptions(timeout_s=account.timeout_s, ca_bundle=account.ca_bundle, proxy=account.proxy)
         auth_transport = open_transport("httpx", plain)
@@ -78,6 +71,14 @@ class Callers:
         )
         authorization = Authorization(vendor, account, self._link, root, self._clock, auth_transport.send)
         return Caller(_open(vendor, account, options), authorization, auth_transport)
+
+
+def caller_root(prefix: str, vendor: Vendor, credential: str, account: AccountSettings) -> str:
+    """What the keys in Redis of an account's caller begin with, which names it as well."""
+    same = vendor.same_caller(account)
+    if not same:
+        return AccountKeys(prefix, vendor.name, credential).root
+    return f"{prefix}:{{{vendor.name}}}:caller:{blake2b(same.encode(), digest_size=12).hexdigest()}"
 
 
 def _open(vendor: Vendor, account: Any, options: TransportOptions) -> Transport:

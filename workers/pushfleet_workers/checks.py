@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from pushfleet_workers import registry
+from pushfleet_workers.credential_store.management import CredentialManager
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.redis_server import FLOORS
@@ -33,6 +34,10 @@ class Finding(msgspec.Struct, frozen=True):
 def check_all(settings: Settings) -> list[Finding]:
     """Everything that can be found without sending a push."""
     findings = check_accounts(settings)
+    if settings.redis.queue_url:
+        findings += asyncio.run(_check_stored(settings))
+    if not findings:
+        findings.append(Finding("warning", "accounts", "no vendor account is configured: nothing can be sent"))
     urls = {
         "redis.broker": settings.redis.broker_url,
         "redis.queue": settings.redis.queue_url,
@@ -61,8 +66,26 @@ def check_accounts(settings: Settings) -> list[Finding]:
             findings.append(Finding("ok", about, f"complete, for app {account.app}"))
         if account.ca_bundle is not None and not account.ca_bundle.is_file():
             findings.append(Finding("error", about, f"ca_bundle {account.ca_bundle} is no file"))
-    if not findings:
-        findings.append(Finding("warning", "accounts", "no vendor account is configured: nothing can be sent"))
+    return findings
+
+
+async def _check_stored(settings: Settings) -> list[Finding]:
+    """As :func:`check_accounts`, for the credentials in the store; nothing when their Redis is not there."""
+    try:
+        link = Link(settings.redis.queue_url, name="pushfleet-check")
+        try:
+            found = await CredentialManager(settings, link, link).check()
+        finally:
+            await link.close()
+    except (RedisUnusable, ReplyError):
+        # What is wrong with Redis is a finding of its own.
+        return []
+    findings = []
+    for name, problems in found.items():
+        about = f"stored credential {name}"
+        findings += [Finding("error", about, problem) for problem in problems]
+        if not problems:
+            findings.append(Finding("ok", about, "complete"))
     return findings
 
 

@@ -21,7 +21,7 @@ from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings, kind_settings
 from pushfleet_workers.errors import SettingsError
 
-__all__ = ["CONFIG_VARIABLE", "AppSettings", "Settings", "load"]
+__all__ = ["CONFIG_VARIABLE", "AppSettings", "CredentialsSettings", "Settings", "load", "misfit", "sentences"]
 
 CONFIG_VARIABLE = "PUSHFLEET_CONFIG"
 DEFAULT_FILE = Path("pushfleet.toml")
@@ -115,6 +115,19 @@ class ApiSettings(_Section):
     foreground_lease_s: int = Field(400, ge=1, description="How long a foreground report holds without another.")
 
 
+class CredentialsSettings(_Section):
+    """Credentials that are added while the fleet runs: they lie in the Redis of the queue, sealed under this key."""
+
+    master_key: SecretStr | None = Field(
+        None,
+        description="The key: 32 bytes in base64, as made by openssl rand -base64 32. Further keys after a space seal "
+        "nothing and open what was sealed under them.",
+    )
+    master_key_file: Path | None = Field(
+        None, description="File that holds the key, instead of it; further keys on lines of their own below it."
+    )
+
+
 class MetricsSettings(_Section):
     """The /metrics, /healthz and /readyz of router and workers."""
 
@@ -155,6 +168,7 @@ class Settings(BaseSettings):
     retry: RetrySettings = RetrySettings()
     breaker: BreakerSettings = BreakerSettings()
     api: ApiSettings = ApiSettings()
+    credentials: CredentialsSettings = CredentialsSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     apps: dict[str, AppSettings] = Field(default_factory=dict, description="The IM products, by the name in messages.")
@@ -218,7 +232,7 @@ def _account(vendor: str, credential: str, fields: object) -> AccountSettings:
     try:
         return account_type.model_validate(fields)
     except ValidationError as problem:
-        raise SettingsError("; ".join(_sentences(problem, account_type, where))) from None
+        raise SettingsError("; ".join(sentences(problem, account_type, where))) from None
 
 
 def load(path: Path | None = None) -> Settings:
@@ -235,17 +249,25 @@ def load(path: Path | None = None) -> Settings:
     try:
         settings = Settings(**data)
     except ValidationError as problem:
-        raise SettingsError("; ".join(_sentences(problem, Settings, ""))) from None
+        raise SettingsError("; ".join(sentences(problem, Settings, ""))) from None
     except SourceError as problem:
         # A section's variable must hold JSON; its text names the field, and the cause is the parser's.
         raise SettingsError(f"{problem}: set single values as in {_ENV_PREFIX}REDIS__URL") from None
     for vendor, credential, account in settings.each_account():
-        if account.app not in settings.apps:
-            known = _nearest(account.app, settings.apps) or f": add [apps.{account.app}]"
-            raise SettingsError(f"accounts.{vendor}.{credential}.app names {account.app!r}, which is no app{known}")
-        if account.transport == "aioapns" and vendor != "apns":
-            raise SettingsError(f"accounts.{vendor}.{credential}.transport: aioapns speaks to APNs only")
+        fault = misfit(vendor, account, settings.apps)
+        if fault:
+            raise SettingsError(f"accounts.{vendor}.{credential}.{fault}")
     return settings
+
+
+def misfit(vendor: str, account: AccountSettings, apps: Mapping[str, AppSettings]) -> str:
+    """What of *account* does not go with its vendor or *apps*, the name of the setting first; empty: all does."""
+    if account.app not in apps:
+        known = _nearest(account.app, apps) or f": add [apps.{account.app}]"
+        return f"app names {account.app!r}, which is no app{known}"
+    if account.transport == "aioapns" and vendor != "apns":
+        return "transport: aioapns speaks to APNs only"
+    return ""
 
 
 def _read(path: Path, *, required: bool) -> dict[str, Any]:
@@ -258,11 +280,11 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise SettingsError(f"{path} cannot be read as TOML: {problem}") from None
     folder = path.resolve().parent
-    for credentials in _tables(data.get("accounts")):
-        for fields in _tables(credentials):
-            for key, value in fields.items():
-                if key.endswith(_PATH_SUFFIXES) and isinstance(value, str):
-                    fields[key] = str(folder / value)
+    accounts = [fields for credentials in _tables(data.get("accounts")) for fields in _tables(credentials)]
+    for fields in [*accounts, *_tables({"credentials": data.get("credentials")})]:
+        for key, value in fields.items():
+            if key.endswith(_PATH_SUFFIXES) and isinstance(value, str):
+                fields[key] = str(folder / value)
     if isinstance(data.get("data_dir"), str):
         data["data_dir"] = str(folder / data["data_dir"])
     return data
@@ -282,7 +304,8 @@ def _unknown_variables(env: Mapping[str, str]) -> list[str]:
     return problems
 
 
-def _sentences(problem: ValidationError, model: type[BaseModel], where: str) -> Iterator[str]:
+def sentences(problem: ValidationError, model: type[BaseModel], where: str) -> Iterator[str]:
+    """One for each thing that *problem* finds wrong with the fields of *model*, which stand at the path *where*."""
     for error in problem.errors(include_url=False, include_input=False):
         location = [str(part) for part in error["loc"]]
         path = ".".join(filter(None, [where, *location]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -49,14 +49,17 @@ METRICS: dict[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, tup
 
 
 class Stock(Collector):
-    """What Redis held when it was last read; nothing before the first reading."""
+    """What Redis held when it was last read; nothing before the first reading.
 
-    def __init__(self, settings: Settings, link: Link) -> None:
+    * **apps** - vendor and credential to the app they belong to.
+    """
+
+    def __init__(self, settings: Settings, link: Link, apps: Mapping[tuple[str, str], str]) -> None:
         self._settings = settings
         self._link = link
         self._clock = FleetClock()
         self._books: Books | None = None
-        self._apps = {f"{vendor}:{credential}": account.app for vendor, credential, account in settings.each_account()}
+        self._apps = apps
 
     async def keep_reading(self) -> None:
         """Read again and again until cancelled."""
@@ -70,10 +73,9 @@ class Stock(Collector):
 
     async def read(self) -> None:
         """Read once; raises :class:`RedisUnusable`."""
-        accounts = [(vendor, credential) for vendor, credential, _ in self._settings.each_account()]
         seconds, micros = await self._link.call("TIME")
         self._clock.heard(int(seconds) * 1000 + int(micros) / 1000)
-        self._books = await read_books(self._link, self._settings.redis.prefix, accounts, recount=False)
+        self._books = await read_books(self._link, self._settings.redis.prefix, list(self._apps), recount=False)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """The metrics, for prometheus-client."""
@@ -103,7 +105,8 @@ class Stock(Collector):
         yield "pushfleet_books_balanced", [], float(books.balanced)
 
     def _account_samples(self, name: str, account: AccountBook, now_ms: int) -> Iterator[tuple[str, list[str], float]]:
-        owner = name.split(":")
+        vendor, _, credential = name.partition(":")
+        owner = [vendor, credential]
         for state, count in (("ready", account.ready), ("leased", account.leased), ("delayed", account.delayed)):
             yield "pushfleet_backlog", [*owner, state], count
         yield "pushfleet_oldest_age_seconds", owner, _age_s(account.oldest_ms, now_ms)
@@ -111,7 +114,7 @@ class Stock(Collector):
         yield "pushfleet_unknown_attempts_total", owner, account.unknown
         yield "pushfleet_account_paused", owner, float(account.open)
         for end, count in account.ends.items():
-            yield "pushfleet_ends_total", [*owner, self._apps.get(name, ""), *end.split(":")], count
+            yield "pushfleet_ends_total", [*owner, self._apps.get((vendor, credential), ""), *end.split(":")], count
 
 
 def _age_s(since_ms: int, now_ms: int) -> float:

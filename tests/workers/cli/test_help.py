@@ -24,6 +24,8 @@ COMMANDS = list(commands(root))
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words, _ in COMMANDS} == {
         "", "up", "api", "router", "worker", "fakecloud", "enqueue", "devices", "devices import", "audit", "check",
+        "credentials", "credentials add", "credentials list", "credentials test", "credentials rotate",
+        "credentials remove", "credentials reseal",
     }  # fmt: skip
 
 

@@ -15,8 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pushfleet_workers.api.credentials import refusal
 from pushfleet_workers.api.devices import body_schemas, device_routes
 from pushfleet_workers.api.problems import PROBLEM_SCHEMA, Problem, problem_response
+from pushfleet_workers.credential_store import CredentialRefused
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.tokens.store import OptionsFull, TokenStore
@@ -44,6 +46,7 @@ def create_app(
     ready: Callable[[], Awaitable[bool]],
     key: str = "",
     routers: Sequence[APIRouter] = (),
+    schemas: Mapping[str, Any] | None = None,
 ) -> ASGIApp:
     """The API over *store*.
 
@@ -52,6 +55,7 @@ def create_app(
     * **ready** - whether Redis answers.
     * **key** - the bearer key that callers must show, except to the probes and `/metrics`; empty: none.
     * **routers** - further routes; they may raise :class:`Problem`, and their path parameters are percent-encoded.
+    * **schemas** - the JSON Schemas of their bodies, by name.
     """
     app = FastAPI(
         title="pushfleet",
@@ -67,7 +71,7 @@ def create_app(
         app.include_router(router)
     _add_probes(app, ready)
     _add_refusals(app)
-    _document(app, key)
+    _document(app, key, schemas or {})
     return _Edge(app, key)
 
 
@@ -124,6 +128,10 @@ def _add_refusals(app: FastAPI) -> None:
     async def full(_: Request, problem: OptionsFull) -> Response:
         return problem_response(Problem(409, "receive_options_full", str(problem)))
 
+    @app.exception_handler(CredentialRefused)
+    async def credential_refused(_: Request, problem: CredentialRefused) -> Response:
+        return problem_response(refusal(problem))
+
     @app.exception_handler(RedisUnusable)
     async def no_redis(_: Request, __: RedisUnusable) -> Response:
         return problem_response(_unavailable("Redis does not answer; try again: it is safe"))
@@ -140,13 +148,13 @@ def _unavailable(message: str) -> Problem:
     return Problem(503, "redis_unavailable", message, headers={"Retry-After": "1"})
 
 
-def _document(app: FastAPI, key: str) -> None:
+def _document(app: FastAPI, key: str, schemas: Mapping[str, Any]) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
         components = document.setdefault("components", {})
-        components.setdefault("schemas", {}).update(body_schemas(), Problem=PROBLEM_SCHEMA)
+        components.setdefault("schemas", {}).update(body_schemas(), Problem=PROBLEM_SCHEMA, **schemas)
         if key:
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations in document["paths"].items():

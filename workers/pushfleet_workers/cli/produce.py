@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -16,7 +16,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from pushfleet import OfflineMessage, Producer
 from pushfleet.errors import EnqueueError, InvalidMessage
 from pushfleet.wire import decode_message
-from pushfleet_workers.cli.context import Context, console, errors, json_option, pass_context
+from pushfleet_workers.cli.context import Context, console, errors, json_option, pass_context, with_link
+from pushfleet_workers.credential_store import Accounts
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.settings import Settings
 
 __all__ = ["devices", "enqueue"]
 
@@ -107,7 +110,7 @@ def import_devices(context: Context, file: Path, as_json: bool) -> None:
 
     settings = context.settings
     url = context.state_url
-    accounts = {(vendor, credential): account.app for vendor, credential, account in settings.each_account()}
+    accounts = with_link(context.queue_url, lambda link: _apps(settings, link))
     imported = refused = 0
     with _lines(file, "import") as lines:
 
@@ -121,6 +124,13 @@ def import_devices(context: Context, file: Path, as_json: bool) -> None:
 
         asyncio.run(run())
     _report({"imported": imported, "refused": refused}, as_json)
+
+
+async def _apps(settings: Settings, link: Link) -> Mapping[tuple[str, str], str]:
+    """Vendor and credential to their app, those of the store included."""
+    accounts = Accounts(settings, link, secrets=False)
+    await accounts.refresh()
+    return accounts.apps
 
 
 def _report(counts: dict[str, int], as_json: bool) -> None:
