@@ -72,7 +72,7 @@ def each_setting(model: type[BaseModel] = Settings, path: str = "") -> Iterator[
         if here == "apps":
             yield from each_setting(AppSettings, "apps.*.")
         elif here == "accounts":
-            for vendor in registry.names():
+            for vendor in registry.built_in():
                 yield from each_setting(registry.load(vendor).account_type, f"accounts.{vendor}.*.")
         elif inner is not None:
             yield from each_setting(inner, f"{here}.")

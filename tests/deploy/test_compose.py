@@ -50,7 +50,7 @@ def test_every_variable_is_a_setting_that_takes_the_value(name: str, monkeypatch
 
 def test_every_vendor_has_a_worker_and_no_other_has() -> None:
     served = [service["command"][-1] for service in FLEET.values() if service["command"][0] == "worker"]
-    assert sorted(served) == list(registry.names())
+    assert sorted(served) == list(registry.built_in())
     assert {name for name in FLEET if name.startswith("worker-")} == {f"worker-{vendor}" for vendor in served}
 
 

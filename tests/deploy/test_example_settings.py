@@ -32,7 +32,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("alone")
 def test_the_example_loads_as_it_stands() -> None:
     settings = load(EXAMPLE)
-    assert {vendor for vendor, _, _ in settings.each_account()} == set(registry.names())
+    assert {vendor for vendor, _, _ in settings.each_account()} == set(registry.built_in())
 
 
 def complete(tmp_path: Path) -> Settings:
@@ -65,7 +65,7 @@ def test_every_setting_is_there_and_takes_what_the_example_shows(tmp_path: Path)
         assert not missing, f"[{where}] lacks {sorted(missing)}"
     assert shown_anywhere == shared
     assert len(settings.apps) == 1
-    assert list(settings.accounts) == list(registry.names())
+    assert list(settings.accounts) == list(registry.built_in())
 
 
 @pytest.mark.usefixtures("alone")
@@ -88,7 +88,7 @@ def fields() -> list[tuple[str, Any]]:
     for name, value in vars(Settings()).items():
         if isinstance(value, BaseModel):
             listed += [(f"{name}.{inner}", field) for inner, field in type(value).model_fields.items()]
-    for vendor in registry.names():
+    for vendor in registry.built_in():
         account_type = registry.load(vendor).account_type
         listed += [(f"{vendor}.{name}", account_type.model_fields[name]) for name in own_fields(account_type)]
         kinds = kind_settings(account_type)

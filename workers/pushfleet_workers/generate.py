@@ -51,7 +51,7 @@ def _settings() -> Iterator[str]:
             yield f"`{name}` ({_default(field)}): {field.description}\n"
     yield from _table("`[accounts.<vendor>.<credential>]`, every vendor", AccountSettings)
     common = set(AccountSettings.model_fields)
-    for vendor in registry.names():
+    for vendor in registry.built_in():
         account_type = registry.load(vendor).account_type
         yield from _table(f"`[accounts.{vendor}.<credential>]`", account_type, leave_out=common)
         kinds = kind_settings(account_type)

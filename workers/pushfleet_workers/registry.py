@@ -9,7 +9,7 @@ from typing import cast
 from pushfleet_workers.errors import SettingsError
 from pushfleet_workers.vendor import Vendor
 
-__all__ = ["GROUP", "load", "names"]
+__all__ = ["GROUP", "built_in", "load", "names"]
 
 GROUP = "pushfleet.vendors"
 
@@ -25,6 +25,11 @@ def _entry_points() -> dict[str, EntryPoint]:
 def names() -> tuple[str, ...]:
     """The names of all vendors, sorted."""
     return tuple(sorted(_entry_points()))
+
+
+def built_in() -> tuple[str, ...]:
+    """The names of those vendors that come with the fleet, sorted."""
+    return tuple(name for name in names() if _entry_points()[name].module.startswith("pushfleet_workers."))
 
 
 @cache

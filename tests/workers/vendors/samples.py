@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import parse_qsl
@@ -70,9 +71,18 @@ def token(number: int) -> str:
     return f"{number:08x}" * 8
 
 
+def plug_in_folder(name: str) -> Path:
+    """Where the package that brings the vendor *name* has its module, and beside it its page and its sample account."""
+    file = sys.modules[type(registry.load(name)).__module__].__file__
+    assert file is not None
+    return Path(file).parent
+
+
 def an_account(name: str, keys: Path, **changes: Any) -> AccountSettings:
-    """The account in ``accounts/<name>.json``, its key files in *keys*."""
-    text = (HERE / "accounts" / f"{name}.json").read_text(encoding="utf-8").replace("{keys}", str(keys))
+    """The account in ``accounts/<name>.json`` or a plug-in's ``sample_account.json``, its key files in *keys*."""
+    ours = name in registry.built_in()
+    file = HERE / "accounts" / f"{name}.json" if ours else plug_in_folder(name) / "sample_account.json"
+    text = file.read_text(encoding="utf-8").replace("{keys}", str(keys))
     return registry.load(name).account_type.model_validate(json.loads(text) | changes)
 
 

@@ -1,12 +1,13 @@
-"""docs/vendors/<name>.md tells what the module's table tells, row by row."""
+"""docs/vendors/<name>.md, or <name>.md beside a plug-in's module, tells what the module's table tells, row by row."""
 
 from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
-from tests.workers.vendors.samples import HERE, REWRITE
+from tests.workers.vendors.samples import HERE, REWRITE, plug_in_folder
 
 from pushfleet_workers import registry
 from pushfleet_workers.account import kind_settings
@@ -17,9 +18,16 @@ HEAD = "| code | status | verdict | scope | what it means |\n| --- | --- | --- |
 TABLE = re.compile(re.escape(HEAD) + r"((?:\|.*\|\n)*)")
 
 
+def page_of(name: str) -> Path:
+    folder = DOCS if name in registry.built_in() else plug_in_folder(name)
+    return folder / f"{name}.md"
+
+
 def line(code: str, row: Row) -> str:
     outcome = row.outcome
     verdict = [f"`{outcome.verdict}`"]
+    if outcome.doubtful:
+        verdict.append("doubtful")
     if outcome.wait_s is not None:
         verdict.append(f"{outcome.wait_s:g} s")
     if outcome.until is not None:
@@ -33,7 +41,7 @@ def line(code: str, row: Row) -> str:
 
 @pytest.mark.parametrize("name", registry.names())
 def test_the_table_in_the_docs_is_the_modules(name: str) -> None:
-    file = DOCS / f"{name}.md"
+    file = page_of(name)
     rows = "".join(line(code, row) for code, row in registry.load(name).codes.items())
     page = file.read_text(encoding="utf-8")
     if os.environ.get(REWRITE):
@@ -45,7 +53,7 @@ def test_the_table_in_the_docs_is_the_modules(name: str) -> None:
 
 @pytest.mark.parametrize("name", registry.names())
 def test_every_setting_of_the_vendor_is_in_the_docs(name: str) -> None:
-    page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    page = page_of(name).read_text(encoding="utf-8")
     account_type = registry.load(name).account_type
     own = [setting for setting in account_type.__annotations__ if setting in account_type.model_fields]
     kinds = kind_settings(account_type)

@@ -26,7 +26,7 @@ def as_file(request: Request) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", registry.built_in())
 @pytest.mark.parametrize("case", golden_pushes())
 def test_the_request_is_the_golden_one(name: str, case: str, keys: Path) -> None:
     vendor, account, push = registry.load(name), an_account(name, keys), golden_pushes()[case]
@@ -46,6 +46,6 @@ def test_the_request_is_the_golden_one(name: str, case: str, keys: Path) -> None
 
 
 def test_there_is_no_golden_file_without_a_push() -> None:
-    known = {f"{name}/{case}.json" for name in registry.names() for case in golden_pushes()}
+    known = {f"{name}/{case}.json" for name in registry.built_in() for case in golden_pushes()}
     found = {path.relative_to(HERE / "golden").as_posix() for path in (HERE / "golden").rglob("*.json")}
     assert found <= known

@@ -1,0 +1,1 @@
+"""The made-up push vendor acme, as a plug-in of pushfleet."""
