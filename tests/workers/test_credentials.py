@@ -308,3 +308,44 @@ def test_the_value_is_in_no_repr_and_no_log(redis_url: str, caplog: pytest.LogCa
     in_office(redis_url, scenario)
     assert "was not renewed (ValueError)" in caplog.text
     assert "value-" not in caplog.text
+
+
+def test_operators_find_why_there_is_none_until_there_is_one(redis_url: str) -> None:
+    async def scenario(office: Office) -> None:
+        one, other = office.members
+        key = f"{KEYS.root}:auth"
+        office.status = 401
+        with pytest.raises(AuthRefused):
+            await one.obtain()
+        assert await office.link.call("HGET", key, "refused") == b"invalid_client"
+        assert 0 < await office.link.call("PTTL", key) <= 86_400_000
+        office.problem = NoAnswer("no connection", maybe_delivered=False)
+        with pytest.raises(AuthRefused):
+            await other.obtain()
+        assert await office.link.call("HGET", key, "refused") == b"invalid_client", "nobody refused it now"
+        office.problem, office.status = None, 200
+        await other.obtain()
+        assert sorted((await office.link.call("HGETALL", key))[::2]) == [b"expires_at_ms", b"renew_at_ms", b"value"]
+        assert 0 < await office.link.call("PTTL", key) <= LIFE_S * 1_000
+
+    in_office(redis_url, scenario)
+
+
+def test_without_a_fleet_a_process_has_one_of_its_own() -> None:
+    async def scenario() -> None:
+        fetched = []
+
+        async def fetch(request: Request) -> Response:
+            fetched.append(request)
+            return Response(200 if len(fetched) < 3 else 401, {}, b"value-%d" % len(fetched))
+
+        clock = Clock()
+        alone = Authorization(OAuthVendor(), AccountSettings(app="demo"), None, KEYS.root, clock, fetch)
+        assert [await alone.obtain(), await alone.obtain()] == ["value-1", "value-1"]
+        await alone.reject("value-1")
+        assert await alone.obtain() == "value-2"
+        clock.ms += int(LIFE_S * 1_000)
+        with pytest.raises(AuthRefused):
+            await alone.obtain()
+
+    asyncio.run(scenario())

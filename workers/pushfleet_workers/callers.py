@@ -39,9 +39,11 @@ class Callers:
 
     A vendor that ties a connection to a key would take two accounts of one key on two sets of connections, each with
     an authorization of its own, for a sender that cannot make up its mind.
+
+    * **link** - where the fleet keeps its authorizations; None: they stay in this process.
     """
 
-    def __init__(self, link: Link, prefix: str, clock: FleetClock) -> None:
+    def __init__(self, link: Link | None, prefix: str, clock: FleetClock) -> None:
         self._link = link
         self._prefix = prefix
         self._clock = clock

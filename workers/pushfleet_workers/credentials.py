@@ -19,7 +19,7 @@ from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.redis_link import Link, LinkLost
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, Vendor
 
-__all__ = ["AuthRefused", "Authorization"]
+__all__ = ["UNREACHABLE_CODE", "AuthRefused", "Authorization"]
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,12 @@ _LOCK_MS = 20_000
 _POLL_S = 0.1
 _OLD_MS = 5_000
 """How long the old authorization is used on before another try to renew it."""
+
+_REFUSAL_MS = 86_400_000
+"""How long operators can see that there was none."""
+
+UNREACHABLE_CODE = "auth_unreachable"
+"""Nobody answered who could have given or refused an authorization."""
 
 
 class AuthRefused(Exception):
@@ -43,6 +49,7 @@ class AuthRefused(Exception):
 class Authorization:
     """The authorization of one account in one process.
 
+    * **link** - where the fleet keeps it; None: this process obtains one of its own and shares it with nobody.
     * **root** - what its keys in Redis begin with: the account's own, or that of all who are the same caller.
     * **fetch** - sends a request off the hot path; raises :class:`NoAnswer`.
     """
@@ -51,7 +58,7 @@ class Authorization:
         self,
         vendor: Vendor,
         account: Any,
-        link: Link,
+        link: Link | None,
         root: str,
         clock: FleetClock,
         fetch: Callable[[Request], Awaitable[Response]],
@@ -105,11 +112,15 @@ class Authorization:
         if self._value == value:
             self._renew_at_ms = 0.0
             self._value = ""
+        if self._link is None:
+            return
         stored = await self._link.call("HGET", self._key, "value")
         if stored is not None and stored.decode() == value:
             await self._link.call("DEL", self._key)
 
     async def _from_fleet(self) -> bool:
+        if self._link is None:
+            return False
         value, renew_at, expires_at = await self._link.call("HMGET", self._key, "value", "renew_at_ms", "expires_at_ms")
         if value is None:
             return False
@@ -118,6 +129,8 @@ class Authorization:
 
     async def _locked(self) -> str:
         nonce = secrets.token_hex(8)
+        if self._link is None:
+            return nonce
         try:
             taken = await self._link.call("SET", self._lock_key, nonce, "NX", "PX", _LOCK_MS) is not None
         except LinkLost:
@@ -128,6 +141,8 @@ class Authorization:
         return nonce if taken else ""
 
     async def _unlock(self, nonce: str) -> None:
+        if self._link is None:
+            return
         with contextlib.suppress(RedisUnusable):
             # Whoever was too slow finds another's lock there.
             if await self._link.call("GET", self._lock_key) == nonce.encode():
@@ -149,19 +164,34 @@ class Authorization:
                 log.warning("the authorization of %s was not renewed (%s)", self._vendor.name, answer.failure.code)
                 return
             self._refusal, self._refused_at = answer.failure, time.monotonic()
+            await self._tell_refusal(answer.failure.code, now_ms)
             raise AuthRefused(answer.failure)
         self._value = answer.value
         self._renew_at_ms = now_ms + answer.life_s * _RENEW_AT * 1000
         self._expires_at_ms = now_ms + answer.life_s * 1000
-        if not answer.shared:
+        if not answer.shared or self._link is None:
             return
         await self._link.pipeline(
             [
+                ("HDEL", self._key, "refused", "refused_at_ms"),
                 ("HSET", self._key, "value", self._value, "renew_at_ms", self._renew_at_ms,
                  "expires_at_ms", self._expires_at_ms),
                 ("PEXPIRE", self._key, max(1, int(answer.life_s * 1000))),
             ]
         )  # fmt: skip
+
+    async def _tell_refusal(self, code: str, now_ms: float) -> None:
+        """Leave word for operators why there is none."""
+        if self._link is None or code == UNREACHABLE_CODE:
+            return
+        with contextlib.suppress(RedisUnusable):
+            await self._link.pipeline(
+                [
+                    ("DEL", self._key),
+                    ("HSET", self._key, "refused", code, "refused_at_ms", now_ms),
+                    ("PEXPIRE", self._key, _REFUSAL_MS),
+                ]
+            )
 
     async def _ask(self, now_s: float) -> AuthAnswer:
         try:
@@ -170,7 +200,7 @@ class Authorization:
                 return minted
             return self._vendor.read_auth(await self._fetch(self._vendor.auth_request(self._account, now_s)))
         except NoAnswer:
-            return AuthAnswer(failure=Outcome(Verdict.RETRY, Scope.ACCOUNT, code="auth_unreachable"))
+            return AuthAnswer(failure=Outcome(Verdict.RETRY, Scope.ACCOUNT, code=UNREACHABLE_CODE))
         except Exception as problem:  # noqa: BLE001 - a credential or a vendor module is at fault: the account waits
             code = type(problem).__name__
             return AuthAnswer(failure=Outcome(Verdict.MISCONFIGURED, Scope.ACCOUNT, code=code))
