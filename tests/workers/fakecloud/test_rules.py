@@ -86,6 +86,16 @@ def test_a_rule_of_the_token_endpoint_leaves_pushes_alone(book: RuleBook) -> Non
     assert book.judge("auth", ()).rule is not None
 
 
+def test_a_rule_for_an_account_leaves_the_others_alone(book: RuleBook) -> None:
+    add(book, "silent", endpoint="auth", account="mine")
+    add(book, "dead", token="a", account="mine")
+
+    assert book.judge("auth", (), "mine").rule is not None
+    assert book.judge("auth", (), "theirs").rule is None
+    assert set(book.judge("send", ("a",), "mine").dead) == {"a"}
+    assert book.judge("send", ("a",), "theirs").dead == {}
+
+
 def test_dead_tokens_of_a_batch_are_found_one_by_one(book: RuleBook) -> None:
     add(book, "dead", token="a")
     add(book, "dead", prefix="dead-")

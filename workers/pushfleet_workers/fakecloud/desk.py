@@ -42,7 +42,7 @@ class Desk:
             page.results[call.result] += 1
             return Reply(call)
         page.meet(call.tokens)
-        verdict = self._rules.judge(call.endpoint, call.tokens)
+        verdict = self._rules.judge(call.endpoint, call.tokens, call.account)
         rule = verdict.rule
         if rule is None:
             return Reply(self._answer(call, verdict.dead, now_s, page))

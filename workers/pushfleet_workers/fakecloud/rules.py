@@ -73,6 +73,9 @@ class Rule(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     prefix: str = ""
     """Only tokens that begin so. Without token and prefix every request matches."""
 
+    account: str = ""
+    """Only requests of this credential, by its id: the way to requests that name no token."""
+
     after: Count = 0
     """How many matches pass before the rule acts."""
 
@@ -158,6 +161,15 @@ class _Live:
         self.rule = rule
         self.matches = 0
 
+    def meets(self, endpoint: str, account: str) -> bool:
+        """Whether it is for whole requests, and for those of *account* to *endpoint*."""
+        rule = self.rule
+        return rule.action is not Action.DEAD and rule.endpoint == endpoint and rule.account in ("", account)
+
+    def kills(self, account: str) -> bool:
+        """Whether it is for single tokens, and for those that *account* sends to."""
+        return self.rule.action is Action.DEAD and self.rule.account in ("", account)
+
     def due(self) -> bool:
         """Count one match; whether the rule acts on it."""
         rule = self.rule
@@ -219,37 +231,32 @@ class RuleBook:
             for live in self._live.values()
         ]
 
-    def judge(self, endpoint: str, tokens: Sequence[str]) -> Verdict:
-        """What befalls a request to *endpoint* for *tokens*; counts it for the rules that it meets."""
+    def judge(self, endpoint: str, tokens: Sequence[str], account: str = "") -> Verdict:
+        """What befalls a request of *account* to *endpoint* for *tokens*; counts it for the rules that it meets."""
         if not self._live:
             return _NOTHING
-        rule = next((live.rule for live in self._candidates(endpoint, tokens) if live.due()), None)
-        return Verdict(rule, self._dead(tokens) if endpoint != "auth" else {})
+        rule = next((live.rule for live in self._candidates(endpoint, tokens, account) if live.due()), None)
+        return Verdict(rule, self._dead(tokens, account) if endpoint != "auth" else {})
 
-    def _candidates(self, endpoint: str, tokens: Sequence[str]) -> Iterable[_Live]:
+    def _candidates(self, endpoint: str, tokens: Sequence[str], account: str) -> Iterable[_Live]:
         """The rules for whole requests that match, oldest first."""
         found = [
             live
             for live in self._wide
-            if live.rule.action is not Action.DEAD
-            and live.rule.endpoint == endpoint
+            if live.meets(endpoint, account)
             and (not live.rule.prefix or any(token.startswith(live.rule.prefix) for token in tokens))
         ]
         for token in dict.fromkeys(tokens) if self._by_token else ():
-            found += [
-                live
-                for live in self._by_token.get(token, ())
-                if live.rule.action is not Action.DEAD and live.rule.endpoint == endpoint
-            ]
+            found += [live for live in self._by_token.get(token, ()) if live.meets(endpoint, account)]
         return sorted(found, key=lambda live: live.number) if len(found) > 1 else found
 
-    def _dead(self, tokens: Sequence[str]) -> dict[str, Rule]:
-        wide = [live for live in self._wide if live.rule.action is Action.DEAD]
+    def _dead(self, tokens: Sequence[str], account: str) -> dict[str, Rule]:
+        wide = [live for live in self._wide if live.kills(account)]
         if not wide and not self._by_token:
             return {}
         dead: dict[str, Rule] = {}
         for token in dict.fromkeys(tokens):
-            own = [live for live in self._by_token.get(token, ()) if live.rule.action is Action.DEAD]
+            own = [live for live in self._by_token.get(token, ()) if live.kills(account)]
             for live in (*own, *wide):
                 if token.startswith(live.rule.prefix) and live.due():
                     dead[token] = live.rule
