@@ -79,6 +79,9 @@ class Outcome:
     since_ms: int | None = None
     """For DROP_TOKEN: when the vendor noticed the death. A token registered later lives on."""
 
+    doubtful: bool = False
+    """For DROP_TOKEN: the code may speak of the account (its environment, app or project) rather than of the token."""
+
     remedy: Remedy | None = None
     reconnect: bool = False
     """The connection that gave this answer is worn out; the next attempt needs a new one."""

@@ -127,7 +127,8 @@ def test_where_all_tokens_were_refused_each_goes_by_its_reason(reason: str) -> N
     until = MIDNIGHT if reason in PENALTIES else None
     first, second, third = read("80300007", illegal(**{reason: [token(1), token(2)]}), status=400)
     assert first == Outcome(Verdict.RETRY, Scope.DEVICE, "80300007")
-    assert second == third == Outcome(verdict, scope, reason, until=until, remedy=remedy)
+    doubtful = reason == "noRight"
+    assert second == third == Outcome(verdict, scope, reason, until=until, remedy=remedy, doubtful=doubtful)
 
 
 @pytest.mark.parametrize("reason", TOKENS)

@@ -16,6 +16,7 @@ from pushfleet_workers.vendor import AuthAnswer, Response
 __all__ = [
     "BAD_PAYLOAD",
     "CLASS_MISCONFIGURED",
+    "DOUBTFUL_TOKEN",
     "DROP_TOKEN",
     "MISCONFIGURED",
     "QUOTA_EXHAUSTED",
@@ -34,6 +35,9 @@ __all__ = [
 
 BAD_PAYLOAD = Outcome(Verdict.BAD_PAYLOAD)
 DROP_TOKEN = Outcome(Verdict.DROP_TOKEN)
+DOUBTFUL_TOKEN = Outcome(Verdict.DROP_TOKEN, doubtful=True)
+"""What a live token gets as well, when it is sent to with another app's, project's or environment's account."""
+
 MISCONFIGURED = Outcome(Verdict.MISCONFIGURED, Scope.ACCOUNT)
 RATE_LIMITED = Outcome(Verdict.RATE_LIMITED, Scope.ACCOUNT)
 REFRESH_AUTH = Outcome(Verdict.REFRESH_AUTH, Scope.ACCOUNT)

@@ -11,6 +11,7 @@ from pushfleet_workers.outcome import OK, Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
     CLASS_MISCONFIGURED,
+    DOUBTFUL_TOKEN,
     DROP_TOKEN,
     MISCONFIGURED,
     QUOTA_EXHAUSTED,
@@ -32,7 +33,12 @@ _THIS_ONE = replace(MISCONFIGURED, scope=Scope.DEVICE)
 REASONS = table(
     ("tokenFormatError", "any", DROP_TOKEN, "This is no token."),
     ("tokenPlatformNotSupport", "any", DROP_TOKEN, "The token comes from another provider's kit."),
-    ("noRight", "any", DROP_TOKEN, "The token is another project's, or dates from before the upgrade to HarmonyOS 5."),
+    (
+        "noRight",
+        "any",
+        DOUBTFUL_TOKEN,
+        "The token is another project's, or dates from before the upgrade to HarmonyOS 5.",
+    ),
     (
         "noRight:all",
         "any",

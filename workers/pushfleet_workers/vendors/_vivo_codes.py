@@ -8,6 +8,7 @@ from pushfleet_workers.outcome import OK, DayHour, Outcome, Remedy, Scope, Verdi
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
     CLASS_MISCONFIGURED,
+    DOUBTFUL_TOKEN,
     DROP_TOKEN,
     MISCONFIGURED,
     QUOTA_EXHAUSTED,
@@ -31,7 +32,7 @@ _CREDENTIALS = "Authorization has a fault that is not documented: correct app_id
 CODES = table(
     *STATUS_ROWS,
     ("0", "200", OK, "Accepted, but for the devices that the answer names."),
-    (f"{USER}1", "any", DROP_TOKEN, "A named device: its regId is unknown to this app."),
+    (f"{USER}1", "any", DOUBTFUL_TOKEN, "A named device: its regId is unknown to this app."),
     (f"{USER}2", "any", DROP_TOKEN, "A named device: uninstalled, unsubscribed, or its data was cleared."),
     (f"{USER}3", "any", DROP_TOKEN, "A named device: away for 90 days."),
     (
@@ -92,7 +93,7 @@ CODES = table(
     ("10252", "any", _SINGLE_SEND, "The day's stored contents are used up: devices are sent to one by one."),
     ("10254", "any", QUOTA_EXHAUSTED, "The day's pushes to everybody are used up."),
     ("10301", "any", BAD_PAYLOAD, "The alias is too long."),
-    ("10302", "any", DROP_TOKEN, "The regId is invalid, unless the answer names another reason."),
+    ("10302", "any", DOUBTFUL_TOKEN, "The regId is invalid, unless the answer names another reason."),
     ("10305", "any", BAD_PAYLOAD, "The receipt address is longer than 128 characters."),
     ("10306", "any", BAD_PAYLOAD, "The receipt parameter is longer than 64 characters."),
     ("10352", "any", BAD_PAYLOAD, "requestId is empty."),

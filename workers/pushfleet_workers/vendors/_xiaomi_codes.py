@@ -8,6 +8,7 @@ from pushfleet_workers.outcome import OK, Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
     CLASS_MISCONFIGURED,
+    DOUBTFUL_TOKEN,
     DROP_TOKEN,
     MISCONFIGURED,
     QUOTA_EXHAUSTED,
@@ -70,7 +71,7 @@ CODES = table(
     ("10037", "any", _ONE_MORE_TRY, "The request had expired when it was read."),
     ("10038", "any", BAD_PAYLOAD, "The app may not use the statistics, which we do not ask for."),
     ("10039", "any", BAD_PAYLOAD, "The statistics were asked for too often; we do not ask for them."),
-    ("20301", "any", DROP_TOKEN, "None of the tokens is valid, or the only one of the request was refused."),
+    ("20301", "any", DOUBTFUL_TOKEN, "None of the tokens is valid, or the only one of the request was refused."),
     (
         "20301 of many",
         "any",

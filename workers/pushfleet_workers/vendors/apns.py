@@ -28,6 +28,7 @@ from pushfleet_workers.push import Delivery, Push, sent_id
 from pushfleet_workers.vendor import AuthAnswer, Identity, Request, Response, VendorDefaults
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
+    DOUBTFUL_TOKEN,
     DROP_TOKEN,
     MISCONFIGURED,
     RATE_LIMITED,
@@ -71,14 +72,14 @@ CODES = table(
     (
         "BadDeviceToken",
         "400",
-        DROP_TOKEN,
+        DOUBTFUL_TOKEN,
         "No token, or one of the other environment; Apple gives no time of death, and one answer alone proves none.",
     ),
     ("BadExpirationDate", "400", BAD_PAYLOAD, "The expiry is no Unix time in seconds."),
     ("BadMessageId", "400", BAD_PAYLOAD, "The message id is no UUID."),
     ("BadPriority", "400", BAD_PAYLOAD, "The priority does not go with the push type."),
     ("BadTopic", "400", MISCONFIGURED, "There is no such topic."),
-    ("DeviceTokenNotForTopic", "400", DROP_TOKEN, "The token belongs to another app."),
+    ("DeviceTokenNotForTopic", "400", DOUBTFUL_TOKEN, "The token belongs to another app."),
     ("DuplicateHeaders", "400", BAD_PAYLOAD, "A header came twice."),
     ("IdleTimeout", "400", _DEVICE_RETRY, "The connection had been idle for too long."),
     ("InvalidPushType", "400", BAD_PAYLOAD, "There is no such push type."),

@@ -25,6 +25,7 @@ from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
+    DOUBTFUL_TOKEN,
     DROP_TOKEN,
     MISCONFIGURED,
     RATE_LIMITED,
@@ -75,7 +76,7 @@ CODES = table(
     (
         "SENDER_ID_MISMATCH",
         "403",
-        DROP_TOKEN,
+        DOUBTFUL_TOKEN,
         "The token belongs to another project; if that befalls many at once: give the service account of theirs.",
     ),
     ("INVALID_ARGUMENT:token", "400", DROP_TOKEN, "INVALID_ARGUMENT, and its message says that this is no token."),

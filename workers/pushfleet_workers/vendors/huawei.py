@@ -23,6 +23,7 @@ from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaul
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
     CLASS_MISCONFIGURED,
+    DOUBTFUL_TOKEN,
     DROP_TOKEN,
     MISCONFIGURED,
     RATE_LIMITED,
@@ -94,7 +95,7 @@ CODES = table(
     (
         "80300007",
         "any",
-        DROP_TOKEN,
+        DOUBTFUL_TOKEN,
         "All tokens of the request are invalid; if that befalls many at once: check client_id and project_id.",
     ),
     ("80300008", "any", replace(BAD_PAYLOAD, remedy=Remedy.SHRINK), "The message is above 4,096 bytes."),
