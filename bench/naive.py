@@ -17,8 +17,6 @@ from aioapns import APNs, NotificationRequest
 from aioapns.connection import APNsProductionClientProtocol
 from celery import Celery, signals
 
-from pushfleet_workers.process import pin_to_one_core
-
 QUEUE = "naive"
 app = Celery("naive", broker=os.environ.get("NAIVE_BROKER", ""))
 app.conf.update(
@@ -37,8 +35,7 @@ _client: list[APNs] = []
 
 @signals.worker_init.connect(weak=False)
 def open_client(**_: Any) -> None:
-    """One client for the process, its loop in a thread; all of it on one core, as the worker it is compared with."""
-    pin_to_one_core()
+    """One client for the process, its loop in a thread."""
     threading.Thread(target=_loop.run_forever, daemon=True).start()
 
     key = Path(os.environ["NAIVE_KEY"]).read_text()

@@ -112,7 +112,7 @@ def idle(stage: Stage) -> Figures:
     with FakeCloudThread(vendors=["apns"], folder=stage.folder / f"cloud-{time.monotonic_ns()}") as cloud:
         credential = cloud.credential("apns", team_id="TEAM000001", key_id="KEY0000001", topics=["com.example.bench"])
         stage.key_file.write_bytes(credential.file.read_bytes())
-        settings = stage.write_settings(cloud.url("apns"), pin_core=False, ca_file=cloud.ca_file)
+        settings = stage.write_settings(cloud.url("apns"), ca_file=cloud.ca_file)
         with fleet(stage, settings) as (producer, _, _):
             producer.enqueue_many(chats("warm", 20))
             wait_until(lambda: len(cloud.received("apns")) >= 20)

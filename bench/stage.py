@@ -31,7 +31,7 @@ class Stage:
     ca_file: Path
     key_file: Path
 
-    def write_settings(self, base_url: str, *, pin_core: bool = True, ca_file: Path | None = None) -> Path:
+    def write_settings(self, base_url: str, *, ca_file: Path | None = None) -> Path:
         """A settings file for a fleet with one APNs account whose vendor is at *base_url*."""
         path = self.folder / f"pushfleet-{time.monotonic_ns()}.toml"
         path.write_text(
@@ -41,8 +41,6 @@ data_dir = "data"
 url = "{self.redis.url}"
 [log]
 level = "warning"
-[worker]
-pin_core = {str(pin_core).lower()}
 [apps.bench]
 [accounts.apns.main]
 app = "bench"

@@ -290,7 +290,7 @@ class Courier:
         if not sender.cancelled() and (problem := sender.exception()) is not None:
             log.error("a sender of %s failed: %s", self.name, type(problem).__name__)
         # What came in after the sender looked for the last time counted on it still.
-        if self._may_go:
+        if self._waiting and self._may_go:
             self._pump()
         if not self._senders:
             self._on_change()
@@ -384,7 +384,7 @@ class Courier:
                 self._apply_no_answer(held, deliveries, maybe_delivered=problem.maybe_delivered)
             return
         for (held, deliveries), outcomes in zip(load, answers, strict=True):
-            if any(outcome.verdict is not Verdict.OK for outcome in outcomes):
+            if any([outcome.verdict is not Verdict.OK for outcome in outcomes]):
                 await self._heed(held.entry.parcel.push, deliveries, outcomes, auth)
                 self._gate.heed(outcomes, held.entry.parcel.push)
                 deliveries, outcomes = await self._without_moved(held, deliveries, outcomes)
@@ -504,13 +504,13 @@ class Courier:
     def _apply(self, held: Held, deliveries: list[Delivery], outcomes: Sequence[Outcome]) -> None:
         if not deliveries:
             return
-        push = held.entry.parcel.push
-        now_ms = self._clock.now_ms()
-        if all(outcome.verdict is Verdict.OK for outcome in outcomes):
+        if all([outcome.verdict is Verdict.OK for outcome in outcomes]):
             self._answers.count(outcomes[0].verdict, outcomes[0].code, len(deliveries))
             self._gate.good()
             self._hand.finish(held, deliveries, SENT)
             return
+        push = held.entry.parcel.push
+        now_ms = self._clock.now_ms()
         groups: dict[tuple[Later | End, str], list[Delivery]] = {}
         waits: dict[tuple[Outcome, int, str], Later | End] = {}
         for delivery, outcome in zip(deliveries, outcomes, strict=True):

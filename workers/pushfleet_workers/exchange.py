@@ -14,7 +14,7 @@ from typing import Any
 
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.errors import NoAnswer, where_raised
-from pushfleet_workers.outcome import NOT_RECALLABLE, Outcome, Remedy, Scope, Verdict
+from pushfleet_workers.outcome import NOT_RECALLABLE, OK, Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.transports.base import Transport
 from pushfleet_workers.vendor import Request, Vendor
@@ -54,24 +54,28 @@ class Exchange:
         A load of several pushes is one request of a vendor that mixes them. A defect of a vendor module becomes an
         outcome. Raises :class:`NoAnswer`.
         """
-        deliveries = [delivery for _, some in load for delivery in some]
-        try:
-            request = await self._request(load, auth)
-        except NoAnswer:
-            raise
-        except Exception as problem:  # noqa: BLE001 - a defect of a vendor module costs only its own deliveries
-            self._log_defect("build", problem)
-            outcomes = [_BROKEN_MODULE] * len(deliveries)
-        else:
-            outcomes = (
-                [request] * len(deliveries) if isinstance(request, Outcome) else await self._ask(request, deliveries)
-            )
+        deliveries = load[0][1] if len(load) == 1 else [delivery for _, some in load for delivery in some]
+        outcomes = await self._outcomes(load, deliveries, auth)
+        if len(load) == 1 and all([outcome is OK for outcome in outcomes]):
+            return [outcomes]
         if len(load) > 1:
             outcomes = [_alone(delivery, outcome) for delivery, outcome in zip(deliveries, outcomes, strict=True)]
         return [
             [self._blamed(push, outcome) for outcome in outcomes_of]
             for (push, _), outcomes_of in zip(load, _shared_out(load, outcomes), strict=True)
         ]
+
+    async def _outcomes(self, load: Sequence[Letters], deliveries: list[Delivery], auth: str) -> list[Outcome]:
+        try:
+            request = await self._request(load, auth)
+        except NoAnswer:
+            raise
+        except Exception as problem:  # noqa: BLE001 - a defect of a vendor module costs only its own deliveries
+            self._log_defect("build", problem)
+            return [_BROKEN_MODULE] * len(deliveries)
+        if isinstance(request, Outcome):
+            return [request] * len(deliveries)
+        return await self._ask(request, deliveries)
 
     async def _request(self, load: Sequence[Letters], auth: str) -> Request | Outcome:
         """The request for *load*, or what keeps it from being made."""

@@ -19,19 +19,22 @@ class SecondsTally:
         self._sum: Any = histogram._sum
         self._buckets: Any = histogram._buckets
         self._bounds: list[float] = list(histogram._upper_bounds)
-        self._seconds: list[float] = []
+        self._seconds: list[tuple[float, int]] = []
 
-    def observe(self, seconds: float) -> None:
-        """Note one observation."""
-        self._seconds.append(seconds)
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """Note an observation that was made so many times."""
+        self._seconds.append((seconds, times))
 
     def flush(self) -> None:
         """Hand over what was noted."""
         if not self._seconds:
             return
         noted, self._seconds = self._seconds, []
-        self._sum.inc(sum(noted))
-        for bucket, count in Counts(bisect_left(self._bounds, seconds) for seconds in noted).items():
+        self._sum.inc(sum([seconds * times for seconds, times in noted]))
+        counts: Counts[int] = Counts()
+        for seconds, times in noted:
+            counts[bisect_left(self._bounds, seconds)] += times
+        for bucket, count in counts.items():
             self._buckets[bucket].inc(count)
 
 

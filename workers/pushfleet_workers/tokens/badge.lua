@@ -13,5 +13,6 @@ end
 count = count + 1
 local recent = string.sub(string.sub(value, 5) .. ARGV[2], -64 * 6)
 redis.call('HSET', KEYS[1], ARGV[1], struct.pack('>I4', count) .. recent)
-redis.call('EXPIRE', KEYS[1], ARGV[3])
+-- Now and then is enough: a key that lives for weeks needs no push to tell it.
+if count % 16 == 1 then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
 return count
