@@ -384,7 +384,7 @@ class Courier:
                 self._apply_no_answer(held, deliveries, maybe_delivered=problem.maybe_delivered)
             return
         for (held, deliveries), outcomes in zip(load, answers, strict=True):
-            if any([outcome.verdict is not Verdict.OK for outcome in outcomes]):
+            if any(outcome.verdict is not Verdict.OK for outcome in outcomes):
                 await self._heed(held.entry.parcel.push, deliveries, outcomes, auth)
                 self._gate.heed(outcomes, held.entry.parcel.push)
                 deliveries, outcomes = await self._without_moved(held, deliveries, outcomes)
@@ -504,7 +504,7 @@ class Courier:
     def _apply(self, held: Held, deliveries: list[Delivery], outcomes: Sequence[Outcome]) -> None:
         if not deliveries:
             return
-        if all([outcome.verdict is Verdict.OK for outcome in outcomes]):
+        if all(outcome.verdict is Verdict.OK for outcome in outcomes):
             self._answers.count(outcomes[0].verdict, outcomes[0].code, len(deliveries))
             self._gate.good()
             self._hand.finish(held, deliveries, SENT)
