@@ -220,7 +220,8 @@ def test_a_token_dies_only_of_a_reason_that_says_so(code: str, reasons: dict[str
         assert token(number) not in repr(outcome)
 
 
-def test_a_push_has_the_form_of_the_third_version(account: HarmonyAccount) -> None:
+def test_a_push_has_the_form_of_the_third_version(keys: Path) -> None:
+    account = an_account_with(keys, receipt_url="")
     deliveries = [a_delivery(0), a_delivery(1), a_delivery(2, token=token(0))]
     request = harmony.build(account, a_push(), deliveries, AUTH, NOW_MS)
     assert request.url == "https://push-api.cloud.huawei.com/v3/388421840000000001/messages:send"
@@ -324,12 +325,13 @@ def test_development_sends_test_messages(account: HarmonyAccount, keys: Path) ->
 
 
 def ringing(keys: Path) -> HarmonyAccount:
-    return an_account_with(keys, kinds={"call": {"push_type": 10}, "call_cancel": {"push_type": 10}})
+    kinds = {"call": {"push_type": 10}, "call_cancel": {"push_type": 10}}
+    return an_account_with(keys, kinds=kinds)
 
 
 @pytest.mark.parametrize(("left_ms", "ttl"), [(-5, 30), (45_000, 45), (86_400_000, 60)])
 def test_a_call_rings_inside_the_app_where_told_to(keys: Path, left_ms: int, ttl: int) -> None:
-    account = ringing(keys)
+    account = ringing(keys).model_copy(update={"receipt_url": ""})
     request = build(account, a_push(kind="call", expires_at_ms=NOW_MS + left_ms))
     assert request.headers["push-type"] == "10"
     content = json.loads(request.body)

@@ -165,7 +165,8 @@ def test_a_token_dies_only_where_it_is_named_as_expired(code: object, status: in
         assert (outcome.verdict is Verdict.DROP_TOKEN) == (token(number) in (expired or []))
 
 
-def test_a_push_has_the_form_of_the_downlink_message(account: HonorAccount) -> None:
+def test_a_push_has_the_form_of_the_downlink_message(keys: Path) -> None:
+    account = an_account_with(keys, receipt_url="")
     deliveries = [a_delivery(0), a_delivery(1), a_delivery(2, token=token(0))]
     request = honor.build(account, a_push(), deliveries, AUTH, NOW_MS)
     assert request.url == "https://push-api.cloud.honor.com/api/v1/104000001/sendMessage"

@@ -26,6 +26,7 @@ from pushfleet_workers.vendors._answers import MISCONFIGURED, judge, parse_objec
 from pushfleet_workers.vendors._files import ParsedFiles, service_key
 from pushfleet_workers.vendors._harmony_codes import ALL_INVALID, CODES, PARTIAL, REASONS, REVOKED_IN_PART
 from pushfleet_workers.vendors._ids import notify_id
+from pushfleet_workers.vendors._receipts import HuaweiReceiptAccount, callback, receipt_flaws
 from pushfleet_workers.vendors._text import BARE, FULL, encode, within
 
 __all__ = ["CODES", "Harmony", "HarmonyAccount", "HarmonyKind"]
@@ -84,7 +85,7 @@ class HarmonyKind(KindSettings):
     sound_duration_s: int | None = Field(None, ge=1, le=60, description="How long the sound is played.")
 
 
-class HarmonyAccount(AccountSettings):
+class HarmonyAccount(HuaweiReceiptAccount):
     """A service account of a project in AppGallery Connect, for the project's HarmonyOS app."""
 
     kind_defaults: ClassVar[Mapping[Kind, KindSettings]] = {
@@ -196,7 +197,7 @@ class Harmony(VendorDefaults):
         return Request(f"{_host(account)}/v1/{account.client_id}/messages:revoke", _headers(auth, ALERT), body)
 
     def check(self, account: HarmonyAccount, now_s: float) -> list[str]:
-        """What is wrong with the key file, the message classes and the push types."""
+        """What is wrong with the key file, the message classes, the push types and the receipts."""
         problems = [
             f"kinds.{kind}.category {told.category} is no message class of HarmonyOS notifications: write one of "
             f"{', '.join(sorted(CATEGORIES))}"
@@ -208,6 +209,7 @@ class Harmony(VendorDefaults):
             for kind, told in account.kinds.items()
             if told.push_type == IN_APP_CALL and kind not in _CALLS
         ]
+        problems += receipt_flaws(account)
         try:
             _service_accounts.load(account.service_account_file)
         except CredentialError as problem:
@@ -289,7 +291,8 @@ def _data(push: Push, detail: int) -> dict[str, str]:
 
 
 def _push_options(account: HarmonyAccount, push: Push, ttl_s: int) -> dict[str, Any]:
-    options: dict[str, Any] = {"ttl": ttl_s, "biTag": shared_id(push).hex()}
+    asked = callback(account, push)
+    options: dict[str, Any] = {"ttl": ttl_s, "biTag": asked.echo if asked is not None else shared_id(push).hex()}
     if account.environment == "development":
         options["testMessage"] = True
     return options

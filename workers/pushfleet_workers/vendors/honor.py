@@ -36,6 +36,7 @@ from pushfleet_workers.vendors._answers import (
     table,
 )
 from pushfleet_workers.vendors._files import read_secret
+from pushfleet_workers.vendors._receipts import ReceiptAccount, callback, receipt_flaws
 from pushfleet_workers.vendors._text import BARE, FULL, encode, within
 
 __all__ = ["CODES", "Honor", "HonorAccount", "HonorKind"]
@@ -96,7 +97,7 @@ class HonorKind(KindSettings):
     )
 
 
-class HonorAccount(AccountSettings):
+class HonorAccount(ReceiptAccount):
     """An app on Honor's console with its OAuth 2.0 client."""
 
     kind_defaults: ClassVar[Mapping[Kind, KindSettings]] = {
@@ -202,8 +203,8 @@ class Honor(VendorDefaults):
         return answer
 
     def check(self, account: HonorAccount, now_s: float) -> list[str]:
-        """What is wrong with the client secret and the launcher activity."""
-        problems = []
+        """What is wrong with the client secret, the launcher activity and the receipts."""
+        problems = receipt_flaws(account)
         if account.badge_class and "." not in account.badge_class.strip("."):
             problems.append(
                 f"badge_class {account.badge_class} is no full class name: write it with its package, "
@@ -239,10 +240,11 @@ def _android(account: HonorAccount, push: Push, counts: bool, ttl: str, title: s
             }
     if push.ext and detail == FULL:
         data["ext"] = push.ext
+    asked = callback(account, push)
     return encode(
         {
             "ttl": ttl,
-            "biTag": shared_id(push).hex(),
+            "biTag": asked.echo if asked is not None else shared_id(push).hex(),
             "targetUserType": 1 if account.environment == "development" else 0,
             "data": encode(data).decode(),
             "notification": notification,

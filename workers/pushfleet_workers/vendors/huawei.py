@@ -37,6 +37,7 @@ from pushfleet_workers.vendors._answers import (
     table,
 )
 from pushfleet_workers.vendors._files import read_secret
+from pushfleet_workers.vendors._receipts import HuaweiReceiptAccount, callback, receipt_flaws
 from pushfleet_workers.vendors._text import BARE, FULL, encode, within
 
 __all__ = ["CODES", "Huawei", "HuaweiAccount", "HuaweiKind"]
@@ -148,7 +149,7 @@ class HuaweiKind(KindSettings):
     )
 
 
-class HuaweiAccount(AccountSettings):
+class HuaweiAccount(HuaweiReceiptAccount):
     """An app in AppGallery Connect with its OAuth 2.0 client."""
 
     kind_defaults: ClassVar[Mapping[Kind, KindSettings]] = {
@@ -262,13 +263,14 @@ class Huawei(VendorDefaults):
         return read_token(response)
 
     def check(self, account: HuaweiAccount, now_s: float) -> list[str]:
-        """What is wrong with the client secret, the message classes and the launcher activity."""
+        """What is wrong with the client secret, the message classes, the launcher activity and the receipts."""
         problems = [
             f"kinds.{kind}.category {told.category} is no message class of Huawei's notifications: write one of "
             f"{', '.join(sorted(CATEGORIES))}, or nothing to let Huawei classify"
             for kind, told in account.kinds.items()
             if told.category and told.category not in CATEGORIES
         ]
+        problems += receipt_flaws(account)
         if account.badge_class and "." not in account.badge_class.strip("."):
             problems.append(
                 f"badge_class {account.badge_class} is no full class name: write it with its package, "
@@ -308,12 +310,13 @@ def _android(account: HuaweiAccount, push: Push, counts: bool, ttl: str, title: 
         else:
             data["ext"] = push.ext
     notification["click_action"] = click
+    asked = callback(account, push)
     android: dict[str, Any] = {"category": category} if category else {}
     if account.environment == "development":
         android["target_user_type"] = 1
     android |= {
         "ttl": ttl,
-        "bi_tag": shared_id(push).hex(),
+        "bi_tag": asked.echo if asked is not None else shared_id(push).hex(),
         "data": encode(data).decode(),
         "notification": notification,
     }

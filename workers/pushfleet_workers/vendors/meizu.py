@@ -35,6 +35,7 @@ from pushfleet_workers.vendors._answers import (
     table,
 )
 from pushfleet_workers.vendors._files import fixed_secret
+from pushfleet_workers.vendors._receipts import ReceiptAccount, callback, receipt_flaws
 from pushfleet_workers.vendors._text import BARE, FULL, NO_EXT, clip, clip_chars, encode
 
 __all__ = ["CODES", "Meizu", "MeizuAccount", "MeizuKind", "notify_key", "sign"]
@@ -47,6 +48,8 @@ EXPANDED_BYTES_MAX = 1_000
 """What is shown when a notification is opened up; Meizu names no limit."""
 
 HOURS_MAX = 72
+CALLBACK_CHARS_MAX = 128
+DELIVERED_AND_TAPPED = 3
 PUBLIC, PRIVATE = 0, 1
 _HOUR_MS = 3_600_000
 _FOLDED_WAIT_S = 60.0
@@ -130,7 +133,7 @@ class MeizuKind(KindSettings):
     )
 
 
-class MeizuAccount(AccountSettings):
+class MeizuAccount(ReceiptAccount):
     """An app in the Flyme push console."""
 
     kind_defaults: ClassVar[Mapping[Kind, KindSettings]] = {
@@ -144,6 +147,10 @@ class MeizuAccount(AccountSettings):
     kinds: dict[Kind, MeizuKind] = Field(
         {}, description="How the messages of a kind travel; what chat is told holds for all that people cause."
     )
+    receipt_token: SecretStr | None = Field(
+        None, description="Token that the console was told for receipts; absent: only what they bring back is checked."
+    )
+    receipt_token_file: Path | None = Field(None, description="File that holds that token, instead of it.")
     numeric_switches: bool = Field(
         False,
         description="Write switches as 1 and 0, as Meizu's documents do; absent: true and false, as its SDK does.",
@@ -209,13 +216,14 @@ class Meizu(VendorDefaults):
         return fixed_secret("app_secret", account.app_secret, account.app_secret_file)
 
     def check(self, account: MeizuAccount, now_s: float) -> list[str]:
-        """What is wrong with the app secret and with classes that would be punished."""
+        """What is wrong with the app secret, with classes that would be punished, and with the receipts."""
         problems = [
             f"kinds.{kind}.notice_type is private, which Meizu keeps for messages between people and to one user: "
             "write 0, or leave it out"
             for kind in ("official", "marketing")
             if account.by_kind[kind].notice_type == PRIVATE
         ]
+        problems += receipt_flaws(account, CALLBACK_CHARS_MAX)
         try:
             self.mint(account, now_s)
         except CredentialError as problem:
@@ -269,6 +277,13 @@ def _message(account: MeizuAccount, push: Push, now_ms: int, halve: bool, detail
             "notifyKey": notify_key(push),
         },
     }
+    asked = callback(account, push)
+    if asked is not None:
+        message["extra"] = {
+            "callback": asked.url,
+            "callback.param": asked.echo,
+            "callback.type": str(DELIVERED_AND_TAPPED),
+        }
     if options is not None and options.android is not None and options.android.style == "big_text" and detail != BARE:
         whole = clip(body, EXPANDED_BYTES_MAX // 2 if halve else EXPANDED_BYTES_MAX)
         message["noticeExpandInfo"] = {"noticeExpandType": 1, "noticeExpandContent": whole}

@@ -25,6 +25,7 @@ from pushfleet_workers.vendors._answers import BAD_PAYLOAD, auth_refused, judge,
 from pushfleet_workers.vendors._files import read_secret
 from pushfleet_workers.vendors._ids import notify_id
 from pushfleet_workers.vendors._oppo_codes import CODES, DEAD, DUPLICATE, OTHER, WRONG_ARGUMENT
+from pushfleet_workers.vendors._receipts import ReceiptAccount, callback, receipt_flaws
 from pushfleet_workers.vendors._templates import TemplateParams, filled, texts_for
 from pushfleet_workers.vendors._text import BARE, FULL, NO_EXT, char_count, clip_chars, encode
 
@@ -37,6 +38,7 @@ TTL_S_MAX = 864_000
 TITLE_CHARS_MAX = 50
 CONTENT_CHARS_MAX = {"default": 50, "big_text": 128}
 PARAMETERS_CHARS_MAX = 4_000
+CALLBACK_CHARS_MAX, ECHO_CHARS_MAX = 200, 50
 MESSAGE_BYTES_MAX = 9_900
 """A message as it stands in the form: a full batch of them stays below a million bytes."""
 
@@ -69,7 +71,7 @@ class OppoKind(KindSettings):
     content_params: TemplateParams | None = Field(None, description="What fills the variables of the template's text.")
 
 
-class OppoAccount(AccountSettings):
+class OppoAccount(ReceiptAccount):
     """An app in the OPPO push console."""
 
     kind_defaults: ClassVar[Mapping[Kind, KindSettings]] = {
@@ -173,8 +175,8 @@ class Oppo(VendorDefaults):
         return auth_refused(CODES, code if code != "0" else "", response)
 
     def check(self, account: OppoAccount, now_s: float) -> list[str]:
-        """What is wrong with the MasterSecret and the kinds."""
-        problems = []
+        """What is wrong with the MasterSecret, the kinds and the receipts."""
+        problems = receipt_flaws(account, CALLBACK_CHARS_MAX)
         try:
             read_secret("master_secret", account.master_secret, account.master_secret_file)
         except CredentialError as problem:
@@ -243,6 +245,9 @@ def _notification(
         notification["click_action_activity"] = account.click_activity
     if account.badge and delivery.badge >= 0:
         notification["badge_operation_type"] = 1
+    asked = callback(account, push, ECHO_CHARS_MAX)
+    if asked is not None:
+        notification |= {"call_back_url": asked.url, "call_back_parameter": asked.echo}
     own = push.options.oppo if push.options is not None and detail != BARE else None
     return notification | _class(account.by_kind[push.kind], own, push, CONTENT_CHARS_MAX[style], halve)
 

@@ -23,6 +23,7 @@ from pushfleet_workers.vendor import AuthAnswer, Request, Response, Staged, Vend
 from pushfleet_workers.vendors._answers import BAD_PAYLOAD, auth_refused, judge, parse_object, plain
 from pushfleet_workers.vendors._files import read_secret
 from pushfleet_workers.vendors._ids import notify_id
+from pushfleet_workers.vendors._receipts import ReceiptAccount, callback, receipt_flaws
 from pushfleet_workers.vendors._text import char_count, clip_chars, encode
 from pushfleet_workers.vendors._vivo_codes import CODES, OTHER, USER
 
@@ -35,6 +36,7 @@ TOKEN_LIFE_S = 7_200
 TTL_S_MIN, TTL_S_MAX = 60, 86_400
 TITLE_COLUMNS_MAX, CONTENT_COLUMNS_MAX = 40, 100
 EXTRAS_CHARS_MAX = 1_024
+CALLBACK_CHARS_MAX = 128
 
 SYSTEM = frozenset({"IM", "ACCOUNT", "TODO", "DEVICE_REMINDER", "ORDER", "SUBSCRIPTION"})
 OPERATION = frozenset({"NEWS", "CONTENT", "MARKETING", "SOCIAL"})
@@ -59,7 +61,7 @@ class VivoKind(KindSettings):
     )
 
 
-class VivoAccount(AccountSettings):
+class VivoAccount(ReceiptAccount):
     """An app in the vivo push console."""
 
     kind_defaults: ClassVar[Mapping[Kind, KindSettings]] = {
@@ -73,6 +75,13 @@ class VivoAccount(AccountSettings):
     app_key: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="APP key of the app.")
     app_secret: SecretStr | None = Field(None, description="APP secret of the app.")
     app_secret_file: Path | None = Field(None, description="File that holds the APP secret, instead of it.")
+    receipt_id: str = Field(
+        "",
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_-]*$",
+        description="Id that the console shows for the receipt address registered there; empty: the address travels "
+        "with each push, and lists of devices bring no receipts.",
+    )
     environment: Literal["development", "production"] = Field(
         "production",
         description="development: test messages, for test devices of the push console only; all that an app may send "
@@ -127,9 +136,10 @@ class Vivo(VendorDefaults):
         if len(tokens) != 1:
             raise TypeError("vivo takes the content for several devices ahead of them: call stage and build_staged")
         content = _content(account, push, deliveries, _ttl_s(push, now_ms), self.payload_limit)
-        return _request(
-            account, "/message/send", {"regId": tokens[0], **content, "requestId": _request_id(push, deliveries)}, auth
-        )
+        content = {"regId": tokens[0], **content, "requestId": _request_id(push, deliveries)}
+        if not account.receipt_id:
+            content |= _old_receipts(account, push)
+        return _request(account, "/message/send", content, auth)
 
     def stage(
         self, account: VivoAccount, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int
@@ -204,8 +214,8 @@ class Vivo(VendorDefaults):
         return auth_refused(CODES, code if code != "0" else "", response)
 
     def check(self, account: VivoAccount, now_s: float) -> list[str]:
-        """What is wrong with the APP secret and the kinds."""
-        problems = []
+        """What is wrong with the APP secret, the kinds and the receipts."""
+        problems = receipt_flaws(account, 0 if account.receipt_id else CALLBACK_CHARS_MAX)
         try:
             read_secret("app_secret", account.app_secret, account.app_secret_file)
         except CredentialError as problem:
@@ -261,10 +271,21 @@ def _content(
     }
     if account.click_intent:
         content["skipContent"] = _intent(account.click_intent, push)
+    receipts = callback(account, push) if account.receipt_id else None
+    if receipts is not None:
+        content["extra"] = {"callback.id": account.receipt_id, "callback.param": receipts.echo}
     kind = account.by_kind[push.kind]
     own = push.options.vivo if push.options is not None else None
     asked = content | _class(kind, own or VivoOptions())
     return asked if own is None or len(encode(asked)) <= limit else content | _class(kind, VivoOptions())
+
+
+def _old_receipts(account: VivoAccount, push: Push) -> dict[str, Any]:
+    """What asks for receipts of the old kind, which vivo has for single pushes that are no tests."""
+    asked = callback(account, push)
+    if asked is None or account.environment == "development":
+        return {}
+    return {"extra": {"callback": asked.url, "callback.param": asked.echo}}
 
 
 def _texts(account: VivoAccount, push: Push, remedies: set[str]) -> tuple[str, str]:

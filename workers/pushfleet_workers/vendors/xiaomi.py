@@ -25,6 +25,7 @@ from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaul
 from pushfleet_workers.vendors._answers import judge, parse_object, plain
 from pushfleet_workers.vendors._files import fixed_secret
 from pushfleet_workers.vendors._ids import notify_id
+from pushfleet_workers.vendors._receipts import ReceiptAccount, callback, receipt_flaws
 from pushfleet_workers.vendors._templates import TemplateParams, filled, texts_for
 from pushfleet_workers.vendors._text import BARE, FULL, NO_EXT, clip_chars, encode
 from pushfleet_workers.vendors._xiaomi_codes import CODES
@@ -45,6 +46,8 @@ VARIABLES_MAX = 9
 TTL_MS_MAX = 864_000_000
 PUBLIC_TTL_MS_MAX = 86_400_000
 NOTIFY_ALL = -1
+CALLBACK_CHARS_MAX = 128
+EVERY_RECEIPT = 1 + 2 + 16 + 32 + 64 + 128 + 1_024
 _BARE_VALUE_CHARS_MAX = 32
 
 _PUBLIC = frozenset({"system", "official", "marketing"})
@@ -97,7 +100,7 @@ class XiaomiKind(KindSettings):
     )
 
 
-class XiaomiAccount(AccountSettings):
+class XiaomiAccount(ReceiptAccount):
     """An app in Xiaomi's developer console, for the devices of one region."""
 
     kind_defaults: ClassVar[Mapping[Kind, KindSettings]] = {"chat": XiaomiKind()}
@@ -196,8 +199,8 @@ class Xiaomi(VendorDefaults):
         return fixed_secret("app_secret", account.app_secret, account.app_secret_file)
 
     def check(self, account: XiaomiAccount, now_s: float) -> list[str]:
-        """What is wrong with the secret, with channels and templates, and with the text that stands in."""
-        problems = []
+        """What is wrong with the secret, channels and templates, the text that stands in, and the receipts."""
+        problems = receipt_flaws(account, CALLBACK_CHARS_MAX)
         try:
             self.mint(account, now_s)
         except CredentialError as problem:
@@ -300,6 +303,9 @@ def _fields(
             for name, value in values.items()
         }
         extra |= {"template_id": template_id, "template_param": encode(fit).decode()}
+    asked = callback(account, push)
+    if asked is not None:
+        extra |= {"callback": asked.url, "callback.param": asked.echo, "callback.type": str(EVERY_RECEIPT)}
     android = push.options.android if push.options is not None else None
     if android is not None and android.sound and detail != BARE:
         extra["sound_uri"] = f"android.resource://{account.package_name}/raw/{android.sound}"
