@@ -28,8 +28,9 @@ DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 GO_LIVE = (ROOT / "docs" / "go-live.md").read_text(encoding="utf-8")
 PAGES = [
     ROOT / name
-    for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/design.md", "docs/go-live.md", "docs/credentials.md")
-]
+    for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/design.md", "docs/go-live.md", "docs/credentials.md",
+                 "docs/add-a-vendor.md")
+]  # fmt: skip
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 

@@ -69,7 +69,7 @@ def test_nothing_listens_there(cli: Cli, tmp_path: Path, words: tuple[str, ...])
         ("[router]\nbatch = 0\n", "router.batch"),
         ("[redis\n", "cannot be read as TOML"),
         ("[accounts.pigeon.main]\napp = 'demo'\n", "there is no vendor 'pigeon': known are apns, fcm, "),
-        ("[accounts.apns.main]\napp = 'demo'\n", "accounts.apns.main.team_id is missing"),
+        ("[accounts.apns.main]\napp = 'demo'\n", "accounts.apns.main.topic is missing"),
     ],
 )
 def test_the_settings_are_wrong(cli: Cli, tmp_path: Path, content: str, told: str) -> None:

@@ -1,0 +1,216 @@
+"""One push straight to a vendor, past router and ledger, and its answer explained: for operators who try an account."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct
+
+from pushfleet.message import OfflineMessage
+from pushfleet_workers import registry
+from pushfleet_workers.account import AccountSettings
+from pushfleet_workers.callers import Callers
+from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.credential_store import Accounts
+from pushfleet_workers.credentials import UNREACHABLE_CODE, AuthRefused
+from pushfleet_workers.errors import CredentialError, FleetError, NoAnswer, SettingsError
+from pushfleet_workers.exchange import Exchange
+from pushfleet_workers.explain import answered, consequence
+from pushfleet_workers.outcome import Outcome, Verdict
+from pushfleet_workers.push import Delivery, Push, delivery_id, fingerprint
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.retry import RetryPolicy
+from pushfleet_workers.settings import Settings
+from pushfleet_workers.transports import Transport
+from pushfleet_workers.vendor import Request, Response, Vendor
+
+__all__ = ["Sent", "send_one"]
+
+
+class Sent(Struct, frozen=True):
+    """What became of the push."""
+
+    vendor: str
+    credential: str
+    token: str
+    """Its fingerprint."""
+
+    accepted: bool
+    verdict: str
+    scope: str
+    code: str
+    """The vendor's; empty where it gave none."""
+
+    meaning: str
+    """Of the code, by the vendor's table; empty where it is not there."""
+
+    status: int
+    """HTTP status of the last answer to the push; 0: the vendor gave no authorization, and nothing was sent."""
+
+    fleet: str
+    """What the fleet would do."""
+
+    sentence: str
+
+
+class _Overheard:
+    """A transport that remembers how it was answered."""
+
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+        self.status = 0
+
+    async def send(self, request: Request) -> Response:
+        response = await self._inner.send(request)
+        self.status = response.status
+        return response
+
+    async def renew(self) -> None:
+        await self._inner.renew()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    settings: Settings
+    link: Link | None
+    vendor: Vendor
+    credential: str
+    account: AccountSettings
+    clock: FleetClock
+
+    async def send(self, push: Push, delivery: Delivery) -> Sent:
+        _refuse_unusable(self.vendor, self.account, self.clock.now_ms() / 1000)
+        callers = Callers(self.link, self.settings.redis.prefix, self.clock)
+        caller = callers.enter(self.vendor, self.credential, self.account)
+        try:
+            auth = await caller.authorization.obtain()
+            transport = _Overheard(caller.transport)
+            exchange = Exchange(self.vendor, self.account, transport, self.clock, lambda seconds: None)
+            ((outcome,),) = await exchange([(push, [delivery])], auth)
+            if outcome.verdict is Verdict.REFRESH_AUTH:
+                await caller.authorization.reject(auth)
+        except AuthRefused as refused:
+            if refused.outcome.code == UNREACHABLE_CODE:
+                raise FleetError(f"{self.vendor.name} could not be asked for an authorization: try again") from None
+            return self._explained(refused.outcome, push, delivery, 0)
+        except NoAnswer as problem:
+            raise self._unanswered(problem) from None
+        finally:
+            await callers.leave(caller)
+        if not transport.status:
+            raise FleetError(f"the module of {self.vendor.name} made no request of the push ({outcome.code})")
+        return self._explained(outcome, push, delivery, transport.status)
+
+    def _unanswered(self, problem: NoAnswer) -> FleetError:
+        known = "it is not known whether it took the push" if problem.maybe_delivered else "it did not get the push"
+        drops = problem.maybe_delivered and self.account.on_unknown == "drop"
+        would = "drop it" if drops else "send it again"
+        return FleetError(f"{self.vendor.name} did not answer ({problem}): {known}, and the fleet would {would}")
+
+    def _explained(self, outcome: Outcome, push: Push, delivery: Delivery, status: int) -> Sent:
+        retry = self.settings.retry
+        policy = RetryPolicy(self.account.attempts_max, retry.first_s, retry.longest_s)
+        name, token = self.vendor.name, fingerprint(delivery.token)
+        row = self.vendor.codes.get(outcome.code)
+        fleet = consequence(outcome, push, delivery, self.clock.now_ms(), policy)
+        accepted = outcome.verdict is Verdict.OK
+        said = answered(outcome, self.vendor.codes, status)
+        said = f" ({said})" if said else ""
+        what = f"{'took' if accepted else 'refused'} the push to token {token}" if status else "gave no authorization"
+        verdict = "" if accepted else f": {outcome.verdict}, scope {outcome.scope}"
+        return Sent(
+            vendor=name,
+            credential=self.credential,
+            token=token,
+            accepted=accepted,
+            verdict=outcome.verdict.value,
+            scope=outcome.scope.value,
+            code=outcome.code,
+            meaning=row.meaning if row is not None else "",
+            status=status,
+            fleet=fleet,
+            sentence=f"{name} {what}{said}{verdict}; the fleet would {fleet}.",
+        )
+
+
+async def send_one(
+    settings: Settings, vendor: str, credential: str, message: OfflineMessage, *, badge: int, token_kind: str
+) -> Sent:
+    """Send *message* to its one target by an account of the settings or the store.
+
+    The authorization is the fleet's where there is a Redis, and else one of its own. Nothing else of the fleet hears of
+    it. Raises :class:`FleetError` where the vendor was not asked or did not answer; a refusal is no error.
+    """
+    clock = FleetClock()
+    async with AsyncExitStack() as stack:
+        link = None
+        if settings.redis.queue_url:
+            link = Link(settings.redis.queue_url, name="pushfleet-cli", timeout_s=settings.redis.timeout_s)
+            stack.push_async_callback(link.close)
+            seconds, micros = await link.call("TIME")
+            clock.heard(int(seconds) * 1000 + int(micros) / 1000)
+        account = await stack.enter_async_context(_account(settings, link, vendor, credential))
+        sender = _Sender(settings, link, registry.load(vendor), credential, account, clock)
+        push, delivery = _letter(message, account.app, clock.now_ms(), badge, token_kind)
+        return await sender.send(push, delivery)
+
+
+@asynccontextmanager
+async def _account(
+    settings: Settings, link: Link | None, vendor: str, credential: str
+) -> AsyncIterator[AccountSettings]:
+    known = settings.accounts.get(vendor, {})
+    if credential in known or link is None:
+        yield _named(known, vendor, credential)
+        return
+    accounts = Accounts(settings, link, secrets=True)
+    try:
+        await accounts.refresh()
+        found = {name: account for of, name, account in accounts.each() if of == vendor}
+        yield _named(found, vendor, credential)
+    finally:
+        accounts.close()
+
+
+def _named(known: dict[str, Any], vendor: str, credential: str) -> AccountSettings:
+    registry.load(vendor)
+    if credential not in known:
+        mend = f"there are {', '.join(known)}" if known else f"add [accounts.{vendor}.{credential}] to pushfleet.toml"
+        raise SettingsError(f"there is no account {vendor}:{credential}: {mend}")
+    account: AccountSettings = known[credential]
+    return account
+
+
+def _letter(message: OfflineMessage, app: str, now_ms: int, badge: int, token_kind: str) -> tuple[Push, Delivery]:
+    (target,) = message.targets
+    push = Push(
+        app=app,
+        message_id=message.id,
+        kind=message.kind,
+        lane=message.effective_lane,
+        title=message.title or "",
+        body=message.body or "",
+        expires_at_ms=now_ms + message.effective_ttl_s * 1000,
+        sent_at_ms=now_ms,
+        enqueued_at_ms=now_ms,
+        replace_key=message.effective_replace_key or "",
+        ext=(message.offline_push.ext or "") if message.offline_push is not None else "",
+    )
+    identity = delivery_id(app, message.id, "", f"{target.vendor}:{target.credential}:{target.token}")
+    return push, Delivery(identity, "", "", target.token, now_ms, badge=badge, token_kind=token_kind)
+
+
+def _refuse_unusable(vendor: Vendor, account: Any, now_s: float) -> None:
+    """Raise :class:`CredentialError` where no authorization can even be asked for."""
+    minted = vendor.mint(account, now_s)
+    if minted is None:
+        vendor.auth_request(account, now_s)
+    elif minted.failure is not None:
+        said = answered(minted.failure, vendor.codes, 0)
+        raise CredentialError(f"no authorization can be made ({said}): see pushfleet check")
