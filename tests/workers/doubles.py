@@ -247,8 +247,12 @@ async def a_bench(
     drain = Drain("apns", couriers, bell, triggers.append, linger_s=linger_s, drains_max=2)
     bench: Bench
 
-    async def feedback(app: str, delivery: Delivery, outcome: Outcome) -> None:
-        bench.feedback.append((app, delivery.token, outcome))
+    async def feedback(app: str, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
+        bench.feedback += [
+            (app, delivery.token, outcome)
+            for delivery, outcome in zip(deliveries, outcomes, strict=True)
+            if outcome.verdict in (Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE)
+        ]
 
     async def recheck(entries: Sequence[Entry]) -> dict[bytes, str]:
         bench.rechecked += [entry.id for entry in entries]

@@ -161,7 +161,7 @@ def test_dead_tokens_inside_a_partial_success_are_reported_once_each(redis_url: 
 
 def test_feedback_that_fails_does_not_cost_the_answer(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(bench: Bench) -> None:
-        async def broken(app: str, delivery: object, outcome: Outcome) -> None:
+        async def broken(app: str, deliveries: object, outcomes: object) -> None:
             raise ValueError("m-0 is a token")
 
         bench.courier._feedback = broken

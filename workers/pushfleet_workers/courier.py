@@ -36,8 +36,8 @@ __all__ = ["Courier", "Feedback", "Move", "Recheck"]
 
 log = logging.getLogger(__name__)
 
-Feedback = Callable[[str, Delivery, Outcome], Awaitable[None]]
-"""Tells the token state what a vendor said of a device: app, delivery, outcome."""
+Feedback = Callable[[str, Sequence[Delivery], Sequence[Outcome]], Awaitable[None]]
+"""Tells the token state what one answer says of devices: app, all deliveries that it answers, their outcomes."""
 
 Recheck = Callable[[Sequence[Entry]], Awaitable[dict[bytes, str]]]
 """Decides again on entries that waited: delivery id to the reason it must not be sent. May renew its tokens."""
@@ -466,12 +466,11 @@ class Courier:
 
     async def _heed(self, push: Push, deliveries: list[Delivery], outcomes: list[Outcome], auth: str) -> None:
         """Act on what an answer says beyond its deliveries: dead tokens, worn-out authorization and connections."""
-        for delivery, outcome in zip(deliveries, outcomes, strict=True):
-            if outcome.verdict in (Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE):
-                try:
-                    await self._feedback(push.app, delivery, outcome)
-                except Exception as problem:  # noqa: BLE001 - the answer to the others must not get lost by it
-                    self._log_failure("token feedback", problem)
+        if any(outcome.verdict in (Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE) for outcome in outcomes):
+            try:
+                await self._feedback(push.app, deliveries, outcomes)
+            except Exception as problem:  # noqa: BLE001 - the answer itself must not get lost by it
+                self._log_failure("token feedback", problem)
         if any(outcome.reconnect for outcome in outcomes):
             await self._transport.renew()
         first = next((outcome for outcome in outcomes if outcome.verdict is Verdict.REFRESH_AUTH), None)

@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -34,7 +35,6 @@ from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.retry import RetryPolicy
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.token_feedback import TokenFeedback
-from pushfleet_workers.tokens.store import TokenStore
 from pushfleet_workers.wake import Bell, Trigger
 
 __all__ = ["FleetRuntime", "rate_of"]
@@ -127,7 +127,7 @@ class FleetRuntime:
         for link in {queue, state}:
             await refuse_old_redis(link)
         self._callers = Callers(queue, redis.prefix, self._clock)
-        feedback = TokenFeedback(TokenStore(state, redis.prefix, self._clock.now_ms))
+        feedback = TokenFeedback(state, queue, redis.prefix, self._settings.deaths, self._clock.now_ms)
         for vendor in vendors:
             accounts = self._settings.accounts.get(vendor, {})
             bell = Bell(
@@ -194,7 +194,7 @@ class FleetRuntime:
                 longest_s=settings.retry.longest_s,
                 drop_unknown=account.on_unknown == "drop",
             ),
-            feedback=feedback.tell,
+            feedback=partial(feedback.tell, vendor_name, credential),
             recheck=Rechecker(state, settings.redis.prefix, self._clock, vendor_name, credential).refused,
             on_change=drain.changed,
             move=next_channel.move,

@@ -12,7 +12,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, SerializeAsAny, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
@@ -21,7 +30,16 @@ from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings, kind_settings
 from pushfleet_workers.errors import SettingsError
 
-__all__ = ["CONFIG_VARIABLE", "AppSettings", "CredentialsSettings", "Settings", "load", "misfit", "sentences"]
+__all__ = [
+    "CONFIG_VARIABLE",
+    "AppSettings",
+    "CredentialsSettings",
+    "DeathsSettings",
+    "Settings",
+    "load",
+    "misfit",
+    "sentences",
+]
 
 CONFIG_VARIABLE = "PUSHFLEET_CONFIG"
 DEFAULT_FILE = Path("pushfleet.toml")
@@ -109,6 +127,30 @@ class BreakerSettings(_Section):
 class ApiSettings(_Section):
     """The HTTP API."""
 
+class DeathsSettings(_Section):
+    """What becomes of tokens that their vendor calls dead."""
+
+    window_s: float = Field(
+        600.0, ge=10, description="Sliding window in which an account's undated deaths are weighed against its pushes."
+    )
+    guard_floor: int = Field(100, ge=0, description="Undated deaths in the window up to which no guard trips.")
+    guard_share: float = Field(
+        0.25, gt=0, lt=1, description="Part of the account's answers in the window above which more of them trip it."
+    )
+    quarantine_s: float = Field(
+        3600.0, ge=1, description="How long a token is passed over after a death that is doubtful and not confirmed."
+    )
+    confirm_accepted: int = Field(
+        50, ge=1, description="Pushes that the account must have had accepted since, for a doubtful death to count."
+    )
+    confirm_share: float = Field(
+        0.05, gt=0, lt=1, description="Part of the account's answers since then that may be undated deaths."
+    )
+    kept_max: int = Field(
+        500_000, ge=1_000, description="Deaths of an app that are listed and told to subscribers; 30 days at most."
+    )
+
+
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0: a free one.")
     key: SecretStr | None = Field(None, description="Bearer key that callers must show; absent: none is asked for.")
@@ -155,6 +197,23 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=_ENV_PREFIX,
         env_nested_delimiter="__",
+    recall_window_s: int = Field(
+        0,
+        ge=0,
+        le=2_419_200,
+        description="How long after it was routed a message can be taken off screens by a recall, for example 120; so "
+        "long the fleet remembers whom it went to. 0: recalls are off.",
+    )
+    deaths_webhook: str = Field(
+        "", pattern=r"^(https?://.*)?$", description="Where the app's dead tokens are posted to; empty: nowhere."
+    )
+    deaths_secret: SecretStr | None = Field(None, description="Key that signs what is posted there.")
+
+    @model_validator(mode="after")
+    def _signed(self) -> AppSettings:
+        if self.deaths_webhook and (self.deaths_secret is None or not self.deaths_secret.get_secret_value()):
+            raise ValueError("deaths_webhook wants deaths_secret, the key that signs what is posted there")
+        return self
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
@@ -175,6 +234,7 @@ class Settings(BaseSettings):
     accounts: dict[str, dict[str, SerializeAsAny[AccountSettings]]] = Field(
         default_factory=dict, description="The vendor credentials: accounts.<vendor>.<credential>."
     )
+    deaths: DeathsSettings = DeathsSettings()
 
     @field_validator("accounts", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from pushfleet_workers.tokens.changes import ChannelGiven, Registration, Report
 from pushfleet_workers.tokens.keys import UserKeys, device_field, token_place
 from pushfleet_workers.tokens.record import Device
 from pushfleet_workers.tokens.store import TokenStore
+from pushfleet_workers.tokens.tombstones import Death, Fate, Tombstones
 
 APP = "demo"
 PREFIX = "t"
@@ -70,6 +71,21 @@ def on_redis(url: str, scenario: Callable[[Stage], Awaitable[Any]]) -> Any:
                 await link.close()
 
     return asyncio.run(run())
+
+
+async def drop_token(
+    store: TokenStore, app: str, user: str, device: str, token: str, registered_at_ms: int, since_ms: int | None
+) -> bool:
+    """Whether *token* went, called dead as courier and vendor do it: of that registration, or of any before a date."""
+    limits = (registered_at_ms, registered_at_ms + 1) if since_ms is None else (0, since_ms)
+    death = Death(user, device, "apns", token, *limits, Fate.DROPPED)
+    return bool(await Tombstones(store._link, PREFIX, store).bury(app, [death], NOW_MS))
+
+
+async def quarantine(store: TokenStore, app: str, user: str, device: str, token: str, until_ms: int) -> bool:
+    """Whether *token* is passed over from now on, whenever it was registered."""
+    death = Death(user, device, "apns", token, 0, 2**50, Fate.QUARANTINED, until_ms)
+    return bool(await Tombstones(store._link, PREFIX, store).bury(app, [death], NOW_MS))
 
 
 def a_channel(token: str = "token-1", vendor: str = "apns", credential: str = "main", **more: Any) -> ChannelGiven:

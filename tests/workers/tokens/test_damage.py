@@ -5,7 +5,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.workers.tokens.support import APP, NOW_MS, PREFIX, Stage, a_registration, a_report, on_redis
+from tests.workers.tokens.support import (
+    APP,
+    NOW_MS,
+    PREFIX,
+    Stage,
+    a_registration,
+    a_report,
+    drop_token,
+    on_redis,
+    quarantine,
+)
 
 from pushfleet_workers.tokens.keys import UserKeys, device_field, token_place
 from pushfleet_workers.tokens.lookup import Lookup, read_option
@@ -133,10 +143,10 @@ def test_a_token_of_a_damaged_record_moves_on(redis_url: str, record: bytes) -> 
 def test_what_vendors_say_of_a_damaged_device_is_no_error(redis_url: str, record: bytes) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.damage(record)
-        await stage.store.drop_token(APP, "ann", "d1", SECRET, 5, None)
-        await stage.store.drop_token(APP, "ann", "d1", SECRET, 5, NOW_MS)
+        await drop_token(stage.store, APP, "ann", "d1", SECRET, 5, None)
+        await drop_token(stage.store, APP, "ann", "d1", SECRET, 5, NOW_MS)
         await stage.store.mute_device(APP, "ann", "d1", stage.now_ms)
-        await stage.store.quarantine(APP, "ann", "d1", SECRET, 9)
+        await quarantine(stage.store, APP, "ann", "d1", SECRET, 9)
         assert (await stage.store.user(APP, "ann")).options == {}
 
     on_redis(redis_url, scenario)
@@ -178,7 +188,7 @@ def test_a_damaged_entry_of_the_index_does_not_hold_up_registrations(redis_url: 
             [(APP, "ann", "d1", a_registration("t1")), (APP, "bob", "d1", a_registration("t2"))]
         )
         assert done[1].device.channels
-        await stage.store.drop_token(APP, "ann", "d1", "t1", NOW_MS, None)
+        await drop_token(stage.store, APP, "ann", "d1", "t1", NOW_MS, None)
         await stage.store.remove(APP, "ann", "d1")
         await stage.link.call("DEL", key)
         await stage.link.call("HSET", key, b"a-neighbour", entry)

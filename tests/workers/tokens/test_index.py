@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.workers.tokens.support import APP, NOW_MS, PREFIX, Stage, a_registration, on_redis
+from tests.workers.tokens.support import APP, NOW_MS, PREFIX, Stage, a_registration, drop_token, on_redis
 
 from pushfleet_workers.redis_link import Link, LinkLost
 from pushfleet_workers.tokens import keys
@@ -131,7 +131,7 @@ def test_an_older_process_keeps_what_a_newer_one_wrote(redis_url: str) -> None:
         await stage.store.logout(APP, "ann", "d1")
         await stage.store.mute_device(APP, "ann", "d1", stage.now_ms)
         await stage.store.register(APP, "ann", "d1", a_registration("t2"))
-        await stage.store.drop_token(APP, "ann", "d1", "t2", NOW_MS + 1, None)
+        await drop_token(stage.store, APP, "ann", "d1", "t2", NOW_MS + 1, None)
         after = msgspec.msgpack.decode(await stage.link.call("HGET", key, "d1"))
         assert after[14:] == ["of a newer version", [1, 2]]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.workers.tokens.support import APP, PREFIX, Stage, a_registration, a_report, on_redis
+from tests.workers.tokens.support import APP, PREFIX, Stage, a_registration, a_report, drop_token, on_redis
 
 from pushfleet_workers.redis_server import EmbeddedRedis
 from pushfleet_workers.tokens.keys import token_place
@@ -36,7 +36,7 @@ class Step:
         elif self.name == "remove":
             await store.remove(APP, *values)
         elif self.name == "drop":
-            await store.drop_token(APP, *values)
+            await drop_token(store, APP, *values)
         else:
             user, device, state, at_ms = values
             await store.report(APP, [a_report(state, at_ms, user=user, device=device)])

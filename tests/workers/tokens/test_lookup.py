@@ -1,5 +1,5 @@
 import pytest
-from tests.workers.tokens.support import APP, NOW_MS, PREFIX, Stage, a_registration, on_redis
+from tests.workers.tokens.support import APP, NOW_MS, PREFIX, Stage, a_registration, drop_token, on_redis
 
 from pushfleet_workers.tokens.lookup import Lookup, UserState, pack_option, read_option
 
@@ -65,7 +65,7 @@ def test_a_change_of_the_store_is_seen_by_the_next_lookup(redis_url: str) -> Non
 
         await stage.store.register(APP, "ann", "d1", a_registration("t1", "t2"))
         assert await channels() == ["t1", "t2"]
-        await stage.store.drop_token(APP, "ann", "d1", "t1", NOW_MS, None)
+        await drop_token(stage.store, APP, "ann", "d1", "t1", NOW_MS, None)
         assert await channels() == ["t2"]
         await stage.store.remove(APP, "ann", "d1")
         assert await channels() == []

@@ -4,7 +4,18 @@ import asyncio
 import random
 
 import pytest
-from tests.workers.tokens.support import APP, NOW_MS, PREFIX, Stage, a_channel, a_registration, a_report, on_redis
+from tests.workers.tokens.support import (
+    APP,
+    NOW_MS,
+    PREFIX,
+    Stage,
+    a_channel,
+    a_registration,
+    a_report,
+    drop_token,
+    on_redis,
+    quarantine,
+)
 
 from pushfleet_workers.tokens.changes import ChannelGiven
 from pushfleet_workers.tokens.keys import UserKeys
@@ -317,9 +328,9 @@ def test_apps_do_not_take_tokens_from_one_another(redis_url: str) -> None:
 def test_a_new_registration_keeps_the_quarantine_of_a_token(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration("t1", "t2"))
-        assert await stage.store.quarantine(APP, "ann", "d1", "t2", 777)
-        assert not await stage.store.quarantine(APP, "ann", "d1", "t3", 777)
-        assert not await stage.store.quarantine(APP, "ann", "d2", "t2", 777)
+        assert await quarantine(stage.store, APP, "ann", "d1", "t2", 777)
+        assert not await quarantine(stage.store, APP, "ann", "d1", "t3", 777)
+        assert not await quarantine(stage.store, APP, "ann", "d2", "t2", 777)
         stage.now_ms += 1
         await stage.store.register(APP, "ann", "d1", a_registration("t2", "t3"))
         assert [one.quarantined_until_ms for one in (await stage.device()).channels] == [777, 0]
@@ -448,9 +459,9 @@ def test_concurrent_changes_of_one_device_lose_nothing(redis_url: str) -> None:
         await asyncio.gather(
             stores[0].report(APP, [a_report("background", NOW_MS + 5, 4)]),
             stores[1].report(APP, [a_report("killed", NOW_MS + 9)]),
-            stores[2].drop_token(APP, "ann", "d1", "t2", NOW_MS, None),
+            drop_token(stores[2], APP, "ann", "d1", "t2", NOW_MS, None),
             stores[3].mute_device(APP, "ann", "d1", stage.now_ms),
-            stores[4].quarantine(APP, "ann", "d1", "t3", 99),
+            quarantine(stores[4], APP, "ann", "d1", "t3", 99),
             stores[5].register(APP, "bob", "d1", a_registration("t1", at_ms=NOW_MS + 1)),
         )
         device = await stage.device()

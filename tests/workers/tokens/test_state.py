@@ -14,13 +14,11 @@ from tests.workers.tokens.support import (
     Stage,
     a_registration,
     a_report,
+    drop_token,
     on_redis,
 )
 
-from pushfleet_workers.outcome import Outcome, Verdict
-from pushfleet_workers.push import Delivery
 from pushfleet_workers.redis_server import EmbeddedRedis
-from pushfleet_workers.token_feedback import TokenFeedback
 from pushfleet_workers.tokens.changes import Report
 from pushfleet_workers.tokens.keys import UserKeys, device_field
 from pushfleet_workers.tokens.lookup import Lookup
@@ -224,7 +222,7 @@ def test_a_dead_token_goes_unless_it_registered_later(
 ) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration("t1", "t2", at_ms=100))
-        assert await stage.store.drop_token(APP, "ann", "d1", "t1", sent_to_ms, since_ms) is dropped
+        assert await drop_token(stage.store, APP, "ann", "d1", "t1", sent_to_ms, since_ms) is dropped
         assert await stage.tokens() == (["t2"] if dropped else ["t1", "t2"])
         assert await stage.owner("t1") == (None if dropped else "ann")
 
@@ -235,8 +233,8 @@ def test_news_of_a_token_that_registered_again_is_too_old(redis_url: str) -> Non
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration("t1", at_ms=100))
         await stage.store.register(APP, "ann", "d1", a_registration("t1", at_ms=300))
-        assert not await stage.store.drop_token(APP, "ann", "d1", "t1", 100, None)
-        assert not await stage.store.drop_token(APP, "ann", "d1", "t1", 100, 200)
+        assert not await drop_token(stage.store, APP, "ann", "d1", "t1", 100, None)
+        assert not await drop_token(stage.store, APP, "ann", "d1", "t1", 100, 200)
         assert await stage.tokens() == ["t1"]
 
     on_redis(redis_url, scenario)
@@ -245,9 +243,9 @@ def test_news_of_a_token_that_registered_again_is_too_old(redis_url: str) -> Non
 def test_news_of_unknown_tokens_devices_and_users_changes_nothing(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration("t1", at_ms=100))
-        assert not await stage.store.drop_token(APP, "ann", "d1", "t2", 100, None)
-        assert not await stage.store.drop_token(APP, "ann", "d2", "t1", 100, None)
-        assert not await stage.store.drop_token(APP, "bob", "d1", "t1", 100, None)
+        assert not await drop_token(stage.store, APP, "ann", "d1", "t2", 100, None)
+        assert not await drop_token(stage.store, APP, "ann", "d2", "t1", 100, None)
+        assert not await drop_token(stage.store, APP, "bob", "d1", "t1", 100, None)
         assert not await stage.store.mute_device(APP, "ann", "d2", stage.now_ms)
         assert await stage.tokens() == ["t1"]
 
@@ -257,7 +255,7 @@ def test_news_of_unknown_tokens_devices_and_users_changes_nothing(redis_url: str
 def test_a_device_that_lost_its_last_token_keeps_its_state(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration("t1", at_ms=100, state="background", unread=4))
-        assert await stage.store.drop_token(APP, "ann", "d1", "t1", 100, None)
+        assert await drop_token(stage.store, APP, "ann", "d1", "t1", 100, None)
         device = await stage.device()
         assert (device.channels, device.state, device.unread) == ([], "b", 4)
         assert not (await stage.store.register(APP, "ann", "d1", a_registration("t0", at_ms=99))).applied
@@ -288,52 +286,6 @@ def test_a_mute_from_before_the_last_registration_does_not_hold(redis_url: str) 
         assert not await stage.store.mute_device(APP, "ann", "d1", 100)
         assert (await stage.device()).permitted
         assert await stage.store.mute_device(APP, "ann", "d1", 200)
-
-    on_redis(redis_url, scenario)
-
-
-# ---- what vendors say
-
-
-def a_delivery(user: str = "ann", registered_at_ms: int = 100) -> Delivery:
-    return Delivery(b"x" * 16, user, "d1", "t1", registered_at_ms)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "tokens", "permitted"),
-    [
-        (Outcome(Verdict.DROP_TOKEN), ["t2"], True),
-        (Outcome(Verdict.DROP_TOKEN, since_ms=101), ["t2"], True),
-        (Outcome(Verdict.DROP_TOKEN, since_ms=100), ["t1", "t2"], True),
-        (Outcome(Verdict.MUTE_DEVICE), ["t1", "t2"], False),
-        (Outcome(Verdict.RETRY), ["t1", "t2"], True),
-        (Outcome(Verdict.OK), ["t1", "t2"], True),
-    ],
-)
-def test_the_courier_tells_what_vendors_say_of_a_device(
-    redis_url: str, outcome: Outcome, tokens: list[str], permitted: bool
-) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.store.register(APP, "ann", "d1", a_registration("t1", "t2", at_ms=100))
-        feedback = TokenFeedback(stage.store)
-        await feedback.tell(APP, a_delivery(), outcome)
-        assert await stage.tokens() == tokens
-        assert (await stage.device()).permitted is permitted
-
-    on_redis(redis_url, scenario)
-
-
-@pytest.mark.parametrize("verdict", [Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE])
-@pytest.mark.parametrize("delivery", [a_delivery(user=""), a_delivery(user="nobody"), a_delivery(registered_at_ms=99)])
-def test_feedback_about_strangers_or_out_of_date_changes_nothing(
-    redis_url: str, verdict: Verdict, delivery: Delivery
-) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.store.register(APP, "ann", "d1", a_registration("t1", at_ms=100))
-        before = await stage.device()
-        await TokenFeedback(stage.store).tell(APP, delivery, Outcome(verdict))
-        assert await stage.device() == before
-        assert await stage.store.user(APP, "nobody") == await stage.store.user(APP, "")
 
     on_redis(redis_url, scenario)
 

@@ -19,6 +19,7 @@ __all__ = [
     "ROUTED_MESSAGES",
     "ROUTER_BATCH_SECONDS",
     "SUPPRESSED",
+    "TOKEN_DEATHS",
     "UNKNOWN_OUTCOMES",
     "VENDOR_REQUEST_SECONDS",
 ]
@@ -49,6 +50,9 @@ DELIVERY_SECONDS = Histogram(
     "pushfleet_delivery_seconds", "From the ingress entry to the vendor's acceptance.", ["vendor", "lane"],
     buckets=_DELIVERY_BUCKETS,
 )  # fmt: skip
+TOKEN_DEATHS = Counter(
+    "pushfleet_token_deaths", "Tokens that became dropped or quarantined.", ["vendor", "account", "fate"]
+)
 IN_FLIGHT = Gauge("pushfleet_in_flight", "Requests waiting for a vendor's answer.", ["vendor", "account"])
 BREAKER_OPEN = Gauge("pushfleet_breaker_open", "1 while this process sees the breaker open.", ["vendor", "account"])
 REDIS_LOST = Counter("pushfleet_redis_lost", "Commands that failed because the connection to Redis broke.", ["role"])

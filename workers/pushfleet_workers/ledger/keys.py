@@ -17,6 +17,7 @@ class AccountKeys:
         "books",
         "credential",
         "dead",
+        "deaths",
         "delayed",
         "delayed_entries",
         "gate",
@@ -41,6 +42,7 @@ class AccountKeys:
         self.delayed = f"{self.root}:delayed"
         self.delayed_entries = f"{self.root}:delayed:entries"
         self.dead = f"{self.root}:dead"
+        self.deaths = f"{self.root}:deaths"
         self.oks = f"{self.root}:oks"
         self.mark_index = f"{self.root}:marks"
 

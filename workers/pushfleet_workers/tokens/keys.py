@@ -7,11 +7,11 @@ stay readable, and no id grows to more than twice its UTF-8 bytes.
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
-__all__ = ["UserKeys", "device_field", "device_name", "devices_of", "token_place"]
+__all__ = ["UserKeys", "device_field", "device_name", "devices_of", "owner_named", "token_place"]
 
 _SAFE = "._~@+-"
 _is_plain = re.compile(r"[A-Za-z0-9._~@+-]*").fullmatch
@@ -28,6 +28,20 @@ def _encoded(identity: str) -> str:
         return quoted
     # Other scripts would grow threefold. "=" starts neither a plain nor a quoted id.
     return "=" + urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _decoded(encoded: str) -> str:
+    if encoded.startswith("="):
+        raw = urlsafe_b64decode(encoded[1:] + "=" * (-(len(encoded) - 1) % 4))
+    else:
+        raw = unquote_to_bytes(encoded)
+    return raw.decode(errors="surrogatepass")
+
+
+def owner_named(owner: str) -> tuple[str, str]:
+    """App and user of an owner in the token index."""
+    app, _, user = owner.partition(":")
+    return _decoded(app), _decoded(user)
 
 
 _is_uuid = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9A-F]{8}-([0-9A-F]{4}-){3}[0-9A-F]{12}").fullmatch
@@ -55,7 +69,7 @@ def device_name(field: bytes) -> str:
 class UserKeys:
     """The keys of one user of one app; they share a hash tag."""
 
-    __slots__ = ("badges", "devices", "options", "owner")
+    __slots__ = ("badges", "dead", "devices", "options", "owner")
 
     def __init__(self, prefix: str, app: str, user: str) -> None:
         # Most ids are plain: a call for each would cost the lookup a tenth.
@@ -67,6 +81,7 @@ class UserKeys:
         self.devices = devices = f"{prefix}:{{u:{owner}}}"
         self.options = devices + ":options"
         self.badges = devices + ":badges"
+        self.dead = devices + ":dead"
 
 
 def devices_of(prefix: str, owner: str) -> str:

@@ -7,7 +7,7 @@ crash anywhere in between or beside somebody else, ends with one owner of each t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,6 @@ _REGISTER = load(_PACKAGE, "register", preamble="common")
 _REPORT = load(_PACKAGE, "report", preamble="common")
 _DROP = load(_PACKAGE, "drop", preamble="common")
 _MUTE = load(_PACKAGE, "mute", preamble="common")
-_QUARANTINE = load(_PACKAGE, "quarantine", preamble="common")
 _REMOVE = load(_PACKAGE, "remove")
 _OPTION = load(_PACKAGE, "option")
 _CLAIM = load(_PACKAGE, "claim", preamble="index")
@@ -226,21 +225,6 @@ class TokenStore:
             {options[at].decode(errors="replace"): read_option(options[at + 1]) for at in range(0, len(options), 2)},
         )
 
-    async def drop_token(
-        self, app: str, user: str, device: str, token: str, registered_at_ms: int, since_ms: int | None
-    ) -> bool:
-        """Drop a token that its vendor calls dead; False when a newer registration outlives the news.
-
-        Dated news applies to a token registered before that date; undated news to the very registration that was
-        sent to.
-        """
-        from_ms, below_ms = (0, since_ms) if since_ms is not None else (registered_at_ms, registered_at_ms + 1)
-        keys = UserKeys(self._prefix, app, user)
-        gone = await self._link.run(_DROP, (keys.devices,), (device_field(device), "", token, from_ms, below_ms))
-        entries = [self._entry(keys.owner, gone[at].decode(), token, gone[at + 1]) for at in range(0, len(gone), 2)]
-        await self._disown(entries)
-        return bool(gone)
-
     async def mute_device(self, app: str, user: str, device: str, registered_at_ms: int) -> bool:
         """Note that a device showed no notifications when it was sent to as registered then.
 
@@ -249,10 +233,37 @@ class TokenStore:
         key = UserKeys(self._prefix, app, user).devices
         return bool(await self._link.run(_MUTE, (key,), (device_field(device), registered_at_ms)))
 
-    async def quarantine(self, app: str, user: str, device: str, token: str, until_ms: int) -> bool:
-        """Have a token passed over until a time, its re-registration included; False when the device has it not."""
-        key = UserKeys(self._prefix, app, user).devices
-        return bool(await self._link.run(_QUARANTINE, (key,), (device_field(device), token, until_ms)))
+    async def owner(self, app: str, vendor: str, token: str) -> str | None:
+        """Who has *token* in *app*, as the index names them; None when nobody has it."""
+        place = self._place(UserKeys(self._prefix, app, "").owner, vendor, token)
+        value = await self._link.call("HGET", *place)
+        entry = _entry_in(*place, value) if value is not None else None
+        return entry.owner if entry is not None else None
+
+    async def give_up(self, tokens: Sequence[tuple[str, str, str, int]]) -> None:
+        """Take tokens that went (owner, vendor, token, registered at) out of the index; claimed ones stay."""
+        await self._disown([self._entry(*one) for one in tokens])
+
+    async def take_back(self, owner: str, channel: Channel, put: Callable[[], Awaitable[bool]]) -> bool:
+        """Claim a token for *owner* as of its own registration, and have *put* write it.
+
+        False, and nothing is changed, when somebody else has registered it since, or *put* says that it did not.
+        """
+        at_ms = channel.registered_at_ms
+        claim = _Claim(0, owner, channel, *self._place(owner, channel.vendor, channel.token))
+        won, before, until_ms, _ = await self._link.run(_CLAIM, (claim.key,), (claim.field, owner, at_ms))
+        if not won:
+            return False
+        takes = [
+            self._take_call(one.decode(errors="replace"), channel, end)
+            for one, end in zip(before, until_ms, strict=True)
+        ]
+        await self._run(takes)
+        done = await put()
+        lost = await self._settle([claim], [before])
+        if not done:
+            await self._disown([_Entry(owner, claim.key, claim.field, at_ms)])
+        return done and not lost
 
     # ---- the steps of a registration
 
