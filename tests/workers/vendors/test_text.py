@@ -105,7 +105,9 @@ def test_wide_or_halved_texts_keep_whole_characters(clusters: list[str], limit: 
         return len(text) + sum(not character.isascii() for character in text) if wide else char_count(text)
 
     text = "".join(clusters)
-    allowed = max(size(ELLIPSIS), min(limit, size(text)) // 2) if halve else limit
+    half = min(limit, size(text)) // 2
+    # Where half of it would not even be its first character, it is left as it is.
+    allowed = half if halve and size(clusters[0] if clusters else "") + size(ELLIPSIS) <= half else limit
     clipped = clip_chars(text, limit, wide=wide, halve=halve)
     assert size(clipped) <= allowed
     if size(text) <= allowed:
@@ -119,8 +121,10 @@ def test_columns_and_halves() -> None:
     assert clip_chars("abcdefghij", 10, wide=True) == "abcdefghij"
     assert clip_chars("今晚八点见", 50, halve=True) == "今…"
     assert clip_chars("abcdefgh" * 10, 50, halve=True) == "abcdefgh" * 3 + "…"
-    assert clip_chars("ab", 50, halve=True) == "…"
+    assert clip_chars("ab", 50, halve=True) == "ab"
     assert clip_chars("a", 50, halve=True) == "a"
+    assert clip_chars("Ann", 40, wide=True, halve=True) == "Ann"
+    assert clip_chars("\U0001f468\u200d\U0001f469 abc", 50, halve=True) == "\U0001f468\u200d\U0001f469 abc"
 
 
 @settings(deadline=None)

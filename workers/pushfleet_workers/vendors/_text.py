@@ -97,23 +97,22 @@ def clip_chars(text: str, limit: int, *, wide: bool = False, halve: bool = False
     """*text*, or its beginning and an ellipsis, within *limit* characters; empty where not even that fits.
 
     *wide* counts all that lies beyond ASCII as two, for limits that mean columns. *halve* cuts to half of what would
-    be left, but never to nothing.
+    be left; a text of which that would be the ellipsis alone stays whole.
     """
     if len(text) * 2 <= limit and not halve:
         return text
     dots, last_narrow = (2, "\x7f") if wide else (1, "\uffff")
     # One character more than the limit decides whether all of it fits.
     ends = list(accumulate(2 if character > last_narrow else 1 for character in text[: max(limit, dots) + 1]))
-    if halve:
-        limit = max(dots, min(limit, ends[-1] if ends else 0) // 2)
-    if not ends or ends[-1] <= limit:
+    most = min(limit, ends[-1] if ends else 0) // 2 if halve else limit
+    if not ends or ends[-1] <= most:
         return text
-    if limit < dots:
-        return ""
-    cut = bisect_right(ends, limit - dots)
+    cut = bisect_right(ends, most - dots)
     while cut and _joined(text, cut):
         cut -= 1
-    return text[:cut] + ELLIPSIS
+    if halve and not cut:
+        return clip_chars(text, limit, wide=wide)
+    return text[:cut] + ELLIPSIS if most >= dots else ""
 
 
 def fit(title: str, body: str, room: int) -> tuple[str, str]:
