@@ -12,6 +12,8 @@ from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ingress import IngressStream, Routed
 from pushfleet_workers.ledger import GateNews, Ledger, Settlement, pack
 from pushfleet_workers.ledger.keys import AccountKeys
+from pushfleet_workers.receipts import Event
+from pushfleet_workers.receipts.book import Entry, ReceiptBook
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.stock import METRICS, Stock
@@ -52,7 +54,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 
 async def some_work(link: Link) -> None:
-    """Three deliveries: one sent, one dead, one ready; one recipient muted; one entry waits."""
+    """Three deliveries: one sent, one dead, one ready; one recipient muted; one entry waits; three receipts."""
     entries = [an_entry("a", deliveries=2), an_entry("b")]
     await link.run_many([Ledger.put_call(KEYS, 1, [(entry.id, [pack(entry)]) for entry in entries], 0)])
     ledger = Ledger(link, KEYS, "w1")
@@ -68,6 +70,9 @@ async def some_work(link: Link) -> None:
         await link.call("XADD", stream.keys.stream, "*", "m", "{}")
     (raw, *_) = await stream.read(1, 10)
     await stream.acknowledge([Routed(raw, b"part", 3, {"recipients": 4, "suppressed:demo:muted": 1})])
+    receipts = [Entry(Event.DELIVERED, 1, "huawei", "main", token=one) for one in ("a", "b")]
+    receipts.append(Entry(Event.CLICKED, 1, message_id="m", user="ann", device="phone"))
+    await ReceiptBook(link, "s", lambda: 1, kept=10).record("demo", receipts)
 
 
 def test_every_metric_is_there_with_what_redis_holds(redis_url: str) -> None:
@@ -91,6 +96,8 @@ def test_every_metric_is_there_with_what_redis_holds(redis_url: str) -> None:
             ("pushfleet_backlog", *account, "delayed"): 0,
             ("pushfleet_dead_letters", *account): 1,
             ("pushfleet_unknown_attempts_total", *account): 1,
+            ("pushfleet_receipts_total", *account, "demo", "delivered"): 2,
+            ("pushfleet_receipts_total", "", "", "demo", "clicked"): 1,
             ("pushfleet_account_paused", *account): 1,
             ("pushfleet_books_balanced",): 1,
         }

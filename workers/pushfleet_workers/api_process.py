@@ -10,7 +10,9 @@ from prometheus_client import REGISTRY
 from starlette.types import ASGIApp
 
 from pushfleet_workers.api import create_app, serve
+from pushfleet_workers.api.client_receipts import client_receipt_schemas
 from pushfleet_workers.api.credentials import credential_routes, credential_schemas
+from pushfleet_workers.api.receipts import opened_accounts, receipt_routers
 from pushfleet_workers.checks import check_redis, refuse_old_redis
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credential_store import Accounts
@@ -40,6 +42,7 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
     state = queue if same else Link(redis.state_url, name="pushfleet-api", timeout_s=redis.timeout_s)
     clock = FleetClock()
     accounts = Accounts(settings, queue, secrets=False)
+    opened = opened_accounts(settings, queue)
     stock = Stock(settings, queue, accounts.apps)
     chores: list[asyncio.Task[None]] = []
     try:
@@ -56,18 +59,25 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(_keep_time(clock, state)),
             asyncio.create_task(_follow(accounts)),
         ]
-        await _serve(_make_app(settings, queue, state, accounts, clock), settings, stop)
+        if opened is not None:
+            await opened.refresh()
+            chores.append(asyncio.create_task(_keep_open(opened)))
+        await _serve(_make_app(settings, queue, state, accounts, opened, clock), settings, stop)
     finally:
         with contextlib.suppress(KeyError):
             REGISTRY.unregister(stock)
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
+        if opened is not None:
+            opened.close()
         for link in {queue, state}:
             await link.close()
 
 
-def _make_app(settings: Settings, queue: Link, state: Link, accounts: Accounts, clock: FleetClock) -> ASGIApp:
+def _make_app(
+    settings: Settings, queue: Link, state: Link, accounts: Accounts, opened: Accounts | None, clock: FleetClock
+) -> ASGIApp:
     key = settings.api.key.get_secret_value() if settings.api.key is not None else ""
 
     async def ready() -> bool:
@@ -83,8 +93,11 @@ def _make_app(settings: Settings, queue: Link, state: Link, accounts: Accounts, 
         now_ms=clock.now_ms,
         ready=ready,
         key=key,
-        routers=[credential_routes(CredentialManager(settings, queue, state), open_to_callers=bool(key))],
-        schemas=credential_schemas(),
+        routers=[
+            credential_routes(CredentialManager(settings, queue, state), open_to_callers=bool(key)),
+            *receipt_routers(settings, queue, state, opened, clock.now_ms),
+        ],
+        schemas={**credential_schemas(), **client_receipt_schemas()},
     )
 
 
@@ -110,6 +123,11 @@ async def _follow(accounts: Accounts) -> None:
         for change in changes:
             what = "gone" if change.account is None else "taken up"
             log.info("credential %s:%s is %s", change.vendor, change.credential, what)
+
+
+async def _keep_open(opened: Accounts) -> None:
+    async for _ in opened.changes():
+        pass
 
 
 async def _keep_time(clock: FleetClock, link: Link) -> None:

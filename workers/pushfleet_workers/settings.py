@@ -157,6 +157,21 @@ class DeathsSettings(_Section):
     foreground_lease_s: int = Field(400, ge=1, description="How long a foreground report holds without another.")
 
 
+class ReceiptsSettings(_Section):
+    """What vendors and apps tell of a push after it was sent, served by the API."""
+
+    vendors: bool = Field(True, description="Take what vendors post, for accounts that have a receipt_url.")
+    clients: bool = Field(True, description="Take what apps report themselves.")
+    requests_per_s: float = Field(
+        100.0,
+        gt=0,
+        description="Requests a second, of one account and of one app, to one process; twice as many at once.",
+    )
+    kept: int = Field(
+        100_000, ge=1, le=10_000_000, description="About how many receipts of an app its stream keeps for the backend."
+    )
+
+
 class CredentialsSettings(_Section):
     """Credentials that are added while the fleet runs: they lie in the Redis of the queue, sealed under this key."""
 
@@ -227,6 +242,7 @@ class Settings(BaseSettings):
     retry: RetrySettings = RetrySettings()
     breaker: BreakerSettings = BreakerSettings()
     api: ApiSettings = ApiSettings()
+    receipts: ReceiptsSettings = ReceiptsSettings()
     credentials: CredentialsSettings = CredentialsSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()

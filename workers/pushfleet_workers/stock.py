@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from pushfleet_workers.audit import AccountBook, Books, read_books
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.receipts.book import read_counts
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import Settings
 
@@ -42,6 +43,11 @@ METRICS: dict[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, tup
         "Attempts whose outcome nobody knows: no answer came, or the process died.",
         ("vendor", "account"),
     ),
+    "pushfleet_receipts_total": (
+        CounterMetricFamily,
+        "Receipts by what they tell; those that apps report themselves have empty labels for the vendor.",
+        ("vendor", "account", "app", "event"),
+    ),
     "pushfleet_account_paused": (GaugeMetricFamily, "1 while an account's gate is shut.", ("vendor", "account")),
     "pushfleet_books_balanced": (GaugeMetricFamily, "1 while every book balances.", ()),
 }
@@ -59,6 +65,7 @@ class Stock(Collector):
         self._link = link
         self._clock = FleetClock()
         self._books: Books | None = None
+        self._receipts: dict[str, dict[tuple[str, str, str], int]] = {}
         self._apps = apps
 
     async def keep_reading(self) -> None:
@@ -75,7 +82,9 @@ class Stock(Collector):
         """Read once; raises :class:`RedisUnusable`."""
         seconds, micros = await self._link.call("TIME")
         self._clock.heard(int(seconds) * 1000 + int(micros) / 1000)
-        self._books = await read_books(self._link, self._settings.redis.prefix, list(self._apps), recount=False)
+        prefix = self._settings.redis.prefix
+        self._receipts = {app: await read_counts(self._link, prefix, app) for app in self._settings.apps}
+        self._books = await read_books(self._link, prefix, list(self._apps), recount=False)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """The metrics, for prometheus-client."""
@@ -102,6 +111,9 @@ class Stock(Collector):
                 yield "pushfleet_ends_total", ["", "", app, lane, "suppressed", reason], count
         for name, account in books.accounts.items():
             yield from self._account_samples(name, account, now_ms)
+        for app, counts in self._receipts.items():
+            for (vendor, credential, event), count in counts.items():
+                yield "pushfleet_receipts_total", [vendor, credential, app, event], count
         yield "pushfleet_books_balanced", [], float(books.balanced)
 
     def _account_samples(self, name: str, account: AccountBook, now_ms: int) -> Iterator[tuple[str, list[str], float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -27,7 +28,9 @@ __all__ = ["create_app"]
 
 log = logging.getLogger(__name__)
 
-_OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+_is_open = re.compile(r"/healthz|/readyz|/metrics|/v1/receipts(/[^/]+){3}").fullmatch
+"""Paths, and templates of paths, for which no key is asked: probes, and what vendors call."""
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 REQUESTS = Counter("pushfleet_api_requests", "Requests to the API.", ["method", "route", "status"])
@@ -53,7 +56,7 @@ def create_app(
     * **apps** - the apps that there are.
     * **accounts** - vendor and credential to the app they belong to.
     * **ready** - whether Redis answers.
-    * **key** - the bearer key that callers must show, except to the probes and `/metrics`; empty: none.
+    * **key** - the bearer key that callers must show, but vendors and who asks the probes and `/metrics`; empty: none.
     * **routers** - further routes; they may raise :class:`Problem`, and their path parameters are percent-encoded.
     * **schemas** - the JSON Schemas of their bodies, by name.
     """
@@ -159,7 +162,7 @@ def _document(app: FastAPI, key: str, schemas: Mapping[str, Any]) -> None:
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations in document["paths"].items():
                 for operation in operations.values():
-                    operation["security"] = [] if path in _OPEN_PATHS else [{"key": []}]
+                    operation["security"] = [] if _is_open(path) else [{"key": []}]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -208,7 +211,7 @@ class _Edge:
             REQUEST_SECONDS.labels(method, route).observe(time.perf_counter() - started)
 
     def _admits(self, scope: Scope) -> bool:
-        if not self._key or scope["path"] in _OPEN_PATHS:
+        if not self._key or _is_open(scope["path"]):
             return True
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         scheme, _, shown = given.partition(b" ")

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from pushfleet_workers.tokens.changes import explain
 
-__all__ = ["PROBLEM_SCHEMA", "Problem", "decode", "problem_response"]
+__all__ = ["PROBLEM_SCHEMA", "Problem", "decode", "problem_response", "read_body"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,16 @@ def problem_response(problem: Problem) -> JSONResponse:
     return JSONResponse(content, status_code=problem.status, headers=problem.headers)
 
 
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """The request's body; raises :class:`Problem` above *bytes_max*, and reads no further."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > bytes_max:
+            raise Problem(413, "body_too_large", f"the body is larger than {bytes_max} bytes")
+    return bytes(body)
+
+
 async def decode(request: Request, decoder: msgspec.json.Decoder[T], bytes_max: int) -> T:
     """The request's body; raises :class:`Problem` with the path of what is wrong, never with what was sent.
 
@@ -56,11 +66,7 @@ async def decode(request: Request, decoder: msgspec.json.Decoder[T], bytes_max: 
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Problem(415, "unsupported_media_type", "say what the body is: Content-Type: application/json")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > bytes_max:
-            raise Problem(413, "body_too_large", f"the body is larger than {bytes_max} bytes")
+    body = await read_body(request, bytes_max)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
