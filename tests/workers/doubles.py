@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from pushfleet.message import Lane
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.audit import AccountBook, read_books
 from pushfleet_workers.clock import FleetClock
@@ -20,6 +19,7 @@ from pushfleet_workers.credentials import Authorization
 from pushfleet_workers.drain import Drain
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys
 from pushfleet_workers.ledger.ledger import Breaker, Rate
+from pushfleet_workers.next_channel import Moving
 from pushfleet_workers.outcome import OK, Outcome, Row, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.redis_link import Link
@@ -153,6 +153,25 @@ class Cloud(VendorDefaults):
         pass
 
 
+class OtherChannels:
+    """What :class:`NextChannel` knows, for devices whose tokens *cloud* names."""
+
+    def __init__(self, cloud: Cloud, other_accounts: bool) -> None:
+        self._cloud = cloud
+        self.other_accounts = other_accounts
+        self.asked: list[bool] = []
+        """Whether another channel of the same account would do, by call."""
+
+    async def move(self, moving: Sequence[Moving], *, same_account: bool) -> set[bytes]:
+        self.asked.append(same_account)
+        going = [one for _, _, some in moving for one in some if one.token in self._cloud.moves and not one.unknown]
+        self._cloud.moved += [one.token for one in going]
+        return {one.id for one in going}
+
+    async def went(self, moving: Sequence[Moving]) -> set[bytes]:
+        return {one.id for _, _, some in moving for one in some if one.token in self._cloud.moved}
+
+
 @dataclass
 class Bench:
     """A courier and the drain around it."""
@@ -166,6 +185,7 @@ class Bench:
     vendor_keys: VendorKeys
     triggers: list[str] = field(default_factory=list)
     feedback: list[tuple[str, str, Outcome]] = field(default_factory=list)
+    mover: Any = None
     refused: dict[bytes, str] = field(default_factory=dict)
     rechecked: list[bytes] = field(default_factory=list)
 
@@ -207,6 +227,37 @@ class Bench:
         await until(idle)
 
 
+async def neighbour(bench: Bench, rate: Rate | None = None) -> tuple[Courier, Cloud, AccountKeys]:
+    """Another account of the bench's vendor, in the same drain."""
+    cloud, clock, keys = Cloud(), FleetClock(), AccountKeys("t", "apns", "second")
+    account = AccountSettings(app="demo")
+
+    async def feedback(app: str, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
+        pass
+
+    async def recheck(entries: Sequence[Entry]) -> dict[bytes, str]:
+        return {}
+
+    courier = Courier(
+        vendor=cloud,
+        credential="second",
+        account=account,
+        ledger=Ledger(bench.link, keys, "w1", rate=rate),
+        transport=cloud,
+        authorization=Authorization(cloud, account, bench.link, keys.root, clock, cloud.send),
+        clock=clock,
+        policy=QUICK,
+        feedback=feedback,
+        recheck=recheck,
+        on_change=bench.drain.changed,
+        mover=OtherChannels(cloud, False),
+        settle_s=0.002,
+        recheck_s=1_000,
+    )
+    bench.drain.couriers.append(courier)
+    return courier, cloud, keys
+
+
 async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], timeout_s: float = 8.0) -> None:
     """Wait for *condition*; fail when it does not come true in time."""
     deadline = time.monotonic() + timeout_s
@@ -234,6 +285,7 @@ async def a_bench(
     linger_s: float = 0.05,
     recheck_s: float = 1_000.0,
     timeout_s: float = 10.0,
+    mover: Any = None,
     elsewhere: bool = False,
 ) -> AsyncIterator[Bench]:
     cloud = cloud or Cloud()
@@ -258,11 +310,7 @@ async def a_bench(
         bench.rechecked += [entry.id for entry in entries]
         return bench.refused
 
-    async def move(push: Push, lane: Lane, deliveries: Sequence[Delivery]) -> set[bytes]:
-        going = [one for one in deliveries if one.token in cloud.moves]
-        cloud.moved += [one.token for one in going]
-        return {one.id for one in going}
-
+    mover = mover or OtherChannels(cloud, elsewhere)
     courier = Courier(
         vendor=cloud,
         credential="main",
@@ -275,14 +323,13 @@ async def a_bench(
         feedback=feedback,
         recheck=recheck,
         on_change=drain.changed,
-        move=move,
-        elsewhere=elsewhere,
+        mover=mover,
         settle_s=settle_s,
         recheck_s=recheck_s,
         rng=random.Random(1),
     )
     couriers.append(courier)
-    bench = Bench(link, keys, cloud, courier, drain, bell, vendor_keys, triggers)
+    bench = Bench(link, keys, cloud, courier, drain, bell, vendor_keys, triggers, mover=mover)
     try:
         yield bench
     finally:

@@ -12,7 +12,7 @@ from tests.workers.ledger.support import PLENTY, a_ledger, an_entry, put
 from pushfleet.message import ApnsOptions, Lane, OfflinePush
 from pushfleet_workers.errors import NoAnswer, RedisUnusable
 from pushfleet_workers.ledger import AccountKeys, Entry, unpack
-from pushfleet_workers.ledger.ledger import Breaker, GateNews, Rate, Want
+from pushfleet_workers.ledger.ledger import Breaker, Rate, Want
 from pushfleet_workers.outcome import OK, Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.redis_link import Link, LinkLost
@@ -922,6 +922,19 @@ def test_a_mixed_request_without_an_answer_is_unknown_for_all_of_it(redis_url: s
     on_bench(redis_url, scenario, cloud=cloud)
 
 
+def test_a_mixing_vendor_uses_its_window_for_full_parcels(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.held.clear()
+        await put(bench.link, *[named(f"m{number}", deliveries=100) for number in range(40)])
+        await bench.courier.claim()
+        await until(lambda: bench.cloud.under_way == 40)
+        bench.cloud.held.set()
+
+    cloud = Cloud(100)
+    cloud.mixing = True
+    on_bench(redis_url, scenario, cloud=cloud)
+
+
 # ---- classes
 
 
@@ -958,65 +971,6 @@ def test_a_class_that_the_message_asked_for_is_its_own_fault(redis_url: str) -> 
         assert await bench.finish() == {"dead:bad_payload": 1, "sent": 1}
 
     on_bench(redis_url, scenario)
-
-
-# ---- the next channel
-
-
-QUOTA = Outcome(Verdict.QUOTA_EXHAUSTED, Scope.DEVICE, code="quota", wait_s=30)
-
-
-@pytest.mark.parametrize(("outcome", "reason"), [(DEAD_TOKEN, "token_dead"), (QUOTA, "quota_exhausted")])
-def test_what_another_channel_takes_ends_as_moved(redis_url: str, outcome: Outcome, reason: str) -> None:
-    async def scenario(bench: Bench) -> None:
-        bench.cloud.answer("m-0", outcome)
-        bench.cloud.answer("m-1", outcome)
-        bench.cloud.moves = {"m-0"}
-        await put(bench.link, replaced(named("m", deliveries=3, ttl_s=20), kind="chat"))
-        ends = await bench.finish()
-        left = {"dropped:token_dead": 1} if outcome is DEAD_TOKEN else {"dropped:expired": 1}
-        assert ends == {"sent": 1, f"moved:{reason}": 1, **left}
-        assert bench.cloud.moved == ["m-0"]
-
-    on_bench(redis_url, scenario, cloud=Cloud(10))
-
-
-def test_an_unknown_outcome_is_never_moved(redis_url: str) -> None:
-    async def scenario(bench: Bench) -> None:
-        bench.cloud.answer("m-0", UNKNOWN, OK)
-        bench.cloud.moves = {"m-0"}
-        await put(bench.link, named("m"))
-        assert await bench.finish() == {"sent": 1}
-        assert bench.cloud.moved == []
-
-    on_bench(redis_url, scenario)
-
-
-def test_an_account_that_is_shut_for_long_sends_its_work_another_way(redis_url: str) -> None:
-    async def scenario(bench: Bench) -> None:
-        await bench.courier.ledger.tell_gate(GateNews(open_now=True, reason="x"))
-        bench.cloud.moves = {"a-0", "b-0"}
-        await put(bench.link, named("a"), named("stays"), named("b", lane="bulk"))
-        await bench.courier.claim()
-        await bench.settled()
-        assert await bench.ends() == {"moved:account_shut": 2}
-        book = await bench.book()
-        assert (book.ready, book.delayed) == (0, 1)
-        assert bench.cloud.requests == []
-
-    on_bench(redis_url, scenario, breaker=Breaker(3, 5_000, 60_000), elsewhere=True)
-
-
-def test_a_short_pause_moves_nothing(redis_url: str) -> None:
-    async def scenario(bench: Bench) -> None:
-        await bench.courier.ledger.tell_gate(GateNews(pause_ms=300, reason="x"))
-        bench.cloud.moves = {"a-0"}
-        await put(bench.link, named("a"))
-        await bench.courier.claim()
-        assert bench.cloud.moved == []
-        assert await bench.finish() == {"sent": 1}
-
-    on_bench(redis_url, scenario, elsewhere=True)
 
 
 # ---- taking back

@@ -3,12 +3,13 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.workers.doubles import Bench, Cloud, a_bench, until
-from tests.workers.ledger.support import KEYS, an_entry, put
+from tests.workers.doubles import Bench, Cloud, a_bench, neighbour, until
+from tests.workers.ledger.support import KEYS, an_entry, put, put_at
 
 from pushfleet_workers import drain as drain_module
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ledger import GateNews, VendorKeys, pack
+from pushfleet_workers.ledger.ledger import Rate
 from pushfleet_workers.outcome import OK, Outcome, Verdict
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.redis_server import EmbeddedRedis
@@ -333,3 +334,41 @@ def test_a_broadcast_delays_a_chat_by_what_is_in_flight_and_not_by_what_is_queue
         assert await bench.ends() == {"sent": 2_001}
 
     on_bench(redis_url, scenario, in_flight_max=20, cloud=Cloud())
+
+
+# ---- neighbours
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_an_account_without_room_does_not_slow_its_neighbour(redis_url: str, full: bool) -> None:
+    async def scenario(bench: Bench) -> None:
+        courier, cloud, keys = await neighbour(bench, rate=Rate(100, 20))
+        if full:
+            bench.cloud.held.clear()
+            await put(bench.link, *[an_entry(f"m{number}") for number in range(120)])
+        await put_at(bench.link, keys, *[an_entry(f"s{number}") for number in range(150)])
+        draining = asyncio.create_task(bench.drain.run())
+        await until(lambda: len(cloud.tokens) >= 120, 3)
+        bench.drain.stop()
+        bench.cloud.held.set()
+        await draining
+        await courier.stop(1)
+
+    on_bench(redis_url, scenario, in_flight_max=10, linger_s=2.0)
+
+
+def test_an_account_whose_claims_fail_does_not_slow_its_neighbour(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        courier, cloud, keys = await neighbour(bench)
+        await bench.link.call("SET", bench.keys.books, "broken")
+        await put_at(bench.link, keys, *[an_entry(f"s{number}") for number in range(1_500)])
+        draining = asyncio.create_task(bench.drain.run())
+        await until(lambda: len(cloud.tokens) == 1_500, 3)
+        await bench.link.call("DEL", bench.keys.books)
+        await put(bench.link, an_entry("mended"))
+        await until(lambda: len(bench.cloud.tokens) == 1)
+        bench.drain.stop()
+        await draining
+        await courier.stop(1)
+
+    on_bench(redis_url, scenario, linger_s=2.0)

@@ -35,6 +35,9 @@ class Stage:
         device = Device(channels=list(channels), state="b", **fields)
         await self.link.call("HSET", UserKeys(PREFIX, "demo", user).devices, "phone", encode_device(device))
 
+    async def move(self, push: Push, deliveries: list[Delivery], *, same_account: bool = True) -> set[bytes]:
+        return await self.next.move([(push, push.lane, deliveries)], same_account=same_account)
+
     async def put_at(self, account: tuple[str, str]) -> list[Entry]:
         return [unpack(one) for one in await self.link.call("LRANGE", AccountKeys(PREFIX, *account).ready[1], 0, -1)]
 
@@ -52,7 +55,7 @@ def with_stage(url: str, scenario: Callable[[Stage], Awaitable[None]], here: tup
 
 def a_push(**changes: Any) -> Push:
     fields = {"expires_at_ms": FAR_MS, "sent_at_ms": 1, "enqueued_at_ms": 1, **changes}
-    return Push("demo", "m1", fields.pop("kind", "chat"), "normal", "Ann", "hi", **fields)
+    return Push("demo", "m1", fields.pop("kind", "chat"), fields.pop("lane", "normal"), "Ann", "hi", **fields)
 
 
 def a_delivery(user: str = "bob", **changes: Any) -> Delivery:
@@ -68,7 +71,7 @@ def test_the_delivery_goes_on_in_the_next_channels_account_once(redis_url: str) 
         await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"), unread=4)
         delivery = a_delivery(attempt=3, remedy="shrink")
         for _ in range(2):
-            assert await stage.next.move(a_push(), "normal", [delivery]) == {delivery.id}
+            assert await stage.move(a_push(), [delivery]) == {delivery.id}
         (entry,) = await stage.put_at(FCM)
         (moved,) = entry.parcel.deliveries
         assert (moved.id, moved.token, moved.registered_at_ms) == (delivery.id, "new", 7)
@@ -89,8 +92,8 @@ def test_a_channel_that_was_tried_or_cannot_serve_is_passed_over(redis_url: str)
             channel(APNS, "quarantined", quarantined_until_ms=FAR_MS),
             channel(FCM, "new"),
         )
-        assert await stage.next.move(a_push(), "normal", [a_delivery(tried=["fcm:main:alert"])]) == set()
-        assert len(await stage.next.move(a_push(), "normal", [a_delivery()])) == 1
+        assert await stage.move(a_push(), [a_delivery(tried=["fcm:main:alert"])]) == set()
+        assert len(await stage.move(a_push(), [a_delivery()])) == 1
         assert await stage.put_at(APNS) == []
 
     with_stage(redis_url, scenario)
@@ -104,7 +107,7 @@ def test_a_channel_that_was_tried_or_cannot_serve_is_passed_over(redis_url: str)
 def test_some_are_never_moved(redis_url: str, delivery: Delivery) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"))
-        assert await stage.next.move(a_push(), "normal", [delivery]) == set()
+        assert await stage.move(a_push(), [delivery]) == set()
 
     with_stage(redis_url, scenario)
 
@@ -112,8 +115,8 @@ def test_some_are_never_moved(redis_url: str, delivery: Delivery) -> None:
 def test_a_device_that_meanwhile_wants_nothing_gets_nothing_elsewhere(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"), permitted=False)
-        assert await stage.next.move(a_push(), "normal", [a_delivery()]) == set()
-        assert len(await stage.next.move(a_push(), "normal", [a_delivery(user="ann"), a_delivery()])) == 0
+        assert await stage.move(a_push(), [a_delivery()]) == set()
+        assert len(await stage.move(a_push(), [a_delivery(user="ann"), a_delivery()])) == 0
 
     with_stage(redis_url, scenario)
 
@@ -121,8 +124,8 @@ def test_a_device_that_meanwhile_wants_nothing_gets_nothing_elsewhere(redis_url:
 def test_a_call_whose_voip_token_died_rings_as_an_alert_of_the_same_account(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.device(channel(APNS, "voip", "voip"), channel(APNS, "alert"))
-        push = a_push(kind="call", options=OfflinePush(apns=ApnsOptions(push_type="voip")))
-        assert len(await stage.next.move(push, "urgent", [a_delivery(token_kind="voip")])) == 1
+        push = a_push(kind="call", lane="urgent", options=OfflinePush(apns=ApnsOptions(push_type="voip")))
+        assert len(await stage.move(push, [a_delivery(token_kind="voip")])) == 1
         (entry,) = [unpack(one) for one in await stage.link.call("LRANGE", AccountKeys(PREFIX, *APNS).ready[0], 0, -1)]
         assert [(one.token, one.token_kind) for one in entry.parcel.deliveries] == [("alert", "alert")]
 

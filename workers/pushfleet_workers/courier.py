@@ -17,22 +17,23 @@ from typing import Any
 from pushfleet.message import LANES, Lane
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credentials import Authorization, AuthRefused
+from pushfleet_workers.elsewhere import SHUT_MS, Elsewhere, Mover
 from pushfleet_workers.errors import NoAnswer, RedisUnusable, where_raised
 from pushfleet_workers.exchange import Exchange
 from pushfleet_workers.gate import NO_ANSWER, UNREACHABLE, AccountGate
-from pushfleet_workers.hand import Hand, Held
+from pushfleet_workers.hand import Hand, Held, unresolved
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.hooks.tally import AnswerTally, SecondsTally
 from pushfleet_workers.ledger import Claim, Entry, Ledger
 from pushfleet_workers.ledger.ledger import Want
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
-from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.push import Delivery, Push, sent_id
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import SENT, End, Later, RetryPolicy, next_step
 from pushfleet_workers.transports.base import Transport
 from pushfleet_workers.vendor import Vendor
 
-__all__ = ["Courier", "Feedback", "Move", "Recheck"]
+__all__ = ["Courier", "Feedback", "Recheck"]
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +43,10 @@ Feedback = Callable[[str, Sequence[Delivery], Sequence[Outcome]], Awaitable[None
 Recheck = Callable[[Sequence[Entry]], Awaitable[dict[bytes, str]]]
 """Decides again on entries that waited: delivery id to the reason it must not be sent. May renew its tokens."""
 
-Move = Callable[[Push, Lane, Sequence[Delivery]], Awaitable[set[bytes]]]
-"""Puts deliveries into the ledgers of their devices' next channels; the ids of those that went."""
-
 CLAIM_PARCELS = 100
 _LOW_WATER = 50
 _BULK_WINDOW_SHARE = 0.7
 _LAST_SETTLE_S = 3.0
-_ELSEWHERE_EVERY_S = 0.2
-_ELSEWHERE_MS = 2_000
-"""An account that is shut for at least this long sends its work another way, where there is one."""
-
 
 _Chunk = tuple[Held, list[Delivery]]
 
@@ -60,10 +54,10 @@ _Chunk = tuple[Held, list[Delivery]]
 class Courier:
     """The deliveries of one account in one process.
 
-    * **recheck** - asked about entries older than *recheck_s*, retried ones included.
-    * **move** - the way to a device's next channel.
-    * **elsewhere** - whether the app has another account, to which the work of a shut one may go.
+    * **recheck** - asked about entries older than *recheck_s*, about what was tried before, and about recalls.
+    * **mover** - knows the next channels of devices.
     * **on_change** - called when there is room for another claim, or nothing is left in hand.
+    * **on_misconfigured** - told the vendor's code when it does not take the account.
     """
 
     def __init__(
@@ -80,8 +74,8 @@ class Courier:
         feedback: Feedback,
         recheck: Recheck,
         on_change: Callable[[], None],
-        move: Move,
-        elsewhere: bool = False,
+        mover: Mover,
+        on_misconfigured: Callable[[str], None] = lambda code: None,
         settle_s: float = 0.01,
         recheck_s: float = 2.0,
         rng: random.Random | None = None,
@@ -97,8 +91,6 @@ class Courier:
         self._recheck = recheck
         self._recheck_ms = recheck_s * 1000
         self._on_change = on_change
-        self._move = move
-        self._elsewhere = elsewhere
         self._mixes = vendor.mixes(account)
         self._rng = rng or random.Random()  # noqa: S311
         self._window: int = account.in_flight_max
@@ -111,21 +103,21 @@ class Courier:
         self._clearing = False
         """A suspect waits: nothing more is claimed until nothing is in hand, since it travels alone."""
 
-        self._elsewhere_at = 0.0
         self._refused_auth_at = -1e9
         self._claim_answer_lost = False
         self._claiming = asyncio.Lock()
         self._stopping = False
-        self._gate = AccountGate(self.name, vendor.codes, ledger, clock)
+        self._gate = AccountGate(self.name, vendor.codes, ledger, clock, on_misconfigured)
         self._hand = Hand(
             ledger,
             clock,
             self.name,
             settle_s=settle_s,
             first=self._tell_gate,
-            has_news=lambda: self._gate.has_news,
+            has_news=lambda: self._gate.has_news(in_hand=self._hand.holds),
             on_written=self._written,
         )
+        self._elsewhere = Elsewhere(self._hand, mover, clock, self.name, self._claim_portion)
         labels = (vendor.name, credential)
         self._request_seconds = SecondsTally(metrics.VENDOR_REQUEST_SECONDS.labels(*labels))
         self._exchange = Exchange(vendor, account, transport, clock, self._request_seconds.observe)
@@ -161,6 +153,9 @@ class Courier:
         if self._claim_answer_lost:
             await self._take_in(await self.ledger.recover(self._hand.known), frozenset())
             self._claim_answer_lost = False
+            if self._hand.suspect:
+                # Nothing travels beside it.
+                return Claim(self._clock.now_ms(), 0, 0)
         bulk_waiting = len(self._queues["bulk"])
         room = max(1, self._window + _LOW_WATER - self._waiting + bulk_waiting - len(self._senders))
         bulk_room = max(0, self._bulk_window + _LOW_WATER - bulk_waiting - self._in_flight["bulk"])
@@ -168,20 +163,37 @@ class Courier:
         want = Want(
             min(CLAIM_PARCELS, room), room * size, bulk_room * size, suspect=self._suspects_turn and not self.busy
         )
-        try:
-            claim = await self.ledger.claim(want)
-        except RedisUnusable:
-            self._claim_answer_lost = True
-            raise
+        claim = await self._ask_ledger(want)
         self._clock.heard(claim.now_ms)
         self._gate.heard(claim)
         # Suspects and the rest take turns: many suspects would otherwise hold up everybody.
         self._suspects_turn = not any(entry.lost > 1 for entry in claim.entries)
         await self._take_in(claim.entries, claim.late_oks)
-        if self._elsewhere and claim.shut and claim.left and claim.wait_ms >= _ELSEWHERE_MS:
-            await self._send_elsewhere(claim.wait_ms)
+        self._elsewhere.evacuate(claim)
         self._clearing = bool(claim.suspects and self.busy and not self._hand.suspect)
         return claim
+
+    async def _ask_ledger(self, want: Want) -> Claim:
+        try:
+            return await self.ledger.claim(want)
+        except BaseException:
+            # Whatever it was: entries may be leased to us that we do not know of.
+            self._claim_answer_lost = True
+            raise
+
+    async def _claim_portion(self) -> tuple[Claim, list[Held]] | None:
+        """What a shut gate holds up, in hand, to be sent another way; None: there is no more, or the gate opened."""
+        size = CLAIM_PARCELS * self._vendor.batch_size
+        async with self._claiming:
+            if self._stopping or self._hand.suspect:
+                return None
+            claim = await self._ask_ledger(Want(CLAIM_PARCELS, size, size, suspect=False, elsewhere=True))
+            if not claim.entries:
+                return None
+            held = [self._hand.take(entry) for entry in claim.entries]
+        for one in held:
+            self._end_late_oks(one, one.left, claim.late_oks)
+        return claim, held
 
     async def beat(self) -> None:
         """Keep the leases, if there are any."""
@@ -206,37 +218,50 @@ class Courier:
             sender.cancel()
         if self._senders:
             await asyncio.wait(self._senders)
+        gone_perhaps = await self._elsewhere.stop(deadline)
         for held in self._hand.everything():
-            self._apply_no_answer(held, held.left, maybe_delivered=True)
+            if held.entry.id not in gone_perhaps:
+                self._apply_no_answer(held, held.left, maybe_delivered=True)
         await self._hand.written(deadline + _LAST_SETTLE_S)
 
     # ---- from a claim to requests
 
     async def _take_in(self, entries: Sequence[Entry], late_oks: frozenset[bytes]) -> None:
         aged: list[_Chunk] = []
+        lost: list[_Chunk] = []
         for entry in entries:
             held = self._hand.take(entry)
-            deliveries = entry.parcel.deliveries
-            if entry.lost:
-                for delivery in deliveries:
-                    delivery.tries = max(1, delivery.tries)
-            if late_oks:
-                deliveries = self._end_late_oks(held, deliveries, late_oks)
-            if entry.lost and self._policy.drop_unknown:
-                self._hand.finish(held, deliveries, End("dropped", "unknown_outcome"))
-                continue
+            deliveries = self._end_late_oks(held, entry.parcel.deliveries, late_oks)
             now_ms = self._clock.now_ms()
-            if entry.parcel.push.expires_at_ms <= now_ms:
+            if entry.lost:
+                lost.append((held, deliveries))
+            elif entry.parcel.push.expires_at_ms <= now_ms:
                 self._hand.finish(held, deliveries, End("dropped", "expired"))
-            elif now_ms - entry.put_ms > self._recheck_ms:
+            elif now_ms - entry.put_ms > self._recheck_ms or _had_its_chance(entry):
                 aged.append((held, deliveries))
             else:
                 self._queue(held, deliveries)
         self._go_on()
+        if lost:
+            aged += await self._of_the_dead(lost)
         if aged:
             for held, deliveries in await self._still_wanted(aged):
                 self._queue(held, deliveries)
             self._go_on()
+
+    async def _of_the_dead(self, lost: list[_Chunk]) -> list[_Chunk]:
+        """What of entries that a process died with is still to be sent: each may have left it in some way."""
+        left = []
+        for held, deliveries in await self._elsewhere.without_gone(lost):
+            for delivery in deliveries:
+                delivery.tries = max(1, delivery.tries)
+            if self._policy.drop_unknown:
+                self._hand.finish(held, deliveries, End("dropped", "unknown_outcome"))
+            elif held.entry.parcel.push.expires_at_ms <= self._clock.now_ms():
+                self._hand.finish(held, deliveries, End("dropped", "expired"))
+            else:
+                left.append((held, deliveries))
+        return left
 
     def _go_on(self) -> None:
         if self._stopping:
@@ -245,9 +270,12 @@ class Courier:
             self._pump()
 
     def _end_late_oks(self, held: Held, deliveries: list[Delivery], late_oks: frozenset[bytes]) -> list[Delivery]:
-        accepted = [one for one in deliveries if one.id in late_oks]
-        self._hand.finish(held, accepted, End("sent"))
-        return [one for one in deliveries if one.id not in late_oks] if accepted else deliveries
+        push = held.entry.parcel.push
+        accepted = [one for one in deliveries if sent_id(push, one) in late_oks] if late_oks else []
+        if not accepted:
+            return deliveries
+        self._hand.finish(held, accepted, SENT)
+        return [one for one in deliveries if sent_id(push, one) not in late_oks]
 
     async def _still_wanted(self, aged: list[_Chunk]) -> list[_Chunk]:
         """What of *aged* is still to be sent; asked about all at once."""
@@ -279,8 +307,8 @@ class Courier:
             self._waiting += 1
 
     def _pump(self) -> None:
-        loads = -(-self._waiting // self._vendor.batch_size) if self._mixes else self._waiting
-        for _ in range(min(loads, self._window - len(self._senders))):
+        # Of a vendor that mixes nobody knows how many requests will carry what waits: each sender calls the next one.
+        for _ in range(min(self._waiting, 1 if self._mixes else self._window, self._window - len(self._senders))):
             sender = asyncio.get_running_loop().create_task(self._send_until_dry())
             self._senders.add(sender)
             sender.add_done_callback(self._sender_ended)
@@ -305,14 +333,15 @@ class Courier:
         while load := self._next():
             lane = load[0][0].entry.lane
             self._in_flight[lane] += 1
+            if self._mixes and self._waiting and self._may_go:
+                self._pump()
             try:
                 await self._send(load)
             except Exception as problem:  # noqa: BLE001 - whatever it was, these deliveries must not stay in hand
                 self._log_failure("sending", problem)
+                self._gate.unanswered()
                 for held, deliveries in load:
-                    left = [one for one in deliveries if one.id not in held.done]
-                    if held.open and left:
-                        self._apply_no_answer(held, left, maybe_delivered=True)
+                    self._apply_no_answer(held, deliveries, maybe_delivered=True)
             finally:
                 self._in_flight[lane] -= 1
 
@@ -368,11 +397,7 @@ class Courier:
         first = load[0][0].entry.parcel.push
         paused_ms = self._gate.paused_ms(first.kind)
         if paused_ms:
-            for held, deliveries in load:
-                left = deliveries
-                if paused_ms >= _ELSEWHERE_MS:
-                    left = await self._moved_on(held, deliveries, "class_paused")
-                self._hand.postpone(held, left, Later(int(paused_ms) + 1, counts=False))
+            await self._hold_back(load, int(paused_ms) + 1)
             return
         auth = self._authorization.current() or await self._obtain_auth(load)
         if not auth:
@@ -380,75 +405,48 @@ class Courier:
         try:
             answers = await self._exchange([(held.entry.parcel.push, deliveries) for held, deliveries in load], auth)
         except NoAnswer as problem:
+            self._gate.unanswered()
             for held, deliveries in load:
                 self._apply_no_answer(held, deliveries, maybe_delivered=problem.maybe_delivered)
             return
+        everything = answers[0] if len(answers) == 1 else [one for outcomes in answers for one in outcomes]
+        if all(outcome.verdict is Verdict.OK for outcome in everything):
+            self._gate.good()
+            for held, deliveries in load:
+                self._answers.count(Verdict.OK, everything[0].code, len(deliveries))
+                self._hand.finish(held, deliveries, SENT)
+            return
         for (held, deliveries), outcomes in zip(load, answers, strict=True):
-            if any(outcome.verdict is not Verdict.OK for outcome in outcomes):
-                await self._heed(held.entry.parcel.push, deliveries, outcomes, auth)
-                self._gate.heed(outcomes, held.entry.parcel.push)
-                deliveries, outcomes = await self._without_moved(held, deliveries, outcomes)
-            self._apply(held, deliveries, outcomes)
+            await self._heed(held.entry.parcel.push, deliveries, outcomes, auth)
+        self._gate.heed([outcome for outcomes in answers for outcome in outcomes], first)
+        for (held, deliveries), outcomes in zip(load, answers, strict=True):
+            self._apply(held, *await self._elsewhere.without_moved(held, deliveries, outcomes, self._count))
 
-    async def _without_moved(
-        self, held: Held, deliveries: list[Delivery], outcomes: list[Outcome]
-    ) -> tuple[list[Delivery], list[Outcome]]:
-        """Those that no other channel takes; the account's fault must last to send its deliveries elsewhere."""
+    async def _hold_back(self, load: list[_Chunk], wait_ms: int) -> None:
+        """The class of *load* pauses: it goes another way, or waits, or has expired by then."""
         now_ms = self._clock.now_ms()
-        for verdict, reason in ((Verdict.DROP_TOKEN, "token_dead"), (Verdict.QUOTA_EXHAUSTED, "quota_exhausted")):
-            asked = [
-                delivery
-                for delivery, outcome in zip(deliveries, outcomes, strict=True)
-                if outcome.verdict is verdict
-                and (verdict is Verdict.DROP_TOKEN or outcome.asked_ms(now_ms) >= _ELSEWHERE_MS)
-            ]
-            if not asked:
-                continue
-            left = {one.id for one in await self._moved_on(held, asked, reason)}
-            gone = {one.id for one in asked} - left
-            kept = [pair for pair in zip(deliveries, outcomes, strict=True) if pair[0].id not in gone]
-            for outcome in {outcome for one, outcome in zip(deliveries, outcomes, strict=True) if one.id in gone}:
-                self._answers.count(outcome.verdict, outcome.code, len(gone))
-            deliveries, outcomes = [one for one, _ in kept], [outcome for _, outcome in kept]
-        return deliveries, outcomes
+        for held, deliveries in load:
+            left: list[Delivery] | None = deliveries
+            if wait_ms >= SHUT_MS:
+                left = await self._elsewhere.moved_on(held, deliveries, "class_paused")
+            if left is None:
+                left, wait_ms = deliveries, min(wait_ms, SHUT_MS)
+            if now_ms + wait_ms >= held.entry.parcel.push.expires_at_ms:
+                self._hand.finish(held, left, End("dropped", "expired"))
+            else:
+                self._hand.postpone(held, left, Later(wait_ms, counts=False))
 
-    async def _moved_on(self, held: Held, deliveries: list[Delivery], reason: str) -> list[Delivery]:
-        """Let the devices' other channels have *deliveries*; those that stay here."""
-        if held.entry.parcel.push.recall or held.entry.lost:
-            return deliveries
-        try:
-            moved = await self._move(held.entry.parcel.push, held.entry.lane, deliveries)
-        except (RedisUnusable, ReplyError) as problem:
-            log.warning("deliveries of %s found no other channel: %s", self.name, problem)
-            return deliveries
-        self._hand.finish(held, [one for one in deliveries if one.id in moved], End("moved", reason))
-        return [one for one in deliveries if one.id not in moved] if moved else deliveries
-
-    async def _send_elsewhere(self, shut_ms: int) -> None:
-        """Work that a shut gate holds up goes to other channels; what has none waits until the gate opens."""
-        if time.monotonic() - self._elsewhere_at < _ELSEWHERE_EVERY_S:
-            return
-        self._elsewhere_at = time.monotonic()
-        size = self._vendor.batch_size
-        want = Want(CLAIM_PARCELS, CLAIM_PARCELS * size, CLAIM_PARCELS * size, suspect=False, elsewhere=True)
-        claim = await self.ledger.claim(want)
-        if not claim.shut:
-            await self._take_in(claim.entries, claim.late_oks)
-            return
-        for entry in claim.entries:
-            held = self._hand.take(entry)
-            deliveries = self._end_late_oks(held, entry.parcel.deliveries, claim.late_oks)
-            left = await self._moved_on(held, deliveries, "account_shut")
-            self._hand.postpone(held, left, Later(shut_ms, counts=False))
+    def _count(self, outcome: Outcome) -> None:
+        self._answers.count(outcome.verdict, outcome.code, 1)
 
     async def _obtain_auth(self, load: list[_Chunk]) -> str:
         """The authorization; empty when there is none, and the *load* has been dealt with."""
         outcome = UNREACHABLE
         try:
             auth = await self._authorization.obtain()
-            if not self._void(load[0][0]):
+            if auth and not self._void(load[0][0]):
                 return auth
-            # All that waited for it would leave at once.
+            # All that waited for it would leave at once; or it was refused while it was being stored.
             for held, deliveries in load:
                 self._hand.postpone(held, deliveries, Later(0, counts=False))
             return ""
@@ -456,8 +454,8 @@ class Courier:
             outcome = refused.outcome
         except (RedisUnusable, ReplyError):
             pass
+        self._gate.heed([outcome], load[0][0].entry.parcel.push)
         for held, deliveries in load:
-            self._gate.heed([outcome], held.entry.parcel.push)
             self._apply(held, deliveries, [outcome] * len(deliveries))
         return ""
 
@@ -487,7 +485,7 @@ class Courier:
                 log.warning("the refused authorization of %s could not be withdrawn", self.name)
 
     def _apply_no_answer(self, held: Held, deliveries: list[Delivery], *, maybe_delivered: bool) -> None:
-        self._gate.unanswered()
+        deliveries = unresolved(held, deliveries)
         if not maybe_delivered:
             self._apply(held, deliveries, [UNREACHABLE] * len(deliveries))
             return
@@ -501,13 +499,6 @@ class Courier:
             self._apply(held, deliveries, [NO_ANSWER] * len(deliveries))
 
     def _apply(self, held: Held, deliveries: list[Delivery], outcomes: Sequence[Outcome]) -> None:
-        if not deliveries:
-            return
-        if all(outcome.verdict is Verdict.OK for outcome in outcomes):
-            self._answers.count(outcomes[0].verdict, outcomes[0].code, len(deliveries))
-            self._gate.good()
-            self._hand.finish(held, deliveries, SENT)
-            return
         push = held.entry.parcel.push
         now_ms = self._clock.now_ms()
         groups: dict[tuple[Later | End, str], list[Delivery]] = {}
@@ -531,7 +522,7 @@ class Courier:
     # ---- what is told while results are written
 
     async def _tell_gate(self) -> None:
-        if await self._gate.report():
+        if await self._gate.report(in_hand=self._hand.holds):
             self._give_back_waiting()
 
     def _written(self) -> None:
@@ -548,3 +539,9 @@ class Courier:
                 held, deliveries = queue.popleft()
                 self._waiting -= 1
                 self._hand.give_back(held, deliveries)
+
+
+def _had_its_chance(entry: Entry) -> bool:
+    """Whether what holds for it may have changed however young it is: it was tried, or it takes a message back."""
+    first = entry.parcel.deliveries[0]
+    return bool(first.tries or first.tried or entry.lost or entry.parcel.push.recall)

@@ -43,7 +43,7 @@ class Drain:
     def __init__(
         self,
         vendor: str,
-        couriers: Sequence[Courier],
+        couriers: list[Courier],
         bell: Bell,
         trigger: Trigger,
         *,
@@ -61,6 +61,9 @@ class Drain:
         self._listened_at = 0.0
         self._company_at = 0.0
         self._stopping = False
+        self._rests: dict[Courier, float] = {}
+        """Accounts whose claim failed, and until when they are left alone."""
+
         self.running = False
 
     def changed(self) -> None:
@@ -104,9 +107,9 @@ class Drain:
                     await self._maybe_company(claims)
                     continue
                 wait_s = self._wait_s(claims)
-                if wait_s is None or any(courier.busy for courier in self.couriers):
+                if self._rests or any(courier.busy for courier in self.couriers):
                     dry_since = None
-                    await self._wait(wait_s if wait_s is not None else _LISTEN_AGAIN_S)
+                    await self._wait(wait_s)
                     continue
                 dry_since = dry_since if dry_since is not None else time.monotonic()
                 left_s = dry_since + linger_s - time.monotonic()
@@ -133,23 +136,34 @@ class Drain:
             self._listened_at = now
 
     async def _claim(self) -> list[Claim]:
-        roomy = [courier for courier in self.couriers if courier.has_room]
+        """A claim for every account with room. One whose claim fails rests for a moment; the others go on."""
+        now = time.monotonic()
+        roomy = [courier for courier in self.couriers if courier.has_room and self._rests.get(courier, 0.0) <= now]
         if len(roomy) == 1:
             return [await roomy[0].claim()]
         answers = await asyncio.gather(*(courier.claim() for courier in roomy), return_exceptions=True)
-        for answer in answers:
+        failed = [answer for answer in answers if isinstance(answer, BaseException)]
+        if failed and len(failed) == len(answers):
+            raise failed[0]
+        for courier, answer in zip(roomy, answers, strict=True):
             if isinstance(answer, BaseException):
-                raise answer
+                self._rests[courier] = time.monotonic() + _REDIS_RETRY_S
+                log.warning("a claim of %s raised %s", courier.name, where_raised(answer))
         return [answer for answer in answers if isinstance(answer, Claim)]
 
-    def _wait_s(self, claims: Sequence[Claim]) -> float | None:
-        """How long until a claim may bring something that is already there; None: only an event can tell."""
-        if len(claims) < len(self.couriers):
-            return None
+    def _wait_s(self, claims: Sequence[Claim]) -> float:
+        """How long until a claim may bring something that is already there; events come besides."""
         waits = [
             claim.wait_ms / 1000 if claim.wait_ms else _FULL_LOOK_S for claim in claims if claim.wait_ms or claim.left
         ]
-        return min([*waits, _LISTEN_AGAIN_S])
+        return min([*waits, _REDIS_RETRY_S if self._resting else _LISTEN_AGAIN_S])
+
+    @property
+    def _resting(self) -> bool:
+        """Whether an account must be asked again although it said nothing; forgets those that have rested."""
+        now = time.monotonic()
+        self._rests = {courier: until for courier, until in self._rests.items() if until > now}
+        return bool(self._rests)
 
     async def _wait(self, timeout_s: float) -> bool:
         """Wait for the bell, for room, or for the time; whether the bell rang."""

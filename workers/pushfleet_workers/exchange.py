@@ -5,6 +5,7 @@ What a load is, and what follows from its outcomes, others decide: `courier` and
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -47,6 +48,7 @@ class Exchange:
         self._clock = clock
         self._observe = observe
         self._staged: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        self._staging: dict[bytes, asyncio.Lock] = {}
 
     async def __call__(self, load: Sequence[Letters], auth: str) -> list[list[Outcome]]:
         """For each letters of *load* its outcomes, in order.
@@ -75,10 +77,14 @@ class Exchange:
             return [_BROKEN_MODULE] * len(deliveries)
         if isinstance(request, Outcome):
             return [request] * len(deliveries)
-        return await self._ask(request, deliveries)
+        request, staged = request if isinstance(request, tuple) else (request, "")
+        outcomes = await self._ask(request, deliveries)
+        if staged and all(outcome.verdict is not Verdict.OK for outcome in outcomes):
+            self._forget_staged(staged)
+        return outcomes
 
-    async def _request(self, load: Sequence[Letters], auth: str) -> Request | Outcome:
-        """The request for *load*, or what keeps it from being made."""
+    async def _request(self, load: Sequence[Letters], auth: str) -> Request | tuple[Request, str] | Outcome:
+        """The request for *load*, with the id of content handed over for it; or what keeps it from being made."""
         vendor, account, now_ms = self._vendor, self._account, self._clock.now_ms()
         if len(load) > 1:
             letters = [(push, delivery) for push, some in load for delivery in some]
@@ -96,13 +102,23 @@ class Exchange:
         staged = await self._stage(staging)
         if isinstance(staged, Outcome):
             return staged
-        return vendor.build_staged(account, push, deliveries, auth, now_ms, staged)
+        return vendor.build_staged(account, push, deliveries, auth, now_ms, staged), staged
 
     async def _stage(self, request: Request) -> str | Outcome:
         """The vendor's id for the content of *request*; the same content is handed over once."""
-        known = self._staged.get(request.body)
-        if known is not None and time.monotonic() < known[1]:
-            return known[0]
+        lock = self._staging.setdefault(request.body, asyncio.Lock())
+        try:
+            async with lock:
+                return self._known(request.body) or await self._hand_over(request)
+        finally:
+            if not lock.locked():
+                self._staging.pop(request.body, None)
+
+    def _known(self, content: bytes) -> str:
+        value, until = self._staged.get(content, ("", 0.0))
+        return value if time.monotonic() < until else ""
+
+    async def _hand_over(self, request: Request) -> str | Outcome:
         try:
             response = await self._transport.send(request)
         except NoAnswer as problem:
@@ -115,6 +131,10 @@ class Exchange:
         if len(self._staged) > _STAGED_MAX:
             self._staged.popitem(last=False)
         return staged.value
+
+    def _forget_staged(self, value: str) -> None:
+        """Whatever was at fault: the next request hands its content over anew."""
+        self._staged = OrderedDict((content, known) for content, known in self._staged.items() if known[0] != value)
 
     async def _ask(self, request: Request, deliveries: list[Delivery]) -> list[Outcome]:
         started = time.perf_counter()

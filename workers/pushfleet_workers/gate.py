@@ -6,7 +6,7 @@ The gate itself lies in the account's ledger and holds for the fleet.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import json
 
@@ -36,27 +36,39 @@ class AccountGate:
 
     * **name** - the account's, for logs.
     * **codes** - the vendor's table, which tells operators what to mend.
+    * **on_misconfigured** - told the vendor's code when it does not take the account.
     """
 
-    def __init__(self, name: str, codes: Mapping[str, Row], ledger: Ledger, clock: FleetClock) -> None:
+    def __init__(
+        self,
+        name: str,
+        codes: Mapping[str, Row],
+        ledger: Ledger,
+        clock: FleetClock,
+        on_misconfigured: Callable[[str], None] = lambda code: None,
+    ) -> None:
         self._name = name
+        self._on_misconfigured = on_misconfigured
         self._codes = codes
         self._ledger = ledger
         self._clock = clock
         self._news = GateNews()
         self._listens = True
+        self._probing = False
+        """A claim of ours was the half-open breaker's probe; the gate waits to hear what came of it."""
+
         self._classes = b""
         self._class_pauses_ms: dict[str, float] = {}
         self._breaker_open = metrics.BREAKER_OPEN.labels(*name.split(":", 1))
 
-    @property
-    def has_news(self) -> bool:
-        """Whether anything waits to be told that the gate must hear."""
-        return bool(self._news)
+    def has_news(self, *, in_hand: bool) -> bool:
+        """Whether the gate must be told something; that a probe found nothing is known once nothing is *in_hand*."""
+        return bool(self._news) or (self._probing and not in_hand)
 
     def heard(self, claim: Claim) -> None:
         """What a claim said of the gate."""
         self._listens = self._listens or claim.gate_listens
+        self._probing = self._probing or claim.probe
         if claim.classes != self._classes:
             self._classes = claim.classes
             self._class_pauses_ms = json.decode(claim.classes) if claim.classes else {}
@@ -94,6 +106,7 @@ class AccountGate:
         news.reason = outcome.code or verdict.value
         if verdict is Verdict.MISCONFIGURED:
             news.open_now = True
+            self._on_misconfigured(outcome.code)
             log.error("account %s is misconfigured, its work waits: %s", self._name, self._told(outcome))
         elif verdict in (Verdict.RATE_LIMITED, Verdict.QUOTA_EXHAUSTED):
             news.pause_ms = max(news.pause_ms, asked_ms or _PAUSE_MS)
@@ -116,12 +129,14 @@ class AccountGate:
         row = self._codes.get(outcome.code)
         return f"{outcome.code}: {row.meaning}" if row is not None else outcome.code
 
-    async def report(self) -> bool:
+    async def report(self, *, in_hand: bool) -> bool:
         """Tell the gate what it must hear; whether what waits in this process must go back.
 
         Raises :class:`RedisUnusable`; the news is kept then.
         """
         news = self._news
+        # A probe that was suppressed, or told to wait, says nothing of the vendor: the next one may go at once.
+        news.release = self._probing and not in_hand and not (news.good or news.bad or news.open_now)
         if not news and not (news.good and self._listens):
             return False
         self._news = GateNews()
@@ -130,7 +145,8 @@ class AccountGate:
         except BaseException:
             self._news.add(news)
             raise
-        self._listens = state == "open" or news.rate_limited or (self._listens and not news.good)
+        self._probing = self._probing and not (news.good or news.bad or news.open_now or news.release)
+        self._listens = state == "open" or news.rate_limited or (not news.good and (news.bad > 0 or self._listens))
         self._breaker_open.set(1 if wait_ms else 0)
         return bool(wait_ms or news.pause_ms)
 

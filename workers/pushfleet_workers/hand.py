@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 
 from pushfleet.message import LANES
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.errors import RedisUnusable, where_raised
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.hooks.tally import SecondsTally
 from pushfleet_workers.ledger import Entry, Ledger, Settlement, pack
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.outcome import Remedy
-from pushfleet_workers.push import Delivery, Parcel
+from pushfleet_workers.push import Delivery, Parcel, sent_id
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import End, Later
 
-__all__ = ["Hand", "Held"]
+__all__ = ["Hand", "Held", "unresolved"]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Held:
     """Deliveries without a result so far."""
 
     done: set[bytes] = field(default_factory=set)
+    """Of a parcel of several: deliveries that have a result."""
 
     @property
     def left(self) -> list[Delivery]:
@@ -113,8 +114,9 @@ class Hand:
 
     # ---- what became of deliveries
 
-    def finish(self, held: Held, deliveries: Sequence[Delivery], end: End, *, code: str = "") -> None:
-        """*deliveries* ended."""
+    def finish(self, held: Held, deliveries: list[Delivery], end: End, *, code: str = "") -> None:
+        """*deliveries* ended; those that have a result already keep it."""
+        deliveries = unresolved(held, deliveries)
         if not deliveries:
             return
         settlement, lane, count = held.settlement, held.entry.lane, len(deliveries)
@@ -122,16 +124,18 @@ class Hand:
         name = f"{lane}:{end.end}:{end.reason}"
         settlement.ends[name] = settlement.ends.get(name, 0) + count
         if end.end == "sent":
-            settlement.accepted += tuple([one.id for one in deliveries])
-            took_s = max(0, self._clock.now_ms() - held.entry.parcel.push.enqueued_at_ms) / 1000
+            push = held.entry.parcel.push
+            settlement.accepted += tuple([sent_id(push, one) for one in deliveries])
+            took_s = max(0, self._clock.now_ms() - push.enqueued_at_ms) / 1000
             self._delivery_seconds[lane].observe(took_s, count)
         elif end.end == "dead":
-            letter = _entry_of(held, list(deliveries))
+            letter = _entry_of(held, deliveries)
             settlement.dead.append((pack(letter), end.reason, code, deliveries[0].attempt + 1))
         self._resolved(held, deliveries)
 
     def postpone(self, held: Held, deliveries: list[Delivery], step: Later, *, tried: bool = False) -> None:
-        """*deliveries* are tried (again) later, as entries of their own."""
+        """*deliveries* are tried (again) later, as entries of their own; those that have a result keep it."""
+        deliveries = unresolved(held, deliveries)
         if not deliveries:
             return
         if step.remedy:
@@ -154,7 +158,7 @@ class Hand:
 
     def give_back(self, held: Held, deliveries: list[Delivery]) -> None:
         """Nothing was tried with *deliveries*: they return to the head of their lane."""
-        if len(deliveries) == len(held.entry.parcel.deliveries):
+        if held.open == len(deliveries) == len(held.entry.parcel.deliveries):
             held.settlement.give_back = True
             self._resolved(held, deliveries)
         else:
@@ -165,6 +169,7 @@ class Hand:
         if held.open > 0:
             held.done.update([one.id for one in deliveries])
         else:
+            held.open = 0
             if self._held.get(held.entry.id) is held:
                 del self._held[held.entry.id]
             if held.entry.lost > 1:
@@ -201,14 +206,20 @@ class Hand:
                     # Settling twice is safe: what was settled has lost its lease.
                     metrics.REDIS_LOST.labels("worker").inc()
                     log.warning("results of %s wait for Redis: %s", self._name, problem)
-                    self._results = self._settling + self._results
-                    self._settling = []
-                    await asyncio.sleep(_REDIS_RETRY_S)
+                    await self._try_again_soon()
+                except Exception as problem:  # noqa: BLE001 - results must not get lost by a defect
+                    log.error("writing results of %s raised %s", self._name, where_raised(problem))
+                    await self._try_again_soon()
         finally:
             self._flushing = None
             for tally in self._delivery_seconds.values():
                 tally.flush()
             self._on_written()
+
+    async def _try_again_soon(self) -> None:
+        self._results = self._settling + self._results
+        self._settling = []
+        await asyncio.sleep(_REDIS_RETRY_S)
 
     def _add_partial_results(self) -> None:
         """Settle the finished part of parcels that have been in hand for long: a crash then repeats less."""
@@ -217,14 +228,20 @@ class Hand:
             return
         self._partial_at = time.monotonic()
         for held in self._held.values():
-            if held.claimed_at > horizon or not held.done:
+            if held.claimed_at > horizon or held.open == len(held.entry.parcel.deliveries):
                 continue
             old, deliveries = held.entry, held.left
             held.entry = Entry(old.id, Parcel(old.parcel.push, deliveries), old.lane, old.put_ms, old.lost, old.fence)
             held.settlement.rest = pack(held.entry)
             self._results.append(held.settlement)
             held.settlement = Settlement(old.id, old.fence, len(deliveries))
-            held.done = set()
+
+
+def unresolved(held: Held, deliveries: list[Delivery]) -> list[Delivery]:
+    """Those of *deliveries* that have no result yet: a second one would be counted beside the first."""
+    if not held.open:
+        return []
+    return [one for one in deliveries if one.id not in held.done] if held.done else deliveries
 
 
 def _entry_of(held: Held, deliveries: list[Delivery]) -> Entry:

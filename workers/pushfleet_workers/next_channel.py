@@ -1,11 +1,13 @@
 """The next channel of a device whose first could not deliver: another token, of another vendor or credential.
 
 A move is a put into the other account's ledger, done before the first account's books say that the delivery went. Its
-part is made of the delivery and the channel: a process that dies in between repeats it without effect.
+part is made of delivery and channel: a process that dies in between repeats it without effect, and whoever has the
+delivery after that finds that it went.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,13 +27,22 @@ from pushfleet_workers.tokens.lookup import Lookup
 from pushfleet_workers.tokens.record import Channel, Device, channel_name
 from pushfleet_workers.wake import Trigger, ring_call
 
-__all__ = ["NextChannel"]
+__all__ = ["Moving", "NextChannel"]
+
+log = logging.getLogger(__name__)
+
+Moving = tuple[Push, Lane, Sequence[Delivery]]
+"""Deliveries of one push, and the lane they travel in."""
+
+_Put = tuple[bytes, list[bytes], bytes]
+"""A part with its packed entries, and the delivery that it carries."""
 
 
 class NextChannel:
     """Moves deliveries of one account to what else their devices have.
 
     * **accounts** - all accounts, by vendor and credential.
+    * **here** - the account whose deliveries are moved.
     """
 
     def __init__(
@@ -59,56 +70,79 @@ class NextChannel:
         app = self._accounts[self._here].app
         return any(name != self._here and account.app == app for name, account in self._accounts.items())
 
-    async def move(self, push: Push, lane: Lane, deliveries: Sequence[Delivery]) -> set[bytes]:
-        """The ids of those *deliveries* that went into another account's ledger.
+    async def move(self, moving: Sequence[Moving], *, same_account: bool) -> set[bytes]:
+        """The ids of those deliveries that went on; one round trip for all that is asked, one for all that is put.
 
-        Left alone are those that were addressed directly, those whose outcome is unknown (the first channel may have
-        delivered), and those without another channel. Raises :class:`RedisUnusable`.
+        *same_account* lets another channel of this account serve, which helps where only the token was at fault. Left
+        alone are those that were addressed directly, those whose outcome is unknown (the first channel may have
+        delivered), and those without another channel. Raises :class:`RedisUnusable`; asking again moves nothing twice.
         """
-        asked = [one for one in deliveries if one.user and not one.unknown]
-        devices = await self._devices(push, asked)
-        puts: dict[tuple[str, str], list[Delivery]] = {}
-        for delivery in asked:
-            device = devices.get((delivery.user, delivery.device))
-            channel = self._next(push, delivery, device)
-            if device is not None and channel is not None:
+        asked = [(push, lane, one) for push, lane, some in moving for one in some if one.user and not one.unknown]
+        devices = await self._devices([(push, one) for push, _, one in asked])
+        puts: dict[tuple[str, str], list[_Put]] = {}
+        for push, lane, delivery in asked:
+            device = devices.get((push.app, delivery.user, delivery.device))
+            if device is None:
+                continue
+            channel = self._next(push, delivery, device, same_account)
+            if channel is not None:
                 moved = await self._addressed(push, delivery, device, channel)
-                puts.setdefault((channel.vendor, channel.credential), []).append(moved)
-        if not puts:
-            return set()
-        return await self._put(push, lane, puts)
+                part = self._part(push, lane, moved, channel.name)
+                puts.setdefault((channel.vendor, channel.credential), []).append(part)
+        return await self._put(puts) if puts else set()
 
-    async def _devices(self, push: Push, deliveries: Sequence[Delivery]) -> dict[tuple[str, str], Device]:
-        users = list(dict.fromkeys(one.user for one in deliveries))
+    async def went(self, moving: Sequence[Moving]) -> set[bytes]:
+        """The ids of deliveries that were moved before, by a process that died before it could say so.
+
+        Raises :class:`RedisUnusable`.
+        """
+        asked = [(push, one) for push, _, some in moving for one in some if one.user]
+        devices = await self._devices(asked)
+        bucket = int(self._clock.now_ms() // MARK_BUCKET_MS)
+        named: list[bytes] = []
         commands: list[tuple[Any, ...]] = []
-        for user in users:
-            commands += self._lookup.commands(push.app, user, push.conversation_id)
+        for push, delivery in asked:
+            device = devices.get((push.app, delivery.user, delivery.device))
+            for channel in device.channels if device is not None else ():
+                keys = AccountKeys(self._prefix, channel.vendor, channel.credential)
+                part = _part_id(push, delivery, channel.name)
+                commands += [("HEXISTS", key, part) for key in keys.marks_around(bucket)]
+                named += [delivery.id] * 3
+        found = await self._queue.pipeline(commands)
+        return {identity for identity, marked in zip(named, found, strict=True) if marked == 1}
+
+    async def _devices(self, asked: Sequence[tuple[Push, Delivery]]) -> dict[tuple[str, str, str], Device]:
+        """By app, user and device: the devices of every user who is asked about."""
+        users = list(dict.fromkeys((push.app, one.user) for push, one in asked))
+        commands: list[tuple[Any, ...]] = []
+        for app, user in users:
+            commands += self._lookup.commands(app, user, "")
         replies = await self._state.pipeline(commands)
         width = self._lookup.width
-        found: dict[tuple[str, str], Device] = {}
-        for number, user in enumerate(users):
+        found: dict[tuple[str, str, str], Device] = {}
+        for number, (app, user) in enumerate(users):
             try:
                 state = self._lookup.read(replies[number * width : (number + 1) * width])
             except ReplyError as problem:
                 if not str(problem).startswith("WRONGTYPE"):
                     raise
                 continue
-            found |= {(user, name): device for name, device in state.devices.items()}
+            found |= {(app, user, name): device for name, device in state.devices.items()}
         return found
 
-    def _next(self, push: Push, delivery: Delivery, device: Device | None) -> Channel | None:
+    def _next(self, push: Push, delivery: Delivery, device: Device, same_account: bool) -> Channel | None:
         now_ms = self._clock.now_ms()
-        if device is None or refuse_device(device, now_ms, forced=delivery.forced):
+        if refuse_device(device, now_ms, forced=delivery.forced):
             return None
         apns = push.options.apns if push.options is not None else None
-        tried = {*delivery.tried, channel_name(*self._here, delivery.token_kind)}
-        foreign = {channel.name for channel in device.channels if not self._serves(channel, push.app)}
-        push_type = apns.push_type if apns is not None else None
-        return channel_for(device, push.kind, now_ms, push_type, passing_over=tried | foreign)
+        passed = {*delivery.tried, channel_name(*self._here, delivery.token_kind)}
+        passed |= {one.name for one in device.channels if not self._serves(one, push.app, same_account)}
+        return channel_for(device, push.kind, now_ms, apns.push_type if apns is not None else None, passing_over=passed)
 
-    def _serves(self, channel: Channel, app: str) -> bool:
-        account = self._accounts.get((channel.vendor, channel.credential))
-        return account is not None and account.app == app
+    def _serves(self, channel: Channel, app: str, same_account: bool) -> bool:
+        name = channel.vendor, channel.credential
+        account = self._accounts.get(name)
+        return account is not None and account.app == app and (same_account or name != self._here)
 
     async def _addressed(self, push: Push, delivery: Delivery, device: Device, channel: Channel) -> Delivery:
         badge = delivery.badge
@@ -126,28 +160,42 @@ class NextChannel:
             attempt=0,
             remedy="",
             tried=[*delivery.tried, channel_name(*self._here, delivery.token_kind)],
+            tries=0,
         )
 
-    async def _put(self, push: Push, lane: Lane, puts: Mapping[tuple[str, str], list[Delivery]]) -> set[bytes]:
-        now_ms = self._clock.now_ms()
-        calls = []
-        for (vendor, credential), deliveries in puts.items():
-            parts = []
-            for delivery in deliveries:
-                identity = parcel_id(
-                    delivery.id, f"{vendor}:{credential}:{delivery.token_kind}".encode(), push.revision
-                )
-                entry = Entry(identity, Parcel(push, [delivery]), lane, now_ms)
-                parts.append((identity, [pack(entry)]))
-            keys = AccountKeys(self._prefix, vendor, credential)
-            calls.append(Ledger.put_call(keys, int(now_ms // MARK_BUCKET_MS), parts, 0))
-        vendors = list(dict.fromkeys(vendor for vendor, _ in puts))
-        calls += [ring_call(VendorKeys(self._prefix, vendor)) for vendor in vendors]
-        answers = await self._queue.run_many(calls)
-        for answer in answers:
+    def _part(self, push: Push, lane: Lane, moved: Delivery, channel: str) -> _Put:
+        identity = _part_id(push, moved, channel)
+        entry = Entry(identity, Parcel(push, [moved]), lane, self._clock.now_ms())
+        return identity, [pack(entry)], moved.id
+
+    async def _put(self, puts: Mapping[tuple[str, str], list[_Put]]) -> set[bytes]:
+        """What reached its ledger counts, whatever became of the others."""
+        bucket = int(self._clock.now_ms() // MARK_BUCKET_MS)
+        calls = [
+            Ledger.put_call(AccountKeys(self._prefix, *name), bucket, [(part, entries) for part, entries, _ in some], 0)
+            for name, some in puts.items()
+        ]
+        moved: set[bytes] = set()
+        rung: set[str] = set()
+        for (vendor, credential), some, answer in zip(
+            puts, puts.values(), await self._queue.run_many(calls), strict=True
+        ):
             if isinstance(answer, ReplyError):
-                raise answer
-        for vendor, wanted in zip(vendors, answers[len(puts) :], strict=True):
+                log.warning("nothing could be moved to %s:%s: %s", vendor, credential, answer)
+                continue
+            moved.update(identity for _, _, identity in some)
+            rung.add(vendor)
+        await self._ring(sorted(rung))
+        return moved
+
+    async def _ring(self, vendors: Sequence[str]) -> None:
+        calls = [ring_call(VendorKeys(self._prefix, vendor)) for vendor in vendors]
+        for vendor, wanted in zip(vendors, await self._queue.run_many(calls), strict=True):
+            # A bell that cannot be rung costs a second: workers look by themselves.
             if wanted == 1:
                 self._trigger(vendor)
-        return {delivery.id for deliveries in puts.values() for delivery in deliveries}
+
+
+def _part_id(push: Push, delivery: Delivery, channel: str) -> bytes:
+    """Names a move: the same for a repeat, another for each channel and revision."""
+    return parcel_id(delivery.id, channel.encode(), push.revision)

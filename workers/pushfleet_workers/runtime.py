@@ -7,12 +7,13 @@ connections, stop the loop, join its thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
 import socket
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -25,8 +26,9 @@ from pushfleet_workers.callers import Caller, Callers
 from pushfleet_workers.checks import refuse_old_redis
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.courier import Courier
+from pushfleet_workers.credential_store import Accounts, Change
 from pushfleet_workers.drain import Drain
-from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.errors import FleetError, RedisUnusable, where_raised
 from pushfleet_workers.ledger import AccountKeys, Ledger, VendorKeys
 from pushfleet_workers.ledger.ledger import BEAT_S, Breaker, Rate
 from pushfleet_workers.next_channel import NextChannel
@@ -64,8 +66,9 @@ class FleetRuntime:
         self._drains: dict[str, Drain] = {}
         self._links: list[Link] = []
         self._chores: list[asyncio.Task[None]] = []
-        self._called: list[Caller] = []
+        self._called: dict[Courier, Caller] = {}
         self._accounts = {(vendor, name): account for vendor, name, account in settings.each_account()}
+        self._couriers_made = 0
         self._clock = FleetClock()
         self._stopped: Future[None] | None = None
 
@@ -126,48 +129,80 @@ class FleetRuntime:
         state = queue if redis.state_url == redis.queue_url else self._link(redis.state_url)
         for link in {queue, state}:
             await refuse_old_redis(link)
+        self._queue, self._state = queue, state
         self._callers = Callers(queue, redis.prefix, self._clock)
-        feedback = TokenFeedback(state, queue, redis.prefix, self._settings.deaths, self._clock.now_ms)
+        self._feedback = TokenFeedback(state, queue, redis.prefix, self._settings.deaths, self._clock.now_ms)
+        self._credentials = Accounts(self._settings, queue, secrets=True)
         for vendor in vendors:
-            accounts = self._settings.accounts.get(vendor, {})
             bell = Bell(
                 queue,
                 self._link(redis.queue_url, waits_s=self._settings.worker.linger_s),
                 VendorKeys(redis.prefix, vendor),
                 self.owner,
             )
-            couriers: list[Courier] = []
             drain = Drain(
                 vendor,
-                couriers,
+                [],
                 bell,
                 self._trigger,
                 linger_s=self._settings.worker.linger_s,
                 drains_max=self._settings.worker.drains_max,
             )
-            for credential, account in accounts.items():
-                couriers.append(self._courier(vendor, credential, account, queue, state, drain, feedback))
+            for credential, account in self._settings.accounts.get(vendor, {}).items():
+                drain.couriers.append(self._courier(vendor, credential, account, drain))
             self._drains[vendor] = drain
             self._chores += [asyncio.create_task(self._look(drain)), asyncio.create_task(self._reap(drain))]
-        self._chores.append(asyncio.create_task(self._beat()))
+        for change in await self._credentials.refresh():
+            await self._take_up(change)
+        self._chores += [asyncio.create_task(self._beat()), asyncio.create_task(self._follow())]
 
-    def _courier(
-        self,
-        vendor_name: str,
-        credential: str,
-        account: AccountSettings,
-        queue: Link,
-        state: Link,
-        drain: Drain,
-        feedback: TokenFeedback,
-    ) -> Courier:
-        settings = self._settings
+    async def _follow(self) -> None:
+        """Take up what changes among the stored credentials."""
+        async for changes in self._credentials.changes():
+            for change in changes:
+                try:
+                    await self._take_up(change)
+                except Exception as problem:  # noqa: BLE001 - the changes after it must not go unheard
+                    log.error("taking up %s:%s raised %s", change.vendor, change.credential, where_raised(problem))
+
+    async def _take_up(self, change: Change) -> None:
+        name = change.vendor, change.credential
+        drain = self._drains.get(change.vendor)
+        if drain is not None:
+            await self._dismiss(drain, f"{change.vendor}:{change.credential}")
+        if change.account is None:
+            del self._accounts[name]
+            log.info("credential %s:%s is gone", *name)
+            return
+        self._accounts[name] = change.account
+        if drain is None or self._stopped is not None:
+            return
+        try:
+            drain.couriers.append(self._courier(*name, change.account, drain))
+        except FleetError as problem:
+            # A stored credential that cannot be used holds up nobody else.
+            log.error("credential %s:%s cannot be used: %s", *name, problem)
+            return
+        drain.changed()
+        log.info("credential %s:%s is taken up", *name)
+
+    async def _dismiss(self, drain: Drain, name: str) -> None:
+        """Let the courier of an account finish what is in its hand; its leases are kept until then."""
+        for courier in [courier for courier in drain.couriers if courier.name == name]:
+            await courier.stop(self._settings.worker.shutdown_s)
+            drain.couriers.remove(courier)
+            await self._callers.leave(self._called.pop(courier))
+
+    def _courier(self, vendor_name: str, credential: str, account: AccountSettings, drain: Drain) -> Courier:
+        settings, queue, state = self._settings, self._queue, self._state
+        self._couriers_made += 1
         vendor = registry.load(vendor_name)
         keys = AccountKeys(settings.redis.prefix, vendor_name, credential)
         ledger = Ledger(
             queue,
             keys,
-            self.owner,
+            # What a dismissed courier could not settle any more comes back as from a process that died.
+            f"{self.owner}-{self._couriers_made}",
             rate=rate_of(account),
             breaker=Breaker(
                 settings.breaker.failures,
@@ -176,11 +211,10 @@ class FleetRuntime:
             ),
         )
         caller = self._callers.enter(vendor, credential, account)
-        self._called.append(caller)
-        next_channel = NextChannel(
+        mover = NextChannel(
             state, queue, self._accounts, settings.redis.prefix, (vendor_name, credential), self._clock, self._trigger
         )
-        return Courier(
+        courier = Courier(
             vendor=vendor,
             credential=credential,
             account=account,
@@ -194,42 +228,55 @@ class FleetRuntime:
                 longest_s=settings.retry.longest_s,
                 drop_unknown=account.on_unknown == "drop",
             ),
-            feedback=partial(feedback.tell, vendor_name, credential),
-            recheck=Rechecker(state, settings.redis.prefix, self._clock, vendor_name, credential).refused,
+            feedback=partial(self._feedback.tell, vendor_name, credential),
+            recheck=Rechecker(
+                state,
+                settings.redis.prefix,
+                self._clock,
+                vendor_name,
+                credential,
+                recalls=settings.apps[account.app].recall_window_s > 0,
+            ).refused,
             on_change=drain.changed,
-            move=next_channel.move,
-            elsewhere=next_channel.other_accounts,
+            mover=mover,
+            on_misconfigured=partial(self._credentials.refused, vendor_name, credential, account),
             settle_s=settings.worker.settle_ms / 1000,
             recheck_s=settings.worker.recheck_s,
         )
+        self._called[courier] = caller
+        return courier
 
     async def _look(self, drain: Drain) -> None:
         """Hints may be lost: once a second this process looks for work by itself."""
         while True:
-            await drain.run(linger=False)
+            if drain.couriers:
+                await drain.run(linger=False)
             await asyncio.sleep(_LOOK_S)
 
     async def _reap(self, drain: Drain) -> None:
         """Give back the work of processes that died."""
         while True:
-            try:
-                for courier in drain.couriers:
+            for courier in list(drain.couriers):
+                # One account's trouble is no other's.
+                with self._told_of_trouble("nobody looks for dead processes of", courier):
                     given_back = await courier.ledger.reap()
                     if given_back:
                         log.warning("%d deliveries of %s came back from a dead process", given_back, courier.name)
-            except (RedisUnusable, ReplyError) as problem:
-                log.warning("nobody looks for dead processes of %s: %s", drain.vendor, problem)
             await asyncio.sleep(_LOOK_S)
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            try:
-                for drain in self._drains.values():
-                    for courier in drain.couriers:
-                        await courier.beat()
-            except (RedisUnusable, ReplyError) as problem:
-                log.warning("the leases were not renewed: %s", problem)
+            for courier in [courier for drain in self._drains.values() for courier in drain.couriers]:
+                with self._told_of_trouble("the leases were not renewed of", courier):
+                    await courier.beat()
+
+    @contextlib.contextmanager
+    def _told_of_trouble(self, what: str, courier: Courier) -> Iterator[None]:
+        try:
+            yield
+        except (RedisUnusable, ReplyError) as problem:
+            log.warning("%s %s: %s", what, courier.name, problem)
 
     async def _stop(self) -> None:
         for drain in self._drains.values():
@@ -241,7 +288,8 @@ class FleetRuntime:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
-        for caller in self._called:
+        for caller in self._called.values():
             await self._callers.leave(caller)
+        self._credentials.close()
         for link in self._links:
             await link.close()

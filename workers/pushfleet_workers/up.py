@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from pushfleet_workers import registry
 from pushfleet_workers.errors import FleetError
 from pushfleet_workers.redis_server import EmbeddedRedis, free_port
 from pushfleet_workers.settings import CONFIG_VARIABLE, Settings
 from pushfleet_workers.supervisor import Child, Supervisor
 from pushfleet_workers.topology import queue_of
 
-__all__ = ["Fleet", "pushfleet_command"]
+__all__ = ["Fleet", "celery_worker_argv", "pushfleet_command", "vendors_to_serve"]
 
 _SHUTDOWN_MARGIN_S = 20.0
 """What settling and closing may take after a worker's own budget; then it is killed."""
@@ -75,7 +76,7 @@ class Fleet:
         )
         for number in range(self.processes):
             self._start_probed(f"router-{number}", pushfleet_command("router"), env)
-        for vendors in _spread(list(self.settings.accounts), max(2, os.cpu_count() or 1)):
+        for vendors in _spread(list(vendors_to_serve(self.settings)), max(2, os.cpu_count() or 1)):
             for number in range(self.processes):
                 words = [word for vendor in vendors for word in ("--vendor", vendor)]
                 self._start_probed(f"worker-{'-'.join(vendors)}-{number}", pushfleet_command("worker", *words), env)
@@ -127,6 +128,11 @@ class Fleet:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def vendors_to_serve(settings: Settings) -> tuple[str, ...]:
+    """The vendors that have accounts; all there are, where credentials may come while the fleet runs."""
+    return registry.names() if settings.credentials.may_come else tuple(settings.accounts)
 
 
 def _spread(vendors: list[str], groups: int) -> list[list[str]]:

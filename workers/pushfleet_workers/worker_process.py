@@ -72,7 +72,7 @@ class _WorkerProcess:
                 f"the fleet runs on Celery's threads pool, not on {name}: leave -P away, or say -P threads. "
                 f"More processes, not another pool, carry more"
             )
-        if not self._settings.accounts:
+        if not self._settings.accounts and not self._settings.credentials.may_come:
             _refuse("no vendor account is configured: add [accounts.<vendor>.<credential>] to pushfleet.toml")
         try:
             refuse_unusable_redis(self._settings.redis)
@@ -81,7 +81,9 @@ class _WorkerProcess:
             _refuse(str(problem))
 
     def start(self, queues: list[str]) -> None:
-        vendors = [vendor for queue in queues if (vendor := vendor_of(queue)) in self._settings.accounts]
+        may_come = self._settings.credentials.may_come
+        named = [vendor for queue in queues if (vendor := vendor_of(queue))]
+        vendors = [vendor for vendor in named if may_come or vendor in self._settings.accounts]
         for finding in check_accounts(self._settings):
             # One account's missing file is no reason to hold up the others: its work waits until it is mended.
             if finding.wrong and finding.about.split(".")[1:2] in [[vendor] for vendor in vendors]:
@@ -92,12 +94,12 @@ class _WorkerProcess:
         self._publisher = Publisher(lambda vendor: publish_drain(self._app, vendor))
         self._runtime = FleetRuntime(self._settings, self._publisher.trigger)
         try:
-            self._runtime.start([vendor for vendor in vendors if vendor])
+            self._runtime.start(vendors)
         except FleetError as problem:
             _refuse(str(problem))
         serve_drains(self._app, self._runtime.drain)
         self._draining = True
-        log.info("worker drains %s", ", ".join(str(vendor) for vendor in vendors) or "no configured vendor")
+        log.info("worker drains %s", ", ".join(vendors) or "no configured vendor")
 
     def stop(self) -> None:
         self._draining = False

@@ -30,8 +30,13 @@ def an_entry(name: str, *, deliveries: int = 1, lane: Lane = "normal", ttl_s: fl
 
 async def put(link: Link, *entries: Entry, bucket: int = 1, share_max: int = 0) -> list[int]:
     """Put each entry as a part of its own; returns the deliveries of each first write."""
+    return await put_at(link, KEYS, *entries, bucket=bucket, share_max=share_max)
+
+
+async def put_at(link: Link, keys: AccountKeys, *entries: Entry, bucket: int = 1, share_max: int = 0) -> list[int]:
+    """As :func:`put`, into the ledger of another account."""
     parts = [(entry.id, [pack(entry)]) for entry in entries]
-    (answer,) = await link.run_many([Ledger.put_call(KEYS, bucket, parts, share_max)])
+    (answer,) = await link.run_many([Ledger.put_call(keys, bucket, parts, share_max)])
     if isinstance(answer, Exception):
         raise answer
     return list(answer[2])

@@ -55,23 +55,26 @@ def router(context: Context) -> None:
 
 @click.command()
 @click.option(
-    "--vendor", "vendors", multiple=True, help="A vendor to serve; repeat for more. Default: all with accounts."
+    "--vendor",
+    "vendors",
+    multiple=True,
+    help="A vendor to serve; repeat for more. Default: all with accounts; with a master key all there are.",
 )
 @pass_context
 def worker(context: Context, vendors: tuple[str, ...]) -> None:
     """Drain the queues of vendors: a Celery worker, as `celery -A pushfleet_workers.app worker -Q push.NAME`."""
     from pushfleet_workers.app import make_app
-    from pushfleet_workers.up import celery_worker_argv
+    from pushfleet_workers.up import celery_worker_argv, vendors_to_serve
 
     settings = context.settings
     require_redis(settings)
     for vendor in vendors:
         registry.load(vendor)
-        if vendor not in settings.accounts:
+        if vendor not in settings.accounts and not settings.credentials.may_come:
             raise SettingsError(
                 f"vendor {vendor} has no account: add [accounts.{vendor}.<credential>] to pushfleet.toml"
             )
-    chosen = tuple(dict.fromkeys(vendors)) or tuple(settings.accounts)
+    chosen = tuple(dict.fromkeys(vendors)) or vendors_to_serve(settings)
     if not chosen:
         raise SettingsError("no vendor account is configured: add [accounts.<vendor>.<credential>] to pushfleet.toml")
     make_app(settings).worker_main(celery_worker_argv(chosen, "-".join(chosen), settings.log.level))
@@ -138,7 +141,11 @@ def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port
 
 @click.command()
 @click.option(
-    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Routers, and workers for each group of vendors."
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Routers, and workers for each group of vendors.",
 )
 @pass_context
 def up(context: Context, processes: int) -> None:
@@ -147,7 +154,7 @@ def up(context: Context, processes: int) -> None:
     from pushfleet_workers.up import Fleet
 
     settings = context.settings
-    if not settings.accounts:
+    if not settings.accounts and not settings.credentials.may_come:
         raise SettingsError(
             "no vendor account is configured: copy pushfleet.example.toml to pushfleet.toml and fill it in, "
             "or see everything at work without one: make demo"

@@ -2,7 +2,7 @@
 -- KEYS  gate
 -- ARGV  answers that show the vendor works, failures that show it does not, failures that open the breaker,
 --       shortest and longest time open (ms), pause (ms, 0: none), reason of the pause, 1 when rate limited,
---       1 to open the breaker at once, then pairs of a message class and for how long it pauses (ms)
+--       1 to open the breaker at once, 1 when a probe told nothing, then pairs of a message class and for how long it pauses (ms)
 -- Returns the state: closed or open; and ms until it is tried again.
 local gate = KEYS[1]
 local now = now_ms()
@@ -14,13 +14,13 @@ if pause > 0 then
   local until_ms = math.max(now + pause, tonumber(g[4]) or 0)
   redis.call('HSET', gate, 'pause_until', until_ms, 'pause_reason', ARGV[7])
 end
-if ARGV[10] then
+if ARGV[11] then
   -- By class, until when; what is over is forgotten here, so that the field stays small.
   local classes, kept = redis.call('HGET', gate, 'classes'), {}
   for class, until_ms in pairs(classes and cjson.decode(classes) or {}) do
     if until_ms > now then kept[class] = until_ms end
   end
-  for at = 10, #ARGV, 2 do kept[ARGV[at]] = math.max(kept[ARGV[at]] or 0, now + tonumber(ARGV[at + 1])) end
+  for at = 11, #ARGV, 2 do kept[ARGV[at]] = math.max(kept[ARGV[at]] or 0, now + tonumber(ARGV[at + 1])) end
   redis.call('HSET', gate, 'classes', cjson.encode(kept))
 end
 local factor_age = now - (tonumber(g[6]) or 0)
@@ -37,6 +37,11 @@ end
 if ARGV[9] ~= '1' and good > 0 then
   redis.call('HDEL', gate, 'fails', 'open_until', 'open_ms', 'probing')
   return {'closed', 0}
+end
+if ARGV[10] == '1' and g[2] and g[7] then
+  redis.call('HDEL', gate, 'probing')
+  redis.call('HSET', gate, 'open_until', now)
+  return {'open', 0}
 end
 local fails = redis.call('HINCRBY', gate, 'fails', bad)
 if ARGV[9] ~= '1' and (bad == 0 or (fails < tonumber(ARGV[3]) and not g[2])) then

@@ -12,6 +12,7 @@ import msgspec
 
 from pushfleet_workers.ledger.entry import Entry, head_of, unpack
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS, AccountKeys
+from pushfleet_workers.push import sent_id
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.scripts import Script, load
 
@@ -93,7 +94,7 @@ class Claim:
 
     entries: list[Entry] = field(default_factory=list)
     late_oks: frozenset[bytes] = frozenset()
-    """Deliveries that were accepted after their lease was lost: they must not be sent again."""
+    """:func:`sent_id` of what was accepted after its lease was lost: it must not be sent again."""
 
     gate_listens: bool = False
     """The breaker is half open or the rate lowered: the gate must hear of good answers."""
@@ -105,7 +106,10 @@ class Claim:
     """Until when message classes pause, by class, as JSON; empty when none does."""
 
     shut: bool = False
-    """The breaker is open or the account pauses, for ``wait_ms``."""
+    """The breaker is open or the account pauses, for ``wait_ms``; not so while a probe is out."""
+
+    probe: bool = False
+    """The entry is the half-open breaker's probe: the gate waits to hear what came of it."""
 
 
 @dataclass(slots=True)
@@ -137,7 +141,7 @@ class Settlement:
     """Attempts that ended without our knowing whether the vendor took the push."""
 
     accepted: tuple[bytes, ...] = ()
-    """Ids of the deliveries that the vendor took, for the case that the lease is gone."""
+    """:func:`sent_id` of the deliveries that the vendor took, for the case that the lease is gone."""
 
     @property
     def plain(self) -> bool:
@@ -159,6 +163,9 @@ class GateNews:
     class_pauses_ms: dict[str, int] = field(default_factory=dict)
     """By message class, how long it is to pause."""
 
+    release: bool = False
+    """A probe told nothing of the vendor: another may go."""
+
     def add(self, other: GateNews) -> None:
         """Keep what *other* has to tell as well."""
         self.good += other.good
@@ -170,7 +177,8 @@ class GateNews:
         self.class_pauses_ms = {**other.class_pauses_ms, **self.class_pauses_ms}
 
     def __bool__(self) -> bool:
-        return bool(self.bad or self.pause_ms or self.rate_limited or self.open_now or self.class_pauses_ms)
+        told = self.bad or self.pause_ms or self.rate_limited or self.open_now or self.class_pauses_ms
+        return bool(told or self.release)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +256,7 @@ class Ledger:
         if self.rate is not None:
             rate, capacity = self.rate.rate_per_s, self.rate.capacity
             bulk = min(bulk, max(1, int(rate * _BULK_SHARE_S)))
-        now, wait, left, fence, packed, oks, listens, suspects, classes, shut = await self.link.run(
+        now, wait, left, fence, packed, oks, listens, suspects, classes, shut, probe = await self.link.run(
             self._claim,
             self._claim_keys,
             (
@@ -258,7 +266,7 @@ class Ledger:
         )  # fmt: skip
         entries = await self._readable([(data, fence) for data in packed])
         late_oks = await self._late_oks(entries) if oks else frozenset()
-        return Claim(now, wait, left, entries, late_oks, bool(listens), suspects, classes, bool(shut))
+        return Claim(now, wait, left, entries, late_oks, bool(listens), suspects, classes, bool(shut), bool(probe))
 
     async def _readable(self, packed: Sequence[tuple[bytes, int]]) -> list[Entry]:
         """The entries with their fences; one that cannot be read becomes a dead letter, its neighbours go on."""
@@ -276,7 +284,7 @@ class Ledger:
         return entries
 
     async def _late_oks(self, entries: Sequence[Entry]) -> frozenset[bytes]:
-        ids = [delivery.id for entry in entries for delivery in entry.parcel.deliveries]
+        ids = [sent_id(entry.parcel.push, one) for entry in entries for one in entry.parcel.deliveries]
         known = await self.link.call("HMGET", self.keys.oks, *ids) if ids else []
         return frozenset(identity for identity, found in zip(ids, known, strict=True) if found is not None)
 
@@ -352,7 +360,7 @@ class Ledger:
             (self.keys.gate,),
             (
                 news.good, news.bad, breaker.failures, breaker.open_min_ms, breaker.open_max_ms, news.pause_ms,
-                news.reason, int(news.rate_limited), int(news.open_now), *pauses,
+                news.reason, int(news.rate_limited), int(news.open_now), int(news.release), *pauses,
             ),
         )  # fmt: skip
         return state.decode(), wait_ms

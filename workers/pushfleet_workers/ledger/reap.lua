@@ -8,14 +8,20 @@ local now = now_ms()
 local deadline = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not deadline or tonumber(deadline) > now then return -1 end
 local all = redis.call('HGETALL', KEYS[3])
-redis.call('DEL', KEYS[3])
-redis.call('ZREM', KEYS[2], ARGV[1])
-local back, dead = 0, 0
+-- Read before anything is written: what cannot be read must not take its neighbours along.
+local entries = {}
 for i = 2, #all, 2 do
   local entry = string.sub(all[i], 9)
   local n, lane, lost, expires, put = header(entry)
   lost = lost + 1
   entry = struct.pack('>HBBdd', n, lane, lost, expires, put) .. string.sub(entry, ID_AT)
+  table.insert(entries, {entry, n, lane, lost})
+end
+redis.call('DEL', KEYS[3])
+redis.call('ZREM', KEYS[2], ARGV[1])
+local back, dead = 0, 0
+for _, one in ipairs(entries) do
+  local entry, n, lane, lost = one[1], one[2], one[3], one[4]
   if lost > 2 then
     redis.call('XADD', KEYS[5], '*', 'entry', entry, 'reason', 'poison', 'code', 'process_died', 'attempts', lost)
     add(books, 'end:' .. ({'urgent', 'normal', 'bulk'})[lane] .. ':dead:poison', n)

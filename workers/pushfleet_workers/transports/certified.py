@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pushfleet_workers.errors import CredentialError, NoAnswer
+from pushfleet_workers.errors import CredentialError, NoAnswer, SettingsError
 from pushfleet_workers.transports.base import Transport
 from pushfleet_workers.vendor import Identity, Request, Response
 
@@ -30,7 +30,7 @@ class CertifiedTransport:
         """As :meth:`Transport.send`; without a readable certificate nothing leaves."""
         try:
             transport = self._current()
-        except CredentialError as problem:
+        except (CredentialError, SettingsError, OSError) as problem:
             raise NoAnswer(str(problem), maybe_delivered=False) from None
         return await transport.send(request)
 
@@ -47,11 +47,13 @@ class CertifiedTransport:
 
     def _current(self) -> Transport:
         identity = self._identity()
-        if self._transport is None or identity != self._shown:
+        if self._transport is not None and identity == self._shown:
+            return self._transport
+        opened = self._open_with(identity)
+        if self._transport is not None:
             # What is in flight on the old connections finishes there.
-            if self._transport is not None:
-                closing = asyncio.get_running_loop().create_task(self._transport.close())
-                self._closing.add(closing)
-                closing.add_done_callback(self._closing.discard)
-            self._transport, self._shown = self._open_with(identity), identity
-        return self._transport
+            closing = asyncio.get_running_loop().create_task(self._transport.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        self._transport, self._shown = opened, identity
+        return opened
