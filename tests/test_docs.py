@@ -19,9 +19,13 @@ from pushfleet.message import LANES
 from pushfleet.wire import decode_message, ingress_key
 from pushfleet_workers import registry
 from pushfleet_workers.credentials import Authorization
+from pushfleet_workers.death_keeper import keeper_key
 from pushfleet_workers.ingress import IngressKeys
 from pushfleet_workers.ledger import AccountKeys, VendorKeys
 from pushfleet_workers.settings import load
+from pushfleet_workers.tokens.death_log import log_key
+from pushfleet_workers.tokens.keys import UserKeys
+from pushfleet_workers.tokens.ward import ward_key
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
@@ -29,7 +33,7 @@ GO_LIVE = (ROOT / "docs" / "go-live.md").read_text(encoding="utf-8")
 PAGES = [
     ROOT / name
     for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/design.md", "docs/go-live.md", "docs/credentials.md",
-                 "docs/add-a-vendor.md")
+                 "docs/add-a-vendor.md", "docs/dead-tokens.md")
 ]  # fmt: skip
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -206,7 +210,11 @@ def test_every_key_has_a_row_and_no_other_has() -> None:
     rows = re.findall(r"^\| `(<[^`]+)` \| [A-Za-z]", DESIGN, flags=re.MULTILINE)
     token_state = {row for row in rows if row.startswith(("<user>", "<prefix>"))}
     assert set(rows) - token_state == every_key()
-    assert {"<user>", "<user>:options", "<user>:badges", "<prefix>:{t:<bucket>}"} <= token_state
+    user = UserKeys("P", "A", "U")
+    keys = {spelled(getattr(user, slot), user.devices, "<user>") for slot in set(user.__slots__) - {"owner"}}
+    log = log_key("<prefix>", "<app>")
+    keys |= {log, f"{log}:sent", ward_key("<prefix>", "<vendor>", "<credential>"), keeper_key("<prefix>")}
+    assert keys | {"<prefix>:{t:<bucket>}"} <= token_state
 
 
 @cache

@@ -119,10 +119,11 @@ def setting_of(variable: str) -> str | None:
 @cache
 def metric_names() -> dict[str, tuple[str, ...]]:
     """Every series that the processes export, by the name that queries use, with its labels."""
+    from pushfleet_workers import death_webhook
     from pushfleet_workers.api import app as api_app
 
     found = {name: labels for name, (_, _, labels) in stock.METRICS.items()}
-    for module in (metrics, api_app):
+    for module in (metrics, api_app, death_webhook):
         found.update(_series_of(module))
     return found
 

@@ -159,6 +159,37 @@ def test_dead_tokens_inside_a_partial_success_are_reported_once_each(redis_url: 
     on_bench(redis_url, scenario, cloud=Cloud(batch_size=10))
 
 
+def test_while_no_token_dies_nothing_is_told(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        async def unwanted(app: str, deliveries: object, outcomes: object) -> None:
+            told.append(app)
+
+        told: list[str] = []
+        bench.courier._feedback = unwanted
+        bench.cloud.answer("m-0", RETRY, OK)
+        await put(bench.link, named("m", deliveries=50))
+        assert await bench.finish() == {"sent": 50}
+        assert told == []
+        assert await bench.link.call("EXISTS", bench.keys.deaths) == 0
+
+    on_bench(redis_url, scenario, cloud=Cloud(batch_size=10))
+
+
+def test_an_answer_is_told_as_a_whole(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        async def counting(app: str, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
+            told.append([outcome.verdict for outcome in outcomes])
+
+        told: list[list[Verdict]] = []
+        bench.courier._feedback = counting
+        bench.cloud.answer("m-1", DEAD_TOKEN)
+        await put(bench.link, named("m", deliveries=3))
+        assert await bench.finish() == {"sent": 2, "dropped:token_dead": 1}
+        assert told == [[Verdict.OK, Verdict.DROP_TOKEN, Verdict.OK]], "the share of deaths is that of the answer"
+
+    on_bench(redis_url, scenario, cloud=Cloud(batch_size=10))
+
+
 def test_feedback_that_fails_does_not_cost_the_answer(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(bench: Bench) -> None:
         async def broken(app: str, deliveries: object, outcomes: object) -> None:

@@ -233,3 +233,11 @@ def test_a_name_that_no_key_or_message_could_carry_is_refused(tmp_path: Path, na
     assert "1 to 64 letters" in refusal_of(tmp_path, f"[apps.{quoted}]\n")
     credential = ACCOUNT.replace("accounts.apns.main", f"accounts.apns.{quoted}")
     assert "1 to 64 letters" in refusal_of(tmp_path, credential)
+
+
+@pytest.mark.parametrize("secret", ["", 'deaths_secret = ""'])
+def test_a_webhook_without_a_key_to_sign_with_is_refused(tmp_path: Path, secret: str) -> None:
+    lines = f'[apps.chat]\ndeaths_webhook = "https://user:pass-word@im.example.com/deaths"\n{secret}'
+    with pytest.raises(SettingsError, match=r"apps\.chat: .*deaths_webhook wants deaths_secret") as refused:
+        settings_of(tmp_path, lines)
+    assert "pass-word" not in str(refused.value)

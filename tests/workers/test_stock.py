@@ -17,6 +17,7 @@ from pushfleet_workers.receipts.book import Entry, ReceiptBook
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.stock import METRICS, Stock
+from pushfleet_workers.tokens.death_watch import DeathWatch
 
 SETTINGS = Settings(
     redis={"prefix": "s"},
@@ -99,6 +100,7 @@ def test_every_metric_is_there_with_what_redis_holds(redis_url: str) -> None:
             ("pushfleet_receipts_total", *account, "demo", "delivered"): 2,
             ("pushfleet_receipts_total", "", "", "demo", "clicked"): 1,
             ("pushfleet_account_paused", *account): 1,
+            ("pushfleet_death_guard", *account): 0,
             ("pushfleet_books_balanced",): 1,
         }
         assert {name: found[name] for name in expected} == expected
@@ -115,6 +117,20 @@ def test_a_book_that_does_not_balance_shows(redis_url: str) -> None:
         stock = Stock(SETTINGS, link, APPS)
         await stock.read()
         assert samples(exposed(stock))["pushfleet_books_balanced",] == 0
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_guard_that_tripped_shows_until_it_is_reset(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await some_work(link)
+        stock, watch = Stock(SETTINGS, link, APPS), DeathWatch(link, "s", SETTINGS.deaths)
+        await watch.weigh("huawei", "main", undated=SETTINGS.deaths.guard_floor + 1)
+        await stock.read()
+        assert samples(exposed(stock))["pushfleet_death_guard", "huawei", "main"] == 1
+        await watch.release("huawei", "main")
+        await stock.read()
+        assert samples(exposed(stock))["pushfleet_death_guard", "huawei", "main"] == 0
 
     on_redis(redis_url, scenario)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 from prometheus_client import REGISTRY
 from starlette.types import ASGIApp
@@ -12,15 +14,21 @@ from starlette.types import ASGIApp
 from pushfleet_workers.api import create_app, serve
 from pushfleet_workers.api.client_receipts import client_receipt_schemas
 from pushfleet_workers.api.credentials import credential_routes, credential_schemas
+from pushfleet_workers.api.deaths import death_routes, death_schemas
 from pushfleet_workers.api.receipts import opened_accounts, receipt_routers
 from pushfleet_workers.checks import check_redis, refuse_old_redis
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credential_store import Accounts
 from pushfleet_workers.credential_store.management import CredentialManager
+from pushfleet_workers.death_desk import DeathDesk
+from pushfleet_workers.death_keeper import DeathKeeper, keeper_key
+from pushfleet_workers.death_webhook import DeathWebhook
 from pushfleet_workers.errors import FleetError, RedisUnusable
+from pushfleet_workers.lease import Lease
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.stock import Stock
+from pushfleet_workers.tokens.death_log import DeathLog
 from pushfleet_workers.tokens.store import TokenStore
 
 __all__ = ["run_api"]
@@ -58,6 +66,7 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(stock.keep_reading()),
             asyncio.create_task(_keep_time(clock, state)),
             asyncio.create_task(_follow(accounts)),
+            *(asyncio.create_task(chore) for chore in _look_after_deaths(settings, queue, state, accounts, clock)),
         ]
         if opened is not None:
             await opened.refresh()
@@ -86,6 +95,7 @@ def _make_app(
         except (RedisUnusable, ReplyError):
             return False
 
+    desk = DeathDesk(state, queue, settings.redis.prefix, settings.deaths, clock.now_ms)
     return create_app(
         TokenStore(state, settings.redis.prefix, clock.now_ms, lease_s=settings.api.foreground_lease_s),
         apps=settings.apps,
@@ -95,9 +105,10 @@ def _make_app(
         key=key,
         routers=[
             credential_routes(CredentialManager(settings, queue, state), open_to_callers=bool(key)),
+            death_routes(desk, settings.apps, accounts.apps),
             *receipt_routers(settings, queue, state, opened, clock.now_ms),
         ],
-        schemas={**credential_schemas(), **client_receipt_schemas()},
+        schemas={**credential_schemas(), **death_schemas(), **client_receipt_schemas()},
     )
 
 
@@ -116,6 +127,23 @@ async def _serve(app: ASGIApp, settings: Settings, stop: asyncio.Event) -> None:
             await serving
     if not stop.is_set():
         raise FleetError("the API's server ended without being asked to")
+
+
+def _look_after_deaths(
+    settings: Settings, queue: Link, state: Link, accounts: Accounts, clock: FleetClock
+) -> Iterator[Coroutine[Any, Any, None]]:
+    """What one of the fleet's API processes does beside answering; the others stand by."""
+    prefix, deaths, now_ms = settings.redis.prefix, settings.deaths, clock.now_ms
+    lease = Lease(state, keeper_key(prefix))
+    yield lease.keep()
+    yield DeathKeeper(state, queue, prefix, deaths, accounts.apps, now_ms, lease).run()
+    told = DeathLog(state, prefix, deaths.kept_max)
+    for name, app in settings.apps.items():
+        if app.deaths_webhook and app.deaths_secret is not None:
+            secret = app.deaths_secret.get_secret_value()
+            yield DeathWebhook(
+                state, prefix, name, app.deaths_webhook, secret, deaths=told, lease=lease, now_ms=now_ms
+            ).run()
 
 
 async def _follow(accounts: Accounts) -> None:

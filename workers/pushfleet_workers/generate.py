@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from pushfleet.message import schema
-from pushfleet_workers import reasons, registry, stock
+from pushfleet_workers import death_webhook, reasons, registry, stock
 from pushfleet_workers.account import AccountSettings, kind_settings
 from pushfleet_workers.api import app as api_app
 from pushfleet_workers.cli.main import cli
@@ -87,9 +87,9 @@ def _metrics() -> Iterator[str]:
     yield "## Totals in Redis (API)\n\n| metric | labels | meaning |\n| --- | --- | --- |"
     for name, (_, text, labels) in stock.METRICS.items():
         yield f"| `{name}` | {_labels(labels)} | {text} |"
-    for title, module in (("Routers and vendor workers", metrics), ("API", api_app)):
+    for title, modules in (("Routers and vendor workers", [metrics]), ("API", [api_app, death_webhook])):
         yield f"\n## {title}\n\n| metric | labels | meaning |\n| --- | --- | --- |"
-        for value in vars(module).values():
+        for value in (value for module in modules for value in vars(module).values()):
             if isinstance(value, Counter | Gauge | Histogram):
                 (family,) = value.describe()
                 name = family.name + ("_total" if isinstance(value, Counter) else "")

@@ -18,6 +18,7 @@ from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.receipts.book import read_counts
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import Settings
+from pushfleet_workers.tokens.death_watch import DeathWatch
 
 __all__ = ["METRICS", "Stock"]
 
@@ -49,6 +50,11 @@ METRICS: dict[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, tup
         ("vendor", "account", "app", "event"),
     ),
     "pushfleet_account_paused": (GaugeMetricFamily, "1 while an account's gate is shut.", ("vendor", "account")),
+    "pushfleet_death_guard": (
+        GaugeMetricFamily,
+        "1 while an account's dead tokens are only passed over: somebody must look.",
+        ("vendor", "account"),
+    ),
     "pushfleet_books_balanced": (GaugeMetricFamily, "1 while every book balances.", ()),
 }
 """Name to kind, help and labels."""
@@ -65,6 +71,7 @@ class Stock(Collector):
         self._link = link
         self._clock = FleetClock()
         self._books: Books | None = None
+        self._guarded: set[str] = set()
         self._receipts: dict[str, dict[tuple[str, str, str], int]] = {}
         self._apps = apps
 
@@ -84,7 +91,9 @@ class Stock(Collector):
         self._clock.heard(int(seconds) * 1000 + int(micros) / 1000)
         prefix = self._settings.redis.prefix
         self._receipts = {app: await read_counts(self._link, prefix, app) for app in self._settings.apps}
-        self._books = await read_books(self._link, prefix, list(self._apps), recount=False)
+        books = await read_books(self._link, prefix, list(self._apps), recount=False)
+        self._guarded = await DeathWatch(self._link, prefix, self._settings.deaths).guarded(list(books.accounts))
+        self._books = books
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """The metrics, for prometheus-client."""
@@ -125,6 +134,7 @@ class Stock(Collector):
         yield "pushfleet_dead_letters", owner, account.dead_letters
         yield "pushfleet_unknown_attempts_total", owner, account.unknown
         yield "pushfleet_account_paused", owner, float(account.open)
+        yield "pushfleet_death_guard", owner, float(name in self._guarded)
         for end, count in account.ends.items():
             yield "pushfleet_ends_total", [*owner, self._apps.get((vendor, credential), ""), *end.split(":")], count
 

@@ -26,6 +26,7 @@ def test_these_are_the_commands() -> None:
         "", "up", "api", "router", "worker", "fakecloud", "enqueue", "devices", "devices import", "audit", "check",
         "credentials", "credentials add", "credentials list", "credentials test", "credentials rotate",
         "credentials remove", "credentials reseal", "vendors", "send",
+        "tokens", "tokens dead", "tokens restore", "tokens guards", "tokens confirm", "tokens lift",
     }  # fmt: skip
 
 

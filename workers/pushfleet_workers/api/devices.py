@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from fastapi import APIRouter, Path, Request, Response
 from msgspec import Meta, Struct
 
+from pushfleet_workers.api.paths import AppId, UserId, app_id, identity, user_id
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.push import fingerprint
 from pushfleet_workers.tokens.changes import (
@@ -22,7 +22,6 @@ from pushfleet_workers.tokens.changes import (
     StateName,
     UnixMs,
     Unread,
-    check_id,
     in_future,
     no_account,
 )
@@ -36,8 +35,6 @@ ONE_BYTES_MAX = 64 * 1024
 MANY_BYTES_MAX = 4 * 1024 * 1024
 _STATE_NAMES = {short: name for name, short in STATES.items()}
 
-AppId = Annotated[str, Path(description="An app of the settings.")]
-UserId = Annotated[str, Path(description="Percent-encoded; 1 to 256 bytes of UTF-8.")]
 DeviceId = Annotated[str, Path(description="The installation's id, percent-encoded; 1 to 128 bytes of UTF-8.")]
 ConversationId = Annotated[str, Path(description="As in messages, percent-encoded; 1 to 256 bytes of UTF-8.")]
 
@@ -183,7 +180,7 @@ class _Devices:
 
     async def register(self, request: Request, app: AppId, user: UserId, device: DeviceId) -> Response:
         """Register a device after login: its push tokens, language and state; tokens move to it from other users."""
-        app, user, device = self._app(app), _user(user), _device(device)
+        app, user, device = self._app(app), user_id(user), _device(device)
         given = await decode(request, _registration, ONE_BYTES_MAX)
         for number, channel in enumerate(given.channels):
             if self._accounts.get((channel.vendor, channel.credential)) != app:
@@ -195,13 +192,13 @@ class _Devices:
 
     async def remove(self, app: AppId, user: UserId, device: DeviceId) -> Response:
         """Forget a device: it gets no pushes any more."""
-        if not await self._store.remove(self._app(app), _user(user), _device(device)):
+        if not await self._store.remove(self._app(app), user_id(user), _device(device)):
             raise _unknown_device()
         return Response(status_code=204)
 
     async def report(self, request: Request, app: AppId, user: UserId, device: DeviceId) -> Response:
         """Report the app's state on a device; a report older than what is known changes nothing."""
-        app, user, device = self._app(app), _user(user), _device(device)
+        app, user, device = self._app(app), user_id(user), _device(device)
         given = await decode(request, _state, ONE_BYTES_MAX)
         self._check_time(given.at_ms, "at_ms")
         report = Report(user=user, device=device, state=given.state, unread=given.unread, at_ms=given.at_ms)
@@ -221,8 +218,8 @@ class _Devices:
 
     async def set_option(self, request: Request, app: AppId, user: UserId, conversation: ConversationId) -> Response:
         """Say what a user wants from a conversation: every push, only mentions, or none; for a time or for good."""
-        app, user = self._app(app), _user(user)
-        conversation = _identity(conversation, "conversation", ID_BYTES_MAX)
+        app, user = self._app(app), user_id(user)
+        conversation = identity(conversation, "conversation", ID_BYTES_MAX)
         given = await decode(request, _option, ONE_BYTES_MAX)
         if given.until_ms and given.until_ms <= self._now_ms():
             raise Problem(422, "time_in_past", "it would be over already; to unmute say all", "until_ms")
@@ -231,7 +228,7 @@ class _Devices:
 
     async def user(self, app: AppId, user: UserId) -> Response:
         """What is known of a user; tokens are shown as fingerprints."""
-        stored = await self._store.user(self._app(app), _user(user))
+        stored = await self._store.user(self._app(app), user_id(user))
         return _json(
             UserShown(
                 {name: _shown(device) for name, device in stored.devices.items()},
@@ -240,11 +237,7 @@ class _Devices:
         )
 
     def _app(self, encoded: str) -> str:
-        app = _decoded(encoded, "app")
-        if app not in self._apps:
-            known = ", ".join(sorted(self._apps)) or "none"
-            raise Problem(404, "unknown_app", f"there is no such app; known are: {known}")
-        return app
+        return app_id(encoded, self._apps)
 
     def _check_time(self, at_ms: int, field: str) -> None:
         if in_future(at_ms, self._now_ms()):
@@ -275,29 +268,8 @@ def device_routes(
     return routes
 
 
-def _decoded(encoded: str, what: str) -> str:
-    # The edge hands over the path's bytes as Latin-1.
-    try:
-        return unquote_to_bytes(encoded.encode("latin-1")).decode()
-    except UnicodeDecodeError:
-        raise Problem(400, "invalid_path", f"the {what} id in the path is not percent-encoded UTF-8") from None
-
-
-def _identity(encoded: str, what: str, limit: int) -> str:
-    value = _decoded(encoded, what)
-    try:
-        check_id(what, value, limit)
-    except ValueError as problem:
-        raise Problem(422, "invalid_id", str(problem), what) from None
-    return value
-
-
-def _user(encoded: str) -> str:
-    return _identity(encoded, "user", ID_BYTES_MAX)
-
-
 def _device(encoded: str) -> str:
-    return _identity(encoded, "device", DEVICE_BYTES_MAX)
+    return identity(encoded, "device", DEVICE_BYTES_MAX)
 
 
 def _unknown_device() -> Problem:

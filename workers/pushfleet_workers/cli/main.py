@@ -13,6 +13,7 @@ from pushfleet_workers.cli import books, produce, run
 from pushfleet_workers.cli.context import Context, errors
 from pushfleet_workers.cli.credentials import credentials
 from pushfleet_workers.cli.send import send
+from pushfleet_workers.cli.tokens import tokens
 from pushfleet_workers.cli.vendors import vendors
 from pushfleet_workers.errors import FleetError
 from pushfleet_workers.redis_link import ReplyError
@@ -35,7 +36,7 @@ def cli(context: click.Context, config: Path | None) -> None:
 
 for command in (run.up, run.api, run.router, run.worker, run.fakecloud):
     cli.add_command(command)
-for command in (produce.enqueue, produce.devices, credentials, vendors, send, books.audit, books.check):
+for command in (produce.enqueue, produce.devices, tokens, credentials, vendors, send, books.audit, books.check):
     cli.add_command(command)
 
 

@@ -5,6 +5,7 @@ Nothing is counted while no token dies: acceptances are read from the account's 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pushfleet_workers.ledger import AccountKeys
@@ -63,6 +64,12 @@ class DeathWatch:
     async def wave_since_ms(self, vendor: str, credential: str) -> int:
         """Since when the deaths came that tripped the account's guard; 0: it is not tripped."""
         return int(await self._link.call("HGET", AccountKeys(self._prefix, vendor, credential).deaths, "wave") or 0)
+
+    async def guarded(self, accounts: Sequence[str]) -> set[str]:
+        """Those of *accounts* (``vendor:credential``) whose guard has tripped."""
+        keys = [AccountKeys(self._prefix, *account.split(":", 1)).deaths for account in accounts]
+        answers = await self._link.pipeline([("HEXISTS", key, "guard") for key in keys])
+        return {account for account, answer in zip(accounts, answers, strict=True) if answer == 1}
 
     async def release(self, vendor: str, credential: str) -> None:
         """Reset the guard, and begin a new window."""

@@ -175,6 +175,20 @@ class TokenStore:
         await self._disown(gone)
         return True
 
+    async def forget_user(self, app: str, user: str) -> bool:
+        """Forget a user's devices, preferences and badges; False when nothing was known."""
+        keys = UserKeys(self._prefix, app, user)
+        devices = (await self.user(app, user)).devices
+        (gone,) = _good(await self._link.pipeline([("UNLINK", keys.devices, keys.options, keys.badges)]))
+        await self._disown(
+            [
+                self._entry(keys.owner, channel.vendor, channel.token, channel.registered_at_ms)
+                for device in devices.values()
+                for channel in device.channels
+            ]
+        )
+        return bool(gone)
+
     async def logout(self, app: str, user: str, device: str, at_ms: int = 0) -> bool:
         """Stop all pushes to a device until it registers again; False when it is not known, or registered later."""
         done = await self.report(app, [Report(user=user, device=device, state="logged_out", at_ms=at_ms)])

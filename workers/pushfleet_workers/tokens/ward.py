@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.tokens.keys import UserKeys, owner_named
 from pushfleet_workers.tokens.tombstones import LIFE_S, Grave
 
@@ -47,9 +47,16 @@ class Ward:
             key = ward_key(self._prefix, vendor, credential)
             await self._link.call("ZREM", key, *[self._member(grave) for grave in graves])
 
-    async def count(self, vendor: str, credential: str) -> int:
-        """How many there are."""
-        return int(await self._link.call("ZCARD", ward_key(self._prefix, vendor, credential)))
+    async def occupied(self, accounts: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """Those of *accounts* (vendor, credential) that have any, and how many."""
+        counts = await self._link.pipeline([("ZCARD", ward_key(self._prefix, *account)) for account in accounts])
+        found = {}
+        for account, count in zip(accounts, counts, strict=True):
+            if isinstance(count, ReplyError):
+                raise count
+            if count:
+                found[account] = count
+        return found
 
     def _member(self, grave: Grave) -> str:
         return f"{grave.id} {UserKeys(self._prefix, grave.app, grave.user).owner}"
