@@ -183,6 +183,7 @@ def test_what_is_read_is_what_was_sent(send: Send) -> None:
         title="Lin",
         body="See you at nine",
         sent_id="d-1",
+        callback={"param": "job-1"},
         replace_key="420017",
         data={"cid": "c42", "mid": "m-1"},
     )

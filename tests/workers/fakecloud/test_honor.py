@@ -168,6 +168,7 @@ def test_what_is_read_is_what_was_sent(send: Send) -> None:
         title="Lin",
         body="See you at nine",
         sent_id="d-1",
+        callback={"param": "d-1"},
         replace_key="c42",
         data={"cid": "c42", "mid": "m-1"},
     )

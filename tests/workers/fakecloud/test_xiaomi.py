@@ -136,6 +136,11 @@ MULTI = "/v2/multi_messages/regids"
         (10017, filled({"keywords1": "Lin", "keywords2": 7})),
         (65014, FORM | {f"extra.own{number}": "x" for number in range(11)}),
         (65015, FORM | {"extra.own": "x" * 1_024}),
+        (65036, FORM | {"extra.callback": "https://example.com/cb", "extra.callback.param": "x" * 65}),
+        (65037, FORM | {"extra.callback": "https://example.com/" + "x" * 109}),
+        (65038, FORM | {"extra.callback": "example.com"}),
+        (10017, FORM | {"extra.callback": "https://example.com/cb", "extra.callback.type": "4"}),
+        (10017, FORM | {"extra.callback": "https://example.com/cb", "extra.callback.type": "all"}),
     ],
 )
 def test_a_message_that_is_not_in_order_is_refused_by_code(xiaomi: Xiaomi, code: int, form: dict[str, str]) -> None:
@@ -153,6 +158,7 @@ def test_a_message_that_is_not_in_order_is_refused_by_code(xiaomi: Xiaomi, code:
         changed(extra_sound_uri="android.resource://com.example.im/raw/ding", extra_notify_foreground="0"),
         changed(extra_notify_effect="3", **{"extra.web_uri": "https://example.com"}),
         FORM | {f"extra.own{number}": "x" for number in range(10)},
+        FORM | {"extra.callback": "https://example.com/cb", "extra.callback.type": "1267"},
     ],
 )
 def test_a_message_in_order_is_read(xiaomi: Xiaomi, form: dict[str, str]) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pushfleet_workers.fakecloud.book import Accepted, Book
 from pushfleet_workers.fakecloud.cloud import FakeCloud
 from pushfleet_workers.fakecloud.credentials import Credential
+from pushfleet_workers.fakecloud.receipts import Console
 from pushfleet_workers.fakecloud.rules import Action, Rule
 from pushfleet_workers.fakecloud.serving import serve
 from pushfleet_workers.fakecloud.thread import FakeCloudThread
 
-__all__ = ["Accepted", "Action", "Book", "Credential", "FakeCloud", "FakeCloudThread", "Rule", "serve"]
+__all__ = ["Accepted", "Action", "Book", "Console", "Credential", "FakeCloud", "FakeCloudThread", "Rule", "serve"]

@@ -33,6 +33,8 @@ class Accepted(Struct, frozen=True):
 
     at_monotonic_s: float
     at_unix_s: float
+    callback: Mapping[str, str] = {}
+    """What it asks for in receipts: ``param``, ``url``, ``type``."""
 
     def __repr__(self) -> str:
         return f"Accepted({self.vendor!r}, account={self.account!r}, sent_id={self.sent_id!r})"
@@ -155,6 +157,7 @@ class Book:
                         call.data,
                         monotonic_s,
                         unix_s,
+                        call.callback,
                     )
                 )
         page.accepted += count

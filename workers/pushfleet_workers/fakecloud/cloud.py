@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import httpx
 import msgspec
 
 from pushfleet_workers.fakecloud.book import Accepted, Book
@@ -19,6 +20,7 @@ from pushfleet_workers.fakecloud.control import Control
 from pushfleet_workers.fakecloud.credentials import Credential, CredentialFolder, Entry
 from pushfleet_workers.fakecloud.desk import Desk
 from pushfleet_workers.fakecloud.listener import ControlListener, VendorListener
+from pushfleet_workers.fakecloud.receipts import DELIVERED, Answer, Console, postings
 from pushfleet_workers.fakecloud.registry import VENDORS
 from pushfleet_workers.fakecloud.rules import Rule, RuleBook, check_rule, make_rule
 from pushfleet_workers.fakecloud.vendor import AsksForCertificates, FakeVendor
@@ -26,6 +28,7 @@ from pushfleet_workers.fakecloud.vendor import AsksForCertificates, FakeVendor
 __all__ = ["FakeCloud"]
 
 MAX_STREAMS_MAX = 2**31 - 1
+RECEIPT_TIMEOUT_S = 10.0
 
 
 class FakeCloud:
@@ -223,6 +226,28 @@ class FakeCloud:
     async def heal(self, vendor: str) -> None:
         """End the blackout of *vendor*, on the same port."""
         await self._listener(vendor).open()
+
+    async def send_receipts(
+        self, vendor: str, code: str = "", token: str = "", console: Console | None = None, times: int = 1
+    ) -> list[Answer]:
+        """Have *vendor* post receipts for the recorded pushes that asked for them, and give the receiver's answers.
+
+        *code*: the vendor's own, by default the one for a push that arrived. *token*: only its pushes. *console*: what
+        the vendor's console was told. *times*: how often, as vendors repeat themselves. Raises :class:`ValueError`.
+        """
+        pushes = self.received(vendor, token)
+        told = console or Console()
+        code = code or DELIVERED.get(vendor, "")
+        answers = []
+        async with httpx.AsyncClient(trust_env=False, timeout=RECEIPT_TIMEOUT_S) as client:
+            for _ in range(times):
+                for posting in postings(vendor, code, pushes, told, int(self._wall() * 1_000)):
+                    try:
+                        answer = await client.post(posting.url, content=posting.body, headers=posting.headers)
+                    except httpx.HTTPError as problem:
+                        raise ValueError(f"nobody takes receipts there: {type(problem).__name__}") from None
+                    answers.append(Answer(answer.status_code, answer.text))
+        return answers
 
     def reset(self) -> None:
         """Forget the script and the book; connections, credentials and access tokens stay."""

@@ -7,6 +7,7 @@ GET /rules        ``?vendor=``; ``{"rules": [...]}`` with ``id`` and ``matches``
 POST /rules       one rule or a list; ``{"ids": [...]}``
 DELETE /rules     ``?vendor=&id=``; without either, all rules
 POST /revive      ``{"vendor", "token"}``; ``{"revived": bool}``
+POST /receipts    ``{"vendor"}`` with any of ``code``, ``token``, ``console``, ``times``; ``{"answers": [...]}``
 POST /settings    ``{"vendor"}`` with any of ``max_streams``, ``blackout``, ``expire_auth``
 POST /credentials ``{"vendor", "options"}``; ``{"vendor", "id", "settings", "file"}``
 POST /reset       forgets script and book
@@ -17,12 +18,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from pushfleet_workers.fakecloud.book import Accepted
 from pushfleet_workers.fakecloud.credentials import Credential
+from pushfleet_workers.fakecloud.receipts import Answer, Console
 from pushfleet_workers.fakecloud.rules import Rule
 from pushfleet_workers.fakecloud.wire import Reply, Request, Response, json_response, parse_form
 
@@ -68,6 +71,12 @@ class Controlled(Protocol):
         """A new credential."""
         ...
 
+    async def send_receipts(
+        self, vendor: str, code: str = "", token: str = "", console: Console | None = None, times: int = 1
+    ) -> list[Answer]:
+        """Post receipts."""
+        ...
+
     def reset(self) -> None:
         """Forget script and book."""
         ...
@@ -93,6 +102,14 @@ class _Token(msgspec.Struct, forbid_unknown_fields=True):
     token: str
 
 
+class _Receipts(msgspec.Struct, forbid_unknown_fields=True):
+    vendor: str
+    code: str = ""
+    token: str = ""
+    console: Console = Console()
+    times: Annotated[int, Meta(ge=1, le=1_000)] = 1
+
+
 class _NewCredential(msgspec.Struct, forbid_unknown_fields=True):
     vendor: str
     options: dict[str, Any] = {}
@@ -114,6 +131,7 @@ class Control:
             ("POST", "/rules"): self._add_rules,
             ("DELETE", "/rules"): self._clear_rules,
             ("POST", "/revive"): self._revive,
+            ("POST", "/receipts"): self._receipts,
             ("POST", "/settings"): self._settings,
             ("POST", "/credentials"): self._credential,
             ("POST", "/reset"): self._reset,
@@ -169,6 +187,11 @@ class Control:
     async def _revive(self, request: Request) -> object:
         asked = msgspec.json.decode(request.body, type=_Token)
         return {"revived": self._cloud.revive(asked.vendor, asked.token)}
+
+    async def _receipts(self, request: Request) -> object:
+        asked = msgspec.json.decode(request.body, type=_Receipts)
+        answers = await self._cloud.send_receipts(asked.vendor, asked.code, asked.token, asked.console, asked.times)
+        return {"answers": answers}
 
     async def _settings(self, request: Request) -> object:
         asked = msgspec.json.decode(request.body, type=_Settings)

@@ -268,6 +268,7 @@ def _call(content: Mapping[str, Any], project_id: str) -> Call:
         title=text(shown.get("title")) or text(extra.get("title")),
         body=text(shown.get("body")) or text(extra.get("body")),
         sent_id=text(shown.get("appMessageId")) or text(options.get("biTag")),
+        callback={"param": text(options.get("biTag"))},
         replace_key="" if notify_id == -1 else str(notify_id),
         data=table(table(shown.get("clickAction")).get("data")) or extra,
     )

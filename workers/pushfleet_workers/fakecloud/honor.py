@@ -203,6 +203,7 @@ def _call(content: Mapping[str, Any], app_id: str) -> Call:
         title=text(shown.get("title")),
         body=text(shown.get("body")),
         sent_id=text(android.get("biTag")),
+        callback={"param": text(android.get("biTag"))},
         replace_key=text(shown.get("tag")),
         data=(parse_object(custom.encode()) or {"": custom}) if custom else {},
     )

@@ -203,6 +203,7 @@ class Huawei:
             title=text(shown.get("title")),
             body=text(shown.get("body")),
             sent_id=text(android.get("bi_tag")),
+            callback={"param": text(android.get("bi_tag"))},
             replace_key=text(shown.get("tag")),
             data=_custom(android.get("data", message.get("data"))),
             dry_run=envelope.get("validate_only") is True,

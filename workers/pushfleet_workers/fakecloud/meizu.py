@@ -118,6 +118,7 @@ class Meizu:
             body=bar["content"],
             replace_key=text(advance.get("notifyKey")),
             data=table(click.get("parameters")),
+            callback=_callback(table(message.get("extra"))),
         )
 
     def answer(self, call: Call, dead: Mapping[str, Death], now_s: float) -> Response:
@@ -224,6 +225,17 @@ def _shows(advance: Mapping[str, Any]) -> bool:
 
 def _calls_back(extra: Mapping[str, Any]) -> bool:
     return len(text(extra.get("callback")).encode()) <= 128 and len(text(extra.get("callback.param")).encode()) <= 64
+
+
+def _callback(extra: Mapping[str, Any]) -> dict[str, str]:
+    """What asks for receipts; empty where nothing does."""
+    if not text(extra.get("callback")):
+        return {}
+    return {
+        "url": text(extra.get("callback")),
+        "param": text(extra.get("callback.param")),
+        "type": text(extra.get("callback.type")) or "3",
+    }
 
 
 def _switch(value: object) -> bool:

@@ -300,7 +300,15 @@ def _call(message: Mapping[str, Any], account: str) -> Call:
         sent_id=notification.get("app_message_id", ""),
         replace_key="" if number is None else str(number),
         data=parse_object(notification.get("action_parameters", "").encode()) or {},
+        callback=_callback(notification),
     )
+
+
+def _callback(notification: Mapping[str, Any]) -> dict[str, str]:
+    """What asks for receipts; empty where nothing does."""
+    if not notification.get("call_back_url"):
+        return {}
+    return {"url": notification["call_back_url"], "param": notification.get("call_back_parameter", "")}
 
 
 def _message_flaw(message: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from pushfleet_workers.fakecloud.book import Accepted
 from pushfleet_workers.fakecloud.cloud import FakeCloud
 from pushfleet_workers.fakecloud.credentials import Credential
+from pushfleet_workers.fakecloud.receipts import Answer, Console
 
 __all__ = ["FakeCloudThread"]
 
@@ -128,6 +129,13 @@ class FakeCloudThread:
     def heal(self, vendor: str) -> None:
         """As :meth:`FakeCloud.heal`."""
         asyncio.run_coroutine_threadsafe(self._cloud.heal(vendor), self._running()).result()
+
+    def send_receipts(
+        self, vendor: str, code: str = "", token: str = "", console: Console | None = None, times: int = 1
+    ) -> list[Answer]:
+        """As :meth:`FakeCloud.send_receipts`."""
+        sending = self._cloud.send_receipts(vendor, code, token, console, times)
+        return asyncio.run_coroutine_threadsafe(sending, self._running()).result()
 
     def reset(self) -> None:
         """As :meth:`FakeCloud.reset`."""

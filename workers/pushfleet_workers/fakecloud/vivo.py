@@ -273,7 +273,15 @@ def _call(content: Mapping[str, Any], app: _App) -> Call:
         sent_id=content["requestId"],
         replace_key="" if number is None else str(number),
         data=content.get("clientCustomMap", {}),
+        callback=_callback(table(content.get("extra"))),
     )
+
+
+def _callback(extra: Mapping[str, Any]) -> dict[str, str]:
+    """What asks for receipts: an address, or the id of one that the console knows."""
+    if not text(extra.get("callback")) and not text(extra.get("callback.id")):
+        return {}
+    return {"url": text(extra.get("callback")), "param": text(extra.get("callback.param"))}
 
 
 def _target_flaw(content: Mapping[str, Any]) -> str:

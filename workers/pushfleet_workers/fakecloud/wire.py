@@ -75,6 +75,9 @@ class Call(Struct, frozen=True):
     parts: tuple[Call, ...] = ()
     """What each target gets, where a request carries several pushes; empty: all get the same."""
 
+    callback: Mapping[str, str] = {}
+    """What the push asks for in receipts: ``param`` to bring back, and ``url`` and ``type`` where it names them."""
+
     names_dead: bool = True
     """Whether the answer tells which targets are dead, where only some are."""
 

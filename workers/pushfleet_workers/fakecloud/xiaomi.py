@@ -101,6 +101,7 @@ CHANNELS: dict[str, dict[str, list[str]]] = {
 REGIDS_MAX = 1_000
 TTL_MS_MAX = 864_000_000
 OWN_EXTRAS_MAX = 10
+EVERY_RECEIPT = 1_267
 
 _SINGLE = ("/v3/message/regid", "/v2/message/regid")
 _MULTI = "/v2/multi_messages/regids"
@@ -247,6 +248,7 @@ def _call(app: _App, tokens: tuple[str, ...], message: Mapping[str, str], extra:
         body=message["description"],
         sent_id=extra.get("jobkey", ""),
         replace_key=message.get("notify_id", ""),
+        callback=_callback(extra),
         data=parse_object(message.get("payload", "").encode()) or {},
     )
 
@@ -290,7 +292,27 @@ def _extra_flaw(extra: Mapping[str, str], app: _App) -> str:
         and ("jobkey" not in extra or _JOBKEY(extra["jobkey"]) is not None)
         and uri.startswith(f"android.resource://{app.package_name}/raw/")
     )
-    return _class_flaw(extra, app) if flawless else "10017"
+    return (_receipt_flaw(extra) or _class_flaw(extra, app)) if flawless else "10017"
+
+
+def _callback(extra: Mapping[str, str]) -> dict[str, str]:
+    """What asks for receipts; empty where nothing does."""
+    if not extra.get("callback"):
+        return {}
+    param, asked = extra.get("callback.param", ""), extra.get("callback.type", "3")
+    return {"url": extra["callback"], "param": param, "type": asked}
+
+
+def _receipt_flaw(extra: Mapping[str, str]) -> str:
+    url = extra.get("callback", "")
+    if len(url.encode()) > 128:
+        return "65037"
+    if url and not url.startswith(("http://", "https://")):
+        return "65038"
+    if len(extra.get("callback.param", "").encode()) > 64:
+        return "65036"
+    asked = extra.get("callback.type", "3")
+    return "" if asked.isdecimal() and int(asked) and not int(asked) & ~EVERY_RECEIPT else "10017"
 
 
 def _class_flaw(extra: Mapping[str, str], app: _App) -> str:

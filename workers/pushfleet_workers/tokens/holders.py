@@ -45,10 +45,12 @@ class Holders:
 
 
 def _user(entry: bytes | ReplyError | None, at_ms: int) -> str:
-    """The first owner in an entry of the index, as `index.lua` wrote it."""
+    """The first owner in an entry of the index, as `index.lua` wrote it; empty for a damaged one."""
     if isinstance(entry, ReplyError):
         raise entry
     if entry is None or int.from_bytes(entry[:_AT_BYTES], "big") > at_ms:
         return ""
-    owner = entry[_HEAD_BYTES:].partition(b" ")[0]
-    return owner_named(owner.decode())[1] if owner.isascii() and b":" in owner else ""
+    try:
+        return owner_named(entry[_HEAD_BYTES:].partition(b" ")[0].decode())[1]
+    except ValueError:
+        return ""
