@@ -26,6 +26,7 @@ from pushfleet.transfer import (
     Receipt,
     Run,
     Steps,
+    prepare_recall,
     preparing,
     transfer,
 )
@@ -114,6 +115,19 @@ class AsyncProducer:
                     await self._drive(run.transfer(batch))
                     run.finish(batch)
             return run.receipt
+        finally:
+            await self._leave()
+
+    async def recall(
+        self, app: str, message_id: str, *, conversation: str = "", recipients: Iterable[str] = ()
+    ) -> Receipt:
+        """Take a message back, as :meth:`pushfleet.Producer.recall` does; returns when Redis has the recall."""
+        self._enter()
+        try:
+            batch = Batch(recalls=True)
+            place = batch.add(prepare_recall(app, message_id, conversation, recipients, self._policy))
+            await self._drive(transfer(batch, self._policy, self._gauge))
+            return batch.receipt(place)
         finally:
             await self._leave()
 

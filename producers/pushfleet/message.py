@@ -1,4 +1,4 @@
-"""The contract between an IM backend and the fleet: one offline message and whom it is for.
+"""The contract between an IM backend and the fleet: one offline message and whom it is for, and taking it back.
 
 Evolution rules, held by tests: a new field has a default; no field changes its type or meaning;
 unknown fields are skipped. So older and newer processes read each other's entries.
@@ -31,6 +31,7 @@ __all__ = [
     "OfflineMessage",
     "OfflinePush",
     "OppoOptions",
+    "Recall",
     "Recipient",
     "Sender",
     "Target",
@@ -570,7 +571,39 @@ class OfflineMessage(_Part, frozen=True):
         return self.conversation.id if self.conversation is not None else None
 
 
-def _keep_as_tuple(message: OfflineMessage, field: str, value: Any, wanted: Any) -> None:
+class Recall(_Part, frozen=True):
+    """A message that is taken back: what has not left is stopped, what is still shown is withdrawn or replaced.
+
+    Raises ``ValueError`` as :class:`OfflineMessage` does.
+    """
+
+    id: Id
+    """The message's id."""
+
+    app: Name
+    """The message's app."""
+
+    conversation: Key = ""
+    """The message's conversation, or its ``replace_key`` where it had one; counts where the fleet has forgotten it."""
+
+    recipients: tuple[Id, ...] = ()
+    """Whose screens it is taken off; none: those that the fleet remembers. What has not left is stopped for everybody,
+    named or not. At most 500 in one stream entry."""
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What identifies the recall; its recipients only as a number."""
+        return [("id", self.id), ("app", self.app), ("recipients", len(self.recipients))]
+
+    def __post_init__(self) -> None:
+        _check_id("id", self.id)
+        _check_name("app", self.app)
+        _check_text("conversation", self.conversation, ID_BYTES_MAX)
+        _keep_as_tuple(self, "recipients", self.recipients, str)
+        for recipient in self.recipients:
+            _check_id("recipients[]", recipient)
+
+
+def _keep_as_tuple(message: OfflineMessage | Recall, field: str, value: Any, wanted: Any) -> None:
     """Lets callers give a list; what has no order of its own is refused, part ids would not be stable."""
     if type(value) is not tuple:
         if not isinstance(value, list | tuple):
@@ -632,20 +665,21 @@ def clip(value: str, length: int = 40) -> str:
     return f"{value[:length]!r}… ({len(value)} characters)"
 
 
-def schema() -> dict[str, object]:
-    """The JSON Schema (draft 2020-12) of :class:`OfflineMessage`, as published in ``docs/``."""
-    (root,), components = msgspec.json.schema_components([OfflineMessage], ref_template="#/$defs/{name}")
+def schema(contract: type[OfflineMessage | Recall] = OfflineMessage) -> dict[str, object]:
+    """The JSON Schema (draft 2020-12) of *contract*, as published in ``docs/``."""
+    (root,), components = msgspec.json.schema_components([contract], ref_template="#/$defs/{name}")
     documented = _field_docs()
     for name, component in components.items():
         component["description"] = _prose(component.get("description", ""))
         for field, text in documented[name].items():
             component["properties"][field]["description"] = text
-    components["OfflineMessage"]["anyOf"] = [
-        {"required": [field], "properties": {field: {"minItems": 1}}} for field in ("recipients", "targets")
-    ]
+    if contract is OfflineMessage:
+        components["OfflineMessage"]["anyOf"] = [
+            {"required": [field], "properties": {field: {"minItems": 1}}} for field in ("recipients", "targets")
+        ]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "OfflineMessage",
+        "title": contract.__name__,
         **root,
         "$defs": components,
     }

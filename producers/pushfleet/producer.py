@@ -27,6 +27,7 @@ from pushfleet.transfer import (
     Run,
     Steps,
     prepare,
+    prepare_recall,
     transfer,
 )
 
@@ -132,6 +133,28 @@ class Producer:
                     self._drive(run.transfer(batch))
                     run.finish(batch)
             return run.receipt
+        finally:
+            self._leave()
+
+    def recall(self, app: str, message_id: str, *, conversation: str = "", recipients: Iterable[str] = ()) -> Receipt:
+        """Take a message back: what has not left is stopped, what is shown is withdrawn or replaced where it can be.
+
+        Returns when Redis has the recall. The fleet acts on it where the app's ``recall_window_s`` is set.
+
+        * **conversation** - the message's conversation, or its ``replace_key`` where it had one. Only counts where
+          the fleet has forgotten the message.
+        * **recipients** - whose screens to take it off; none: those that the fleet remembers. What has not left is
+          stopped for everybody.
+
+        Raises :class:`InvalidMessage`, :class:`Backpressure` or :class:`QueueUnavailable`. Repeating the call is safe.
+        """
+        prepared = prepare_recall(app, message_id, conversation, recipients, self._policy)
+        self._enter()
+        try:
+            batch = Batch(recalls=True)
+            place = batch.add(prepared)
+            self._drive(transfer(batch, self._policy, self._gauge))
+            return batch.receipt(place)
         finally:
             self._leave()
 

@@ -19,7 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pushfleet import wire
 from pushfleet.errors import Backpressure, EnqueueError, InvalidMessage, QueueUnavailable
-from pushfleet.message import LANES, Lane, OfflineMessage
+from pushfleet.message import LANES, Lane, OfflineMessage, Recall
 
 __all__ = [
     "CONNECTIONS_MAX",
@@ -35,6 +35,7 @@ __all__ = [
     "Run",
     "Steps",
     "prepare",
+    "prepare_recall",
     "preparing",
     "transfer",
 ]
@@ -59,8 +60,7 @@ _BREATH_MESSAGES = 200
 _BREATH_PARTS = 20
 """The same within a large message."""
 
-_SCRIPT = resources.files("pushfleet").joinpath("enqueue.lua").read_text("utf-8")
-_SCRIPT_SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+_ENQUEUE = resources.files("pushfleet").joinpath("enqueue.lua").read_text("utf-8")
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 _REPEAT = "what is not in .accepted may be in the queue all the same, repeating it is safe"
 
@@ -69,8 +69,24 @@ _T = TypeVar("_T")
 Steps = Generator[list[Command], list[Any], None]
 
 
+class _Script(NamedTuple):
+    """One Lua script, and the digest that Redis knows it by."""
+
+    text: str
+    sha: str
+
+
+def _script(text: str) -> _Script:
+    return _Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+_MESSAGES = _script(_ENQUEUE)
+_RECALLS = _script(_ENQUEUE.replace("'m', ", "'r', "))
+"""The same but for the name of the field."""
+
+
 class Receipt(Struct, frozen=True):
-    """One message is in the queue."""
+    """One message, or one recall, is in the queue."""
 
     id: str
     lane: Lane
@@ -167,6 +183,24 @@ def preparing(message: OfflineMessage, policy: Policy) -> Generator[None, None, 
     return Prepared(message.id, part.effective_lane, payloads, recipients)
 
 
+def prepare_recall(app: str, message_id: str, conversation: str, recipients: Iterable[str], policy: Policy) -> Prepared:
+    """A recall, checked, cut and encoded. Raises :class:`InvalidMessage`."""
+    named = recipients if isinstance(recipients, str) else tuple(recipients)
+    try:
+        recall = Recall(id=message_id, app=app, conversation=conversation, recipients=named)  # type: ignore[arg-type]
+    except ValueError as problem:
+        raise InvalidMessage(str(problem)) from problem
+    payloads = [wire.encode(one) for one in wire.recalls(recall)]
+    for payload in payloads:
+        wire.decode_recall(payload)
+    if len(payloads) > policy.ingress_max:
+        raise InvalidMessage(
+            f"the recall takes {len(payloads)} entries and can never fit into a stream of ingress_max "
+            f"{policy.ingress_max} entries"
+        )
+    return Prepared(message_id, wire.RECALL_LANE, payloads, len(named))
+
+
 class _Call(NamedTuple):
     """One run of the script."""
 
@@ -185,9 +219,10 @@ class _Failure(NamedTuple):
 
 
 class Batch:
-    """Prepared messages on their way, and what has become of each."""
+    """Prepared messages on their way, or prepared recalls, and what has become of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, recalls: bool = False) -> None:
+        self.script = _RECALLS if recalls else _MESSAGES
         self.size = 0
         self._messages: list[Prepared] = []
         self._missing: list[int] = []
@@ -389,16 +424,16 @@ def _ask(commands: list[Command]) -> Generator[list[Command], list[Any], list[An
         return (yield commands)
 
 
-def _command(call: _Call, policy: Policy) -> Command:
+def _command(script: _Script, call: _Call, policy: Policy) -> Command:
     key = wire.ingress_key(policy.prefix, call.lane)
-    return ("EVALSHA", _SCRIPT_SHA, 1, key, policy.ingress_max, call.room, wire.VERSION, *call.payloads)
+    return ("EVALSHA", script.sha, 1, key, policy.ingress_max, call.room, wire.VERSION, *call.payloads)
 
 
 def _round_trip(batch: Batch, calls: list[_Call], policy: Policy) -> Steps:
     head: list[Command] = []
     tail: list[Command] = [("WAIT", policy.wait_replicas, policy.wait_timeout_ms)] if policy.wait_replicas else []
     while calls:
-        replies = yield from _ask([*head, *(_command(call, policy) for call in calls), *tail])
+        replies = yield from _ask([*head, *(_command(batch.script, call, policy) for call in calls), *tail])
         answers = replies[len(head) : len(head) + len(calls)]
         confirmed = replies[-1] if tail else 0
         if isinstance(confirmed, RedisError):
@@ -425,7 +460,7 @@ def _round_trip(batch: Batch, calls: list[_Call], policy: Policy) -> Steps:
             else:
                 batch.settle(call)
         calls = unknown
-        head = [("SCRIPT LOAD", _SCRIPT)]
+        head = [("SCRIPT LOAD", batch.script.text)]
 
 
 class Run:

@@ -8,19 +8,23 @@ from hashlib import blake2b
 import msgspec
 
 from pushfleet.errors import InvalidMessage
-from pushfleet.message import PART_RECIPIENTS_MAX, Lane, OfflineMessage, Recipient, clip, default_lane
+from pushfleet.message import PART_RECIPIENTS_MAX, Lane, OfflineMessage, Recall, Recipient, clip, default_lane
 
 __all__ = [
     "ENTRY_BYTES_MAX",
+    "RECALL_LANE",
     "VERSION",
     "decode",
     "decode_message",
+    "decode_recall",
     "encode",
     "entry",
     "ingress_key",
     "part_id",
     "parts",
     "read_entry",
+    "recall_id",
+    "recalls",
 ]
 
 VERSION = b"1"
@@ -29,10 +33,14 @@ VERSION = b"1"
 ENTRY_BYTES_MAX = 1_048_576
 """Longest JSON of one entry; a router reads some 300 entries at a time."""
 
+RECALL_LANE: Lane = "urgent"
+"""The stream of recalls: one that overtakes its message stops it."""
+
 _REASON_MAX = 300
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(OfflineMessage)
+_recall_decoder = msgspec.json.Decoder(Recall)
 
 
 def ingress_key(prefix: str, lane: Lane) -> str:
@@ -40,7 +48,7 @@ def ingress_key(prefix: str, lane: Lane) -> str:
     return f"{prefix}:{{ingress:{lane}}}"
 
 
-def encode(message: OfflineMessage) -> bytes:
+def encode(message: OfflineMessage | Recall) -> bytes:
     """The JSON of *message*, defaults left out.
 
     Raises :class:`InvalidMessage` for what JSON cannot carry, and beyond 1 MiB.
@@ -48,9 +56,10 @@ def encode(message: OfflineMessage) -> bytes:
     try:
         payload = _encoder.encode(message)
     except UnicodeEncodeError as problem:
-        raise _refusal(f"half of a surrogate pair - at `{_lone_surrogate(message, '$')}`") from problem
+        where = _lone_surrogate(message, "$")
+        raise _refusal(f"half of a surrogate pair - at `{where}`", type(message).__name__) from problem
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
-        raise _refusal(str(problem)) from problem
+        raise _refusal(str(problem), type(message).__name__) from problem
     _check_size(payload)
     return payload
 
@@ -83,6 +92,26 @@ def decode_message(payload: bytes | str) -> OfflineMessage:
         raise _refusal(str(problem)) from problem
 
 
+def decode_recall(payload: bytes | str) -> Recall:
+    """The recall in *payload*, which is a stream entry's: at most 500 recipients.
+
+    Raises :class:`InvalidMessage` with the path of the offending field.
+    """
+    _check_size(payload)
+    try:
+        recall = _recall_decoder.decode(payload)
+    except RecursionError as problem:
+        raise _refusal("nested too deeply", "Recall") from problem
+    except (msgspec.DecodeError, UnicodeError) as problem:
+        raise _refusal(str(problem), "Recall") from problem
+    if len(recall.recipients) > PART_RECIPIENTS_MAX:
+        raise _refusal(
+            f"{len(recall.recipients)} recipients in one entry, the limit is {PART_RECIPIENTS_MAX}: send several",
+            "Recall",
+        )
+    return recall
+
+
 def _check_size(payload: bytes | str) -> None:
     if len(payload) > ENTRY_BYTES_MAX:
         raise _refusal(
@@ -90,9 +119,10 @@ def _check_size(payload: bytes | str) -> None:
         )
 
 
-def _refusal(why: str) -> InvalidMessage:
+def _refusal(why: str, what: str = "OfflineMessage") -> InvalidMessage:
     """Bounded: some texts of the decoder repeat what was sent, and a reason ends in logs and dead letters."""
-    return InvalidMessage(f"not an OfflineMessage: {why if len(why) <= _REASON_MAX else why[:_REASON_MAX] + '…'}")
+    article = "an" if what == "OfflineMessage" else "a"
+    return InvalidMessage(f"not {article} {what}: {why if len(why) <= _REASON_MAX else why[:_REASON_MAX] + '…'}")
 
 
 def _lone_surrogate(value: object, path: str) -> str | None:
@@ -114,15 +144,20 @@ def entry(message: OfflineMessage) -> dict[bytes, bytes]:
     return {b"v": VERSION, b"m": encode(message)}
 
 
-def read_entry(fields: Mapping[bytes, bytes]) -> OfflineMessage:
-    """The message in a stream entry; an entry without ``v`` counts as version 1.
+def read_entry(fields: Mapping[bytes, bytes]) -> OfflineMessage | Recall:
+    """The message or the recall in a stream entry; an entry without ``v`` counts as version 1.
 
-    Raises :class:`InvalidMessage` for another version, a missing ``m``, and whatever :func:`decode` refuses.
+    Raises :class:`InvalidMessage` for another version, for neither ``m`` nor ``r``, and whatever :func:`decode` and
+    :func:`decode_recall` refuse.
     """
     version = fields.get(b"v", VERSION)
     if version != VERSION:
         raise _refusal(f"field v is {clip(version.decode(errors='replace'))}, this fleet reads {VERSION.decode()}")
-    payload = fields.get(b"m")
+    payload, recall = fields.get(b"m"), fields.get(b"r")
+    if payload is not None and recall is not None:
+        raise _refusal("the entry has both m and r: a recall goes in an entry of its own")
+    if recall is not None:
+        return decode_recall(recall)
     if payload is None:
         raise _refusal("the entry has no field m")
     return decode(payload)
@@ -162,6 +197,23 @@ def parts(message: OfflineMessage) -> Iterator[OfflineMessage]:
             lane=lane,
             part=number,
         )
+
+
+def recalls(recall: Recall) -> Iterator[Recall]:
+    """*recall* in entries of at most 500 recipients, repeated ones dropped."""
+    recipients = tuple(dict.fromkeys(recall.recipients))
+    for start in range(0, max(1, len(recipients)), PART_RECIPIENTS_MAX):
+        yield msgspec.structs.replace(recall, recipients=recipients[start : start + PART_RECIPIENTS_MAX])
+
+
+def recall_id(recall: Recall) -> bytes:
+    """Sixteen bytes, the same for the recall of the same message from the same recipients, in every process."""
+    name = [
+        f"{recall.app}\0{len(recall.id)}\0{recall.id}",
+        *(f"{len(one)}\0{one}" for one in sorted(recall.recipients)),
+    ]
+    data = "\0".join(name).encode(errors="surrogatepass")
+    return blake2b(data, digest_size=16, person=b"pushfleet-recall").digest()
 
 
 def _once(recipients: tuple[str | Recipient, ...]) -> tuple[str | Recipient, ...]:
