@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+
+import pytest
 
 from pushfleet import Conversation, OfflineMessage, Producer, Recipient, Sender
 from pushfleet.message import LANES, Lane
 from pushfleet_workers.audit import Books, read_books
-from pushfleet_workers.ingress import GROUP, IngressStream, Raw, Routed
+from pushfleet_workers.ingress import GROUP, IngressStream, Raw
 from pushfleet_workers.ledger import AccountKeys, Entry, VendorKeys, unpack
 from pushfleet_workers.push import Delivery
 from pushfleet_workers.redis_link import Link
@@ -21,6 +23,9 @@ from pushfleet_workers.tokens.keys import UserKeys
 from pushfleet_workers.tokens.record import BACKGROUND, Channel, Device, State, TokenKind, encode_device
 
 PREFIX = "t"
+RECALLS = {"demo": {"name": "Demo", "recall_window_s": 120}, "lite": {}}
+"""The apps where messages of one can be taken back."""
+
 APNS = {"app": "demo", "team_id": "A1B2C3D4E5", "key_id": "F6G7H8J9K0", "key_file": "k.p8", "topic": "com.example.a"}
 FCM = {"app": "demo", "service_account_file": "service-account.json"}
 HUAWEI = {"app": "demo", "client_id": "100", "client_secret": "hunter2"}
@@ -99,6 +104,11 @@ class Stage:
         """As a backend does."""
         self.producer.enqueue_many(messages)
 
+    async def recall(self, identity: str, *to: str, conversation: str = "") -> None:
+        """Take a message back, and route everything."""
+        self.producer.recall("demo", identity, conversation=conversation, recipients=to)
+        await self.route()
+
     async def read(self, lane: Lane = "normal") -> list[Raw]:
         """Entries that no router has read before."""
         stream = self.streams[lane]
@@ -120,25 +130,22 @@ class Stage:
             while raws := await self.read(lane):
                 await self.router.route(stream, raws)
 
-    async def put_and_die(self, *raws: Raw) -> None:
-        """What a router does that dies between its put and its acknowledgement."""
+    async def put_and_die(self, *raws: Raw, lane: Lane = "normal", keeps: bool = True) -> None:
+        """What a router does that dies between put and acknowledgement; not *keeps*: before it kept whom it put for."""
 
         class Died(BaseException):
             pass
 
-        stream = self.streams["normal"]
-        acknowledge = stream.acknowledge
-
-        async def die(routed: Sequence[Routed]) -> int:
+        async def die(_: object) -> Any:
             raise Died
 
-        stream.acknowledge = die  # type: ignore[method-assign]
-        try:
-            await self.router.route(stream, raws)
-        except Died:
-            pass
-        finally:
-            stream.acknowledge = acknowledge  # type: ignore[method-assign]
+        stream = self.streams[lane]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stream, "acknowledge", die)
+            if not keeps:
+                patch.setattr(self.router, "_keep", die)
+            with pytest.raises(Died):
+                await self.router.route(stream, raws)
 
     async def entries(self, vendor: str = "apns", credential: str = "main") -> list[Entry]:
         """What lies ready in an account's ledger, urgent first."""

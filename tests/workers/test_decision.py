@@ -14,7 +14,8 @@ import pushfleet_workers
 from pushfleet import OfflineMessage, OfflinePush, Recipient
 from pushfleet.message import Kind
 from pushfleet_workers import reasons
-from pushfleet_workers.decision import channel_for, refuse_device, refuse_message, refuse_receiver
+from pushfleet_workers.decision import channel_for, refuse_device, refuse_message, refuse_recall, refuse_receiver
+from pushfleet_workers.outcome import NOT_RECALLABLE
 from pushfleet_workers.tokens.record import BACKGROUND, FOREGROUND, KILLED, LOGGED_OUT, Channel, Device, State
 
 PACKAGE = Path(next(iter(pushfleet_workers.__path__)))
@@ -154,6 +155,24 @@ def test_which_channel_a_message_takes(
         assert channel_for(device, kind, NOW, "background") == for_chat
 
 
+# ---- a recall
+
+
+@pytest.mark.parametrize(
+    ("kind", "window_s", "people", "expires_at_ms", "reason"),
+    [
+        ("chat", 120, 1, NOW + 1, ""),
+        ("call_cancel", 120, 1, NOW + 1, ""),
+        ("call", 120, 1, NOW + 1, "not_shown"),
+        ("chat", 0, 1, NOW + 1, "recalls_off"),
+        ("chat", 120, 0, NOW + 1, "recall_unknown"),
+        ("chat", 120, 1, NOW, "expired"),
+    ],
+)
+def test_a_message_that_is_taken_back(kind: str, window_s: int, people: int, expires_at_ms: int, reason: str) -> None:
+    assert refuse_recall(kind, window_s, people, expires_at_ms, NOW) == reason
+
+
 # ---- the tables of reasons
 
 
@@ -205,13 +224,14 @@ def in_books(end: str) -> set[str]:
 
 
 def test_every_suppression_is_in_the_table_and_none_else() -> None:
-    decided = returned_by("refuse_message", "refuse_receiver", "refuse_device", "_refuse")
+    decided = returned_by("refuse_message", "refuse_recall", "refuse_receiver", "refuse_device", "_refuse")
     assert decided | given_to("suppress", 0) | given_to("End", 1, "suppressed") == set(reasons.SUPPRESSED)
 
 
 @pytest.mark.parametrize(("end", "table"), [("dropped", reasons.DROPPED), ("dead", reasons.DEAD)])
 def test_every_other_end_is_in_its_table_and_none_else(end: str, table: dict[str, str]) -> None:
-    assert given_to("End", 1, end) | in_books(end) == set(table)
+    told = {NOT_RECALLABLE.code} if end == "dropped" else set()
+    assert given_to("End", 1, end) | in_books(end) | told == set(table)
 
 
 def test_every_refusal_of_an_entry_is_in_the_table_and_none_else() -> None:

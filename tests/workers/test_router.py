@@ -120,6 +120,32 @@ def test_targets_are_addressed_past_state_and_each_once(redis_url: str) -> None:
     play(redis_url, scenario)
 
 
+def test_an_account_may_come_and_go_while_a_router_runs(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(credential="late")
+        await stage.route(chat("m1"))
+        stage.router.learn("apns", "late", stage.settings.accounts["apns"]["main"])
+        await stage.route(chat("m2"))
+        stage.router.learn("apns", "late", None)
+        await stage.route(chat("m3"))
+        assert [one.parcel.push.message_id for one in await stage.entries("apns", "late")] == ["m2"]
+        assert await stage.suppressed() == {"unknown_account": 2}
+
+    play(redis_url, scenario)
+
+
+def test_what_was_put_for_an_account_that_is_gone_is_found_again(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        stage.enqueue(chat())
+        await stage.put_and_die(*await stage.read())
+        stage.router.learn("apns", "main", None)
+        await stage.router.route(stage.streams["normal"], await stage.read_again())
+        assert await stage.joined()
+
+    play(redis_url, scenario)
+
+
 def test_a_recipient_named_twice_counts_once(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.device("a")

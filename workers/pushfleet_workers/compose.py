@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from pushfleet.message import Element, OfflineMessage
 
-__all__ = ["CATALOGUE", "compose", "language_of"]
+__all__ = ["CATALOGUE", "compose", "compose_recall", "language_of"]
 
 CATALOGUE: Mapping[str, Mapping[str, str]] = {
     "en": {
@@ -27,6 +27,8 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = {
         "missed_call": "Missed call",
         "call_cancel": "Call ended",
         "mention": "[Mentioned you] ",
+        "recall": "A message was recalled",
+        "recall_by": "{sender} recalled a message",
     },
     "zh": {
         "image": "[图片]",
@@ -41,6 +43,8 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = {
         "missed_call": "未接来电",
         "call_cancel": "通话已结束",
         "mention": "[有人@我] ",
+        "recall": "一条消息已被撤回",
+        "recall_by": "{sender}撤回了一条消息",
     },
 }
 """Texts by language; a language that is not here reads the app's default."""
@@ -76,6 +80,15 @@ def compose(message: OfflineMessage, language: str, app_name: str, *, mentioned:
     if not text:
         return "", ""
     return _title(message, app_name), text if desc else _prefix(message, language, mentioned) + text
+
+
+def compose_recall(message: OfflineMessage, language: str, app_name: str) -> tuple[str, str]:
+    """Title and text of the push that replaces *message* where it was shown: the same title, and who took it back."""
+    texts = CATALOGUE[language_of(language, _LAST_RESORT)]
+    sender = _clean_name(message.sender.name) if message.sender is not None else ""
+    # Not by str.format: a name may have braces in it.
+    text = texts["recall_by"].replace("{sender}", sender) if sender else texts["recall"]
+    return _title(message, app_name), text
 
 
 def _title(message: OfflineMessage, app_name: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pushfleet.message import OfflineMessage, Recipient
 from pushfleet_workers.tokens.record import FOREGROUND, LOGGED_OUT, Channel, Device
 
-__all__ = ["channel_for", "refuse_device", "refuse_message", "refuse_receiver"]
+__all__ = ["channel_for", "refuse_device", "refuse_message", "refuse_recall", "refuse_receiver"]
 
 _CALLS = frozenset({"call", "call_cancel"})
 
@@ -24,6 +24,20 @@ def refuse_message(message: OfflineMessage, sent_at_ms: int, now_ms: int, *, has
     if sent_at_ms + message.effective_ttl_s * 1000 <= now_ms:
         return "expired"
     return "" if has_text else "empty_text"
+
+
+def refuse_recall(kind: str, window_s: int, people: int, expires_at_ms: int, now_ms: int) -> str:
+    """Why a message of *kind* is taken back from nobody's screen; empty when it may be.
+
+    *window_s* is the app's, *people* how many recipients and targets the message is known to have had.
+    """
+    if not window_s:
+        return "recalls_off"
+    if not people:
+        return "recall_unknown"
+    if kind == "call":
+        return "not_shown"
+    return "expired" if expires_at_ms <= now_ms else ""
 
 
 def refuse_receiver(kind: str, recipient: Recipient, receive: str) -> str:

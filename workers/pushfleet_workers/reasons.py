@@ -18,6 +18,12 @@ SUPPRESSED = {
     "notifications_off": "notifications are switched off on the device",
     "logged_out": "the user is logged out on the device",
     "foreground": "the app is in the foreground on the device",
+    "recalled": "the message was taken back before it left",
+    "not_shown": "a message was taken back, and this is not what the device shows: it never got there, a newer push of "
+    "the conversation has replaced it, or it was a call, which call_cancel ends",
+    "recall_unknown": "the recall names nobody, and the fleet does not know whom the message went to: it was not "
+    "pushed, or not yet, or longer ago than the app's recall_window_s",
+    "recalls_off": "a message was taken back, and the app's recall_window_s is 0",
 }
 """The decision said no."""
 
@@ -35,6 +41,7 @@ MOVED = {
     "token_dead": "the vendor says that the token is dead",
     "quota_exhausted": "the vendor takes no more for today",
     "class_paused": "the account may not send this kind of message for now",
+    "process_died": "it had gone on when the process that moved it died",
     "account_shut": "the account's breaker is open, or it pauses for a while",
 }
 """The device has another channel: the delivery went on in that channel's account, and ends there."""

@@ -9,27 +9,38 @@ from pushfleet.message import Recipient
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.decision import refuse_device, refuse_receiver
 from pushfleet_workers.ledger import Entry
-from pushfleet_workers.push import Delivery
+from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.recall import RecallMemory
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.tokens.lookup import Lookup, UserState
 
 __all__ = ["Rechecker"]
 
+_Screen = tuple[str, str, str, bytes]
+"""App, message and replace key, and the device that shows it."""
+
 
 class Rechecker:
-    """Asks the token state about the deliveries of entries, in one round trip."""
+    """Asks the token state about the deliveries of entries, in one round trip.
 
-    def __init__(self, state: Link, prefix: str, clock: FleetClock, vendor: str, credential: str) -> None:
+    * **recalls** - whether messages of the account's app can be taken back; where not, nothing is asked about it.
+    """
+
+    def __init__(
+        self, state: Link, prefix: str, clock: FleetClock, vendor: str, credential: str, *, recalls: bool = False
+    ) -> None:
         self._state = state
         self._lookup = Lookup(prefix)
+        self._memory = RecallMemory(prefix)
         self._clock = clock
         self._vendor = vendor
         self._credential = credential
+        self._recalls = recalls
 
     async def refused(self, entries: Sequence[Entry]) -> dict[bytes, str]:
         """Delivery ids to the reason why they must not be sent any more; renews tokens that changed meanwhile.
 
-        Devices that were addressed directly are not asked about. Raises :class:`RedisUnusable`.
+        Of devices that were addressed directly only recalls are asked about. Raises :class:`RedisUnusable`.
         """
         asked = [
             (entry.parcel.push, delivery) for entry in entries for delivery in entry.parcel.deliveries if delivery.user
@@ -37,9 +48,11 @@ class Rechecker:
         commands: list[tuple[Any, ...]] = []
         for push, delivery in asked:
             commands += self._lookup.commands(push.app, delivery.user, push.conversation_id)
+        recallable = entries if self._recalls else [entry for entry in entries if entry.parcel.push.recall]
+        commands += [self._recall_question(entry) for entry in recallable]
         replies = await self._state.pipeline(commands)
         width = self._lookup.width
-        refused = {}
+        refused: dict[bytes, str] = {}
         for number, (push, delivery) in enumerate(asked):
             try:
                 state = self._lookup.read(replies[number * width : (number + 1) * width])
@@ -48,16 +61,18 @@ class Rechecker:
                     raise
                 # Keys that are not what they should be: for this user alone the first decision stands.
                 continue
-            reason = self._refuse(push.kind, delivery, state)
+            reason = self._refuse(push, delivery, state)
             if reason:
                 refused[delivery.id] = reason
+        if recallable:
+            await self._recall(recallable, replies[len(asked) * width :], refused)
         return refused
 
-    def _refuse(self, kind: str, delivery: Delivery, state: UserState) -> str:
+    def _refuse(self, push: Push, delivery: Delivery, state: UserState) -> str:
         now_ms = self._clock.now_ms()
-        if not delivery.forced:
+        if not delivery.forced and not push.recall:
             recipient = Recipient(id=delivery.user, mention=delivery.mention)
-            reason = refuse_receiver(kind, recipient, state.receive_at(now_ms))
+            reason = refuse_receiver(push.kind, recipient, state.receive_at(now_ms))
             if reason:
                 return reason
         device = state.devices.get(delivery.device)
@@ -77,3 +92,60 @@ class Rechecker:
         channel = next((one for one in channels if one.token == delivery.token), channels[0])
         delivery.token, delivery.registered_at_ms = channel.token, channel.registered_at_ms
         return ""
+
+    # ---- recalls
+
+    def _recall_question(self, entry: Entry) -> tuple[str | bytes, ...]:
+        """Of a message whether it was taken back, of a recall whether its message is still what is shown."""
+        push = entry.parcel.push
+        if push.recall:
+            return self._memory.shown(push.app, push.message_id, push.replace_key, self._places(entry))
+        return self._memory.marked(push.app, push.message_id)
+
+    async def _recall(self, entries: Sequence[Entry], replies: Sequence[Any], refused: dict[bytes, str]) -> None:
+        """Stop what was taken back, and recalls that would overwrite something else."""
+        blank: set[_Screen] = set()
+        for entry, reply in zip(entries, replies, strict=True):
+            if isinstance(reply, ReplyError):
+                raise reply
+            if entry.parcel.push.recall:
+                continue
+            if reply is not None:
+                refused |= dict.fromkeys([one.id for one in entry.parcel.deliveries], "recalled")
+            blank |= self._never_shown(entry, refused)
+        for entry, reply in zip(entries, replies, strict=True):
+            push = entry.parcel.push
+            if push.recall:
+                shows = self._memory.shows(push.message_id, reply)
+                for delivery, place, shown in zip(entry.parcel.deliveries, self._places(entry), shows, strict=True):
+                    if not shown or (push.app, push.message_id, push.replace_key, place) in blank:
+                        refused.setdefault(delivery.id, "not_shown")
+        if blank:
+            await self._forget(blank)
+
+    def _never_shown(self, entry: Entry, refused: dict[bytes, str]) -> set[_Screen]:
+        """The screens that the refused deliveries of *entry* would have reached, and surely did not."""
+        push = entry.parcel.push
+        return {
+            (push.app, push.message_id, push.replace_key, self._place(one))
+            for one in entry.parcel.deliveries
+            if one.id in refused and not (one.unknown or entry.lost)
+        }
+
+    async def _forget(self, screens: set[_Screen]) -> None:
+        """What did not get there needs not be taken back either."""
+        places: dict[tuple[str, str, str], list[bytes]] = {}
+        for *message, place in screens:
+            app, message_id, replace_key = message
+            places.setdefault((app, message_id, replace_key), []).append(place)
+        for answer in await self._state.run_many(
+            [self._memory.forget_call(*message, some) for message, some in places.items()]
+        ):
+            if isinstance(answer, ReplyError):
+                raise answer
+
+    def _places(self, entry: Entry) -> list[bytes]:
+        return [self._place(one) for one in entry.parcel.deliveries]
+
+    def _place(self, delivery: Delivery) -> bytes:
+        return self._memory.place_of(delivery, self._vendor, self._credential)

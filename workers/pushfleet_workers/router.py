@@ -3,6 +3,10 @@
 For a batch of entries: the state of every recipient in one pipelined round trip, the pure decision, text and badge,
 then one put per account, the bells, and the acknowledgement. A batch that breaks anywhere is simply done again; an
 entry that breaks it is done alone, so that its neighbours do not pay for it.
+
+A recall goes the same way, for the recipients of the message that it takes back. Marking the message, and keeping its
+recipients, which comes after its put, are both one step on one key. Whichever is second finds the other: the recall
+finds whom the message went to, or the message finds that it was recalled and takes itself back.
 """
 
 from __future__ import annotations
@@ -11,22 +15,27 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from pushfleet.errors import InvalidMessage
-from pushfleet.message import OfflineMessage, OfflinePush, Recipient
-from pushfleet.wire import part_id, read_entry
+from pushfleet.message import OfflineMessage, OfflinePush, Recall, Recipient
+from pushfleet.wire import read_entry
 from pushfleet_workers import registry
+from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.compose import compose, language_of
-from pushfleet_workers.decision import channel_for, refuse_device, refuse_message, refuse_receiver
+from pushfleet_workers.compose import compose, compose_recall, language_of
+from pushfleet_workers.decision import channel_for, refuse_device, refuse_message, refuse_recall, refuse_receiver
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import IngressStream, Raw, Routed
+from pushfleet_workers.job import Group, Job, job_for
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pack
 from pushfleet_workers.ledger.entry import parcel_id
-from pushfleet_workers.push import Delivery, Parcel, Push, delivery_id
+from pushfleet_workers.push import Delivery, Parcel, Push, delivery_id, sent_id
+from pushfleet_workers.recall import RecallDesk, overrides_of_recall, taken_back
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.runtime import rate_of
 from pushfleet_workers.settings import Settings
@@ -51,34 +60,8 @@ class _Account:
     app: str
     keys: AccountKeys
     parcel: int
-
-
-@dataclass(slots=True)
-class _Job:
-    """One entry on its way through a batch."""
-
-    raw: Raw
-    message: OfflineMessage
-    part: bytes
-    repeat: bool = False
-    """The part was decided before, by this or another entry: nothing is decided again."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    planned: dict[_Group, list[Delivery]] = field(default_factory=dict)
-    texts: dict[tuple[str, bool], tuple[str, str]] = field(default_factory=dict)
-    """Language and whether mentioned to title and text."""
-
-    deliveries: int = 0
-
-    def suppress(self, reason: str) -> None:
-        """Count a recipient or device that gets no push."""
-        name = f"suppressed:{self.message.app}:{reason}"
-        self.counts[name] = self.counts.get(name, 0) + 1
-        metrics.SUPPRESSED.labels(reason).inc()
-
-
-_Group = tuple[str, str, str, bool]
-"""Vendor, credential, language and whether mentioned: deliveries that share a text."""
+    gone: bool = False
+    """It takes nothing new; what was put for it before must still be found again."""
 
 
 class Router:
@@ -98,18 +81,30 @@ class Router:
         self._state = state
         self._trigger = trigger
         self._lookup = Lookup(settings.redis.prefix)
+        self._recalls = RecallDesk(state, settings.redis.prefix)
         self._clock = clock or FleetClock()
         self._accounts: dict[tuple[str, str], _Account] = {}
         self._vendors: dict[str, VendorKeys] = {}
         for vendor, credential, account in settings.each_account():
-            size = registry.load(vendor).batch_size
-            size = settings.router.parcel if size == 1 else size
-            rate = rate_of(account)
-            if rate is not None:
-                size = max(1, min(size, int(rate.capacity)))
-            keys = AccountKeys(settings.redis.prefix, vendor, credential)
-            self._accounts[vendor, credential] = _Account(vendor, credential, account.app, keys, size)
-            self._vendors[vendor] = VendorKeys(settings.redis.prefix, vendor)
+            self.learn(vendor, credential, account)
+
+    def learn(self, vendor: str, credential: str, account: AccountSettings | None) -> None:
+        """From now on *account* is what the credential's devices are sent with; None: there is none any more."""
+        if account is None:
+            self._accounts[vendor, credential].gone = True
+            return
+        size = registry.load(vendor).batch_size
+        size = self._settings.router.parcel if size == 1 else size
+        rate = rate_of(account)
+        if rate is not None:
+            size = max(1, min(size, int(rate.capacity)))
+        keys = AccountKeys(self._settings.redis.prefix, vendor, credential)
+        self._accounts[vendor, credential] = _Account(vendor, credential, account.app, keys, size)
+        self._vendors[vendor] = VendorKeys(self._settings.redis.prefix, vendor)
+
+    def _takes(self, vendor: str, credential: str, app: str) -> bool:
+        account = self._accounts.get((vendor, credential))
+        return account is not None and account.app == app and not account.gone
 
     async def route(self, stream: IngressStream, raws: Sequence[Raw]) -> None:
         """Decide on *raws*, put what is to be sent, ring, and acknowledge.
@@ -129,29 +124,34 @@ class Router:
             metrics.ROUTED_MESSAGES.labels(stream.lane).inc(len(jobs))
         metrics.ROUTER_BATCH_SECONDS.labels(stream.lane).observe(time.perf_counter() - started)
 
-    async def _finish(self, stream: IngressStream, jobs: Sequence[_Job]) -> None:
+    async def _finish(self, stream: IngressStream, jobs: Sequence[Job]) -> None:
+        await self._recalls.take_up(jobs)
         await self._decide(stream, jobs)
         await self._put(jobs)
+        await self._keep(jobs)
         await stream.acknowledge([Routed(job.raw, job.part, job.deliveries, job.counts) for job in jobs])
 
-    async def _finish_alone(self, stream: IngressStream, job: _Job) -> None:
+    async def _finish_alone(self, stream: IngressStream, job: Job) -> None:
         try:
-            await self._finish(stream, [_Job(job.raw, job.message, job.part)])
+            await self._finish(stream, [self._new_job(job.raw, job.recall or job.message)])
         except (RedisUnusable, ReplyError):
             raise
         except Exception as problem:  # noqa: BLE001 - it would break every batch that it is in, one router after another
             await self._refuse(stream, job.raw, "unroutable", f"routing it failed: {_place_of(problem)}")
 
-    async def _job(self, stream: IngressStream, raw: Raw) -> _Job | None:
+    async def _job(self, stream: IngressStream, raw: Raw) -> Job | None:
         try:
-            message = read_entry(raw.fields)
+            entry = read_entry(raw.fields)
         except InvalidMessage as problem:
             await self._refuse(stream, raw, "malformed", str(problem))
             return None
-        if message.app not in self._settings.apps:
-            await self._refuse(stream, raw, "unknown_app", f"the settings have no app {message.app!r}")
+        if entry.app not in self._settings.apps:
+            await self._refuse(stream, raw, "unknown_app", f"the settings have no app {entry.app!r}")
             return None
-        return _Job(raw, message, part_id(message))
+        return self._new_job(raw, entry)
+
+    def _new_job(self, raw: Raw, entry: OfflineMessage | Recall) -> Job:
+        return job_for(raw, entry, self._settings.apps[entry.app].recall_window_s)
 
     async def _refuse(self, stream: IngressStream, raw: Raw, reason: str, problem: str) -> None:
         log.warning("entry %s of %s is refused: %s", raw.id.decode(), stream.keys.stream, reason)
@@ -159,44 +159,64 @@ class Router:
 
     # ---- the decision
 
-    async def _decide(self, stream: IngressStream, jobs: Sequence[_Job]) -> None:
+    async def _decide(self, stream: IngressStream, jobs: Sequence[Job]) -> None:
         now_ms = self._clock.now_ms()
         commands: list[tuple[Any, ...]] = []
-        asked: list[tuple[_Job, Recipient]] = []
+        asked: list[tuple[Job, Recipient]] = []
+        open_jobs: list[Job] = []
         for job in jobs:
             message = job.message
-            recipients = _recipients(message)
-            job.counts["recipients"] = len(recipients) + len(message.targets)
-            sent_at_ms = message.sent_at_ms or job.raw.time_ms
-            refusal = refuse_message(message, sent_at_ms, now_ms, has_text=self._has_text(job))
+            job.counts["recipients"] = job.people
+            refusal = self._refusal(job, now_ms)
             if refusal:
-                for _ in range(job.counts["recipients"]):
-                    job.suppress(refusal)
+                job.suppress(refusal, job.people or 1)
                 continue
+            open_jobs.append(job)
             conversation = message.conversation.id if message.conversation is not None else ""
-            for recipient in recipients:
+            for recipient in job.recipients:
                 commands += self._lookup.commands(message.app, recipient.id, conversation)
                 asked.append((job, recipient))
-            self._plan_targets(job)
+        recallable = [job for job in open_jobs if job.window_s and job.recall is None]
+        commands += [self._recalls.marked(job) for job in recallable]
         replies, _ = await asyncio.gather(self._state.pipeline(commands), _find_repeats(stream, jobs))
         width = self._lookup.width
+        for job, mark in zip(recallable, replies[len(asked) * width :], strict=True):
+            self._recalls.heed(job, mark)
         badges: list[_BadgeWanted] = []
         for number, (job, recipient) in enumerate(asked):
-            if not job.repeat:
+            if job.undecided:
                 state = self._state_in(replies[number * width : (number + 1) * width])
                 self._decide_receiver(job, recipient, state, badges)
-        await self._count_badges(badges)
+        for job in open_jobs:
+            if job.undecided:
+                self._plan_targets(job)
+            elif not job.repeat:
+                job.suppress("recalled", job.people)
+        planned = [job for job in open_jobs if job.window_s and job.planned]
+        if planned:
+            await asyncio.gather(self._count_badges(badges), self._recalls.look_at_screens(planned))
+        else:
+            await self._count_badges(badges)
 
-    def _has_text(self, job: _Job) -> bool:
+    def _refusal(self, job: Job, now_ms: int) -> str:
+        if job.recall is not None:
+            return refuse_recall(job.message.kind, job.window_s, job.people, job.expires_at_ms, now_ms)
+        return refuse_message(job.message, job.sent_at_ms, now_ms, has_text=self._has_text(job))
+
+    def _has_text(self, job: Job) -> bool:
         app = self._settings.apps[job.message.app]
         return bool(self._texts(job, language_of("", app.locale), mentioned=False)[1])
 
-    def _texts(self, job: _Job, language: str, *, mentioned: bool) -> tuple[str, str]:
+    def _texts(self, job: Job, language: str, *, mentioned: bool) -> tuple[str, str]:
         """Title and text of the job's message in a language, composed once."""
         composed = job.texts.get((language, mentioned))
         if composed is None:
             app = self._settings.apps[job.message.app]
-            composed = compose(job.message, language, app.name or job.message.app, mentioned=mentioned)
+            name = app.name or job.message.app
+            if job.recall is None:
+                composed = compose(job.message, language, name, mentioned=mentioned)
+            else:
+                composed = compose_recall(job.message, language, name)
             job.texts[language, mentioned] = composed
         return composed
 
@@ -210,15 +230,20 @@ class Router:
             log.error("a user's token state cannot be read: %s", problem)
             return UserState()
 
-    def _decide_receiver(self, job: _Job, recipient: Recipient, state: UserState, badges: list[_BadgeWanted]) -> None:
+    def _decide_receiver(self, job: Job, recipient: Recipient, state: UserState, badges: list[_BadgeWanted]) -> None:
         message = job.message
         if not state.devices:
             job.suppress("no_device")
             return
         now_ms = self._clock.now_ms()
-        refusal = refuse_receiver(message.kind, recipient, state.receive_at(now_ms))
         push = message.offline_push
         push_type = push.apns.push_type if push is not None and push.apns is not None else None
+        refusal = ""
+        if job.recall is None:
+            refusal = refuse_receiver(message.kind, recipient, state.receive_at(now_ms))
+        else:
+            # What was shown came over the channel for alerts, and whoever muted the conversation since has it still.
+            push_type = "alert"
         for device_id, device in state.devices.items():
             reason = refusal or refuse_device(device, now_ms, forced=recipient.push == "force")
             if reason:
@@ -228,18 +253,16 @@ class Router:
             if channel is None:
                 job.suppress("no_channel")
                 continue
-            account = self._accounts.get((channel.vendor, channel.credential))
-            if account is None or account.app != message.app:
+            if not self._takes(channel.vendor, channel.credential, message.app):
                 job.suppress("unknown_account")
                 continue
             self._plan(job, recipient, device_id, device, channel, badges)
 
-    def _plan_targets(self, job: _Job) -> None:
+    def _plan_targets(self, job: Job) -> None:
         """Devices addressed directly, past state and badge."""
         message = job.message
         for target in dict.fromkeys(message.targets):
-            account = self._accounts.get((target.vendor, target.credential))
-            if account is None or account.app != message.app:
+            if not self._takes(target.vendor, target.credential, message.app):
                 job.suppress("unknown_account")
                 continue
             group = (target.vendor, target.credential, self._settings.apps[message.app].locale, False)
@@ -249,7 +272,7 @@ class Router:
 
     def _plan(
         self,
-        job: _Job,
+        job: Job,
         recipient: Recipient,
         device_id: str,
         device: Device,
@@ -269,7 +292,9 @@ class Router:
             mention=recipient.mention,
             forced=recipient.push == "force",
         )
-        if recipient.unread is not None:
+        if job.recall is not None or job.recalled:
+            pass
+        elif recipient.unread is not None:
             delivery.badge = recipient.unread
         elif _counts_in_badge(message):
             if registry.load(channel.vendor).exact_badge:
@@ -287,18 +312,16 @@ class Router:
             for delivery, message, _ in badges
         ]
         for (delivery, _, base), counted in zip(badges, await self._state.run_many(calls), strict=True):
-            if isinstance(counted, ReplyError):
-                raise counted
-            delivery.badge = base + counted
+            delivery.badge = base + _checked(counted)
 
     # ---- to the ledgers
 
-    async def _put(self, jobs: Sequence[_Job]) -> None:
+    async def _put(self, jobs: Sequence[Job]) -> None:
         """One put per account and bucket; its answer says what the first write of each part decided."""
-        puts: dict[tuple[str, str, int], list[tuple[_Job, list[bytes]]]] = {}
+        puts: dict[tuple[str, str, int], list[tuple[Job, list[bytes]]]] = {}
         for job in jobs:
             by_account = self._accounts_put_before(job)
-            for group, deliveries in job.planned.items() if not job.repeat else ():
+            for group, deliveries in job.planned.items() if not (job.repeat or job.recalled) else ():
                 by_account.setdefault(group[:2], []).extend(self._entries(job, group, deliveries))
             for (vendor, credential), entries in by_account.items():
                 if entries or job.raw.again:
@@ -313,34 +336,37 @@ class Router:
             for (vendor, credential, bucket), some in puts.items()
         ]
         for ((vendor, _, _), some), answer in zip(puts.items(), await self._queue.run_many(calls), strict=True):
-            if isinstance(answer, ReplyError):
-                raise answer
-            self._clock.heard(answer[0])
-            metrics.ROUTED_DELIVERIES.labels(vendor).inc(sum(answer[2]))
-            for (job, _), deliveries in zip(some, answer[2], strict=True):
+            now_ms, _, counts = _checked(answer)
+            self._clock.heard(now_ms)
+            metrics.ROUTED_DELIVERIES.labels(vendor).inc(sum(counts))
+            for (job, _), deliveries in zip(some, counts, strict=True):
                 job.deliveries += deliveries
         await self._ring({vendor for vendor, _, _ in puts})
 
-    def _accounts_put_before(self, job: _Job) -> dict[tuple[str, str], list[bytes]]:
+    def _accounts_put_before(self, job: Job) -> dict[tuple[str, str], list[bytes]]:
         """For an entry whose first router died: every account may hold its parcels, whatever is decided now."""
         if not job.raw.again:
             return {}
         return {name: [] for name, account in self._accounts.items() if account.app == job.message.app}
 
-    def _entries(self, job: _Job, group: _Group, deliveries: list[Delivery]) -> Iterator[bytes]:
+    def _entries(self, job: Job, group: Group, deliveries: list[Delivery]) -> Iterator[bytes]:
         vendor, credential, language, mentioned = group
         push = self._push(job, language, mentioned)
+        if push.recall:
+            # An attempt at the message that ends late must not end the recall as well.
+            deliveries = [replace(one, id=sent_id(push, one)) for one in deliveries]
         size = self._accounts[vendor, credential].parcel
         for number, first in enumerate(range(0, len(deliveries), size)):
             identity = parcel_id(job.part, f"{language}:{mentioned}".encode(), number)
             parcel = Parcel(push, deliveries[first : first + size])
             yield pack(Entry(identity, parcel, push.lane, job.raw.time_ms))
 
-    def _push(self, job: _Job, language: str, mentioned: bool) -> Push:
+    def _push(self, job: Job, language: str, mentioned: bool) -> Push:
         message = job.message
         title, body = self._texts(job, language, mentioned=mentioned)
-        sent_at_ms = message.sent_at_ms or job.raw.time_ms
         conversation = message.conversation
+        recall = job.recall is not None
+        options = overrides_of_recall(message.offline_push) if recall else message.offline_push
         return Push(
             app=message.app,
             message_id=message.id,
@@ -348,16 +374,29 @@ class Router:
             lane=message.effective_lane,
             title=title,
             body=body,
-            expires_at_ms=sent_at_ms + message.effective_ttl_s * 1000,
-            sent_at_ms=sent_at_ms,
+            expires_at_ms=job.expires_at_ms,
+            sent_at_ms=job.sent_at_ms,
             enqueued_at_ms=job.raw.time_ms,
             conversation_id=conversation.id if conversation is not None else "",
-            replace_key=message.effective_replace_key or "",
-            ext=(message.offline_push.ext or "") if message.offline_push is not None else "",
-            options=_overrides(message.offline_push),
+            replace_key=job.replace_key,
+            ext=(options.ext or "") if options is not None else "",
+            options=_overrides(options),
             group=conversation is not None and conversation.kind != "single",
             sender_name=message.sender.name if message.sender is not None else "",
+            revision=int(recall),
+            recall=recall,
         )
+
+    async def _keep(self, jobs: Sequence[Job]) -> None:
+        """Keep whom messages went to; one that was recalled while it was put is taken back at once."""
+        recalled = await self._recalls.keep(jobs)
+        for job in recalled:
+            if not job.deliveries:
+                job.suppress("recalled", job.planned_deliveries)
+        late = [(job, taken_back(job)) for job in recalled if job.deliveries]
+        await self._put([recall for _, recall in late])
+        for job, recall in late:
+            job.deliveries += recall.deliveries
 
     async def _ring(self, vendors: set[str]) -> None:
         rung = sorted(vendors)
@@ -384,7 +423,13 @@ def _counts_in_badge(message: OfflineMessage) -> bool:
     return push is None or push.apns is None or push.apns.badge_mode == "count"
 
 
-async def _find_repeats(stream: IngressStream, jobs: Sequence[_Job]) -> None:
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, ReplyError):
+        raise reply
+    return reply
+
+
+async def _find_repeats(stream: IngressStream, jobs: Sequence[Job]) -> None:
     """Mark the jobs whose part was acknowledged before, or stands in the batch twice."""
     seen = await stream.acknowledged([(job.raw, job.part) for job in jobs])
     for job in jobs:
@@ -401,21 +446,9 @@ def _place_of(problem: Exception) -> str:
     return f"{type(problem).__name__} in {where}"
 
 
-def _recipients(message: OfflineMessage) -> list[Recipient]:
-    """Each recipient once; where one is named twice, the first entry counts."""
-    if len(message.recipients) == 1:
-        (only,) = message.recipients
-        return [only if isinstance(only, Recipient) else Recipient(id=only)]
-    seen: dict[str, Recipient] = {}
-    for one in message.recipients:
-        recipient = one if isinstance(one, Recipient) else Recipient(id=one)
-        seen.setdefault(recipient.id, recipient)
-    return list(seen.values())
-
-
-def _slices(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
+def _slices(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """Batches of jobs with a bounded number of recipients, so that large groups do not pile up in memory."""
-    batch: list[_Job] = []
+    batch: list[Job] = []
     recipients = 0
     for job in jobs:
         batch.append(job)

@@ -17,6 +17,8 @@ from pushfleet_workers.app import make_app
 from pushfleet_workers.audit import accounts_key
 from pushfleet_workers.checks import check_redis, refuse_old_redis
 from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.credential_store import Accounts
+from pushfleet_workers.credential_store.accounts import LOOK_S
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.hooks.probes import open_probes
@@ -66,6 +68,7 @@ class _RouterProcess:
         app = make_app(settings)
         self._publisher = Publisher(lambda vendor: publish_drain(app, vendor))
         self._router = Router(settings, self._queue, state, self._publisher.trigger, self._clock)
+        self._credentials = Accounts(settings, self._queue, secrets=False)
         self._consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._streams: dict[Lane, IngressStream] = {lane: self._stream(lane) for lane in LANES}
         self._stopping = asyncio.Event()
@@ -98,7 +101,8 @@ class _RouterProcess:
         await self._keep_time()
         for stream in self._streams.values():
             await stream.prepare()
-        names = [f"{vendor}:{credential}" for vendor, credential, _ in self._settings.each_account()]
+        await self._take_up()
+        names = [f"{vendor}:{credential}" for vendor, credential in self._credentials.apps]
         if names:
             await self._queue.call("SADD", accounts_key(self._settings.redis.prefix), *names)
 
@@ -106,7 +110,10 @@ class _RouterProcess:
         router = self._settings.router
         # Bulk takes one entry at a time: what it costs a chat is one entry's work.
         readers = {"urgent": (1, router.batch), "normal": (router.readers, router.batch), "bulk": (1, 1)}
-        tasks = [asyncio.create_task(self._again(self._chores, _CHORES_S))]
+        tasks = [
+            asyncio.create_task(self._again(self._chores, _CHORES_S)),
+            asyncio.create_task(self._again(self._take_up, LOOK_S)),
+        ]
         for lane, stream in self._streams.items():
             count, batch = readers[lane]
             one_at_a_time = asyncio.Lock()
@@ -168,8 +175,15 @@ class _RouterProcess:
         for stream in self._streams.values():
             await trim_marks(self._queue, stream.keys, horizon)
             await stream.forget_idle_consumers()
-        for vendor, credential, _account in self._settings.each_account():
+        for vendor, credential in list(self._credentials.apps):
             await trim_marks(self._queue, AccountKeys(self._settings.redis.prefix, vendor, credential), horizon)
+
+    async def _take_up(self) -> None:
+        """Take up what changed among the stored credentials."""
+        for change in await self._credentials.refresh():
+            self._router.learn(*change)
+            what = "gone" if change.account is None else "taken up"
+            log.info("credential %s:%s is %s", change.vendor, change.credential, what)
 
     async def _keep_time(self) -> None:
         """What is decided before the first put goes by Redis' clock as well."""

@@ -105,7 +105,10 @@ class WorkerSettings(_Section):
     drains_max: int = Field(8, ge=1, description="Processes of the fleet that drain one vendor at once.")
     settle_ms: float = Field(10.0, ge=1, le=1_000, description="Results gathered before they are written.")
     shutdown_s: float = Field(20.0, gt=0, description="What a warm shutdown may take to finish what is in flight.")
-    pin_core: bool = Field(False, description="Pin the process to one core: about 1.5 times the pushes per CPU-second.")
+    pin_core: bool = Field(
+        False,
+        description="Pin the process to one core: less CPU for a push where there are as many processes as cores.",
+    )
     recheck_s: float = Field(2.0, ge=0, description="Age from which a delivery's decision is checked again.")
 
 
@@ -123,9 +126,6 @@ class BreakerSettings(_Section):
     open_first_s: float = Field(1.0, gt=0, description="How long it stays open at first; doubles from there.")
     open_longest_s: float = Field(60.0, gt=0, description="How long it stays open at most.")
 
-
-class ApiSettings(_Section):
-    """The HTTP API."""
 
 class DeathsSettings(_Section):
     """What becomes of tokens that their vendor calls dead."""
@@ -150,6 +150,9 @@ class DeathsSettings(_Section):
         500_000, ge=1_000, description="Deaths of an app that are listed and told to subscribers; 30 days at most."
     )
 
+
+class ApiSettings(_Section):
+    """The HTTP API."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0: a free one.")
@@ -184,6 +187,11 @@ class CredentialsSettings(_Section):
         None, description="File that holds the key, instead of it; further keys on lines of their own below it."
     )
 
+    @property
+    def may_come(self) -> bool:
+        """Whether credentials may be added while the fleet runs: there is a master key."""
+        return self.master_key is not None or self.master_key_file is not None
+
 
 class MetricsSettings(_Section):
     """The /metrics, /healthz and /readyz of router and workers."""
@@ -204,14 +212,6 @@ class AppSettings(_Section):
 
     name: str = Field("", description="Shown as title where a message has neither title nor names.")
     locale: str = Field("en", description="Language of composed texts for devices that report none: en or zh.")
-
-
-class Settings(BaseSettings):
-    """Everything that can be set."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=_ENV_PREFIX,
-        env_nested_delimiter="__",
     recall_window_s: int = Field(
         0,
         ge=0,
@@ -229,6 +229,14 @@ class Settings(BaseSettings):
         if self.deaths_webhook and (self.deaths_secret is None or not self.deaths_secret.get_secret_value()):
             raise ValueError("deaths_webhook wants deaths_secret, the key that signs what is posted there")
         return self
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_ENV_PREFIX,
+        env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
@@ -241,6 +249,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     retry: RetrySettings = RetrySettings()
     breaker: BreakerSettings = BreakerSettings()
+    deaths: DeathsSettings = DeathsSettings()
     api: ApiSettings = ApiSettings()
     receipts: ReceiptsSettings = ReceiptsSettings()
     credentials: CredentialsSettings = CredentialsSettings()
@@ -250,7 +259,6 @@ class Settings(BaseSettings):
     accounts: dict[str, dict[str, SerializeAsAny[AccountSettings]]] = Field(
         default_factory=dict, description="The vendor credentials: accounts.<vendor>.<credential>."
     )
-    deaths: DeathsSettings = DeathsSettings()
 
     @field_validator("accounts", mode="before")
     @classmethod

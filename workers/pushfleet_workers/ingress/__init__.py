@@ -144,7 +144,7 @@ class IngressStream:
 
     async def refuse(self, raw: Raw, reason: str, problem: str) -> None:
         """Move an entry that cannot be routed to the refused ones."""
-        payload = raw.fields.get(b"m", b"")[:_REFUSED_BYTES_MAX]
+        payload = (raw.fields.get(b"m") or raw.fields.get(b"r", b""))[:_REFUSED_BYTES_MAX]
         keys = self.keys
         await self._link.run(
             _REFUSE, (keys.stream, keys.books, keys.refused), (GROUP, raw.id, payload, reason, problem[:500])

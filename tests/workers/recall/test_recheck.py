@@ -1,0 +1,181 @@
+"""What a worker finds out about recalls before it sends: of queued messages, and of recalls that waited themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from tests.workers.routing import PREFIX, RECALLS, Stage, chat, group, now_ms, play
+
+from pushfleet import OfflineMessage, Target
+from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.ledger import Entry
+from pushfleet_workers.recheck import Rechecker
+from pushfleet_workers.tokens.record import FOREGROUND
+
+
+def on(url: str, scenario: Callable[[Stage], Awaitable[None]]) -> None:
+    """Play with recalls switched on for the app."""
+    play(url, scenario, apps=RECALLS)
+
+
+async def ends(stage: Stage, entries: list[Entry], *, recalls: bool = True) -> dict[tuple[str, bool], list[str]]:
+    """By message and whether it is a recall, what a recheck says of its deliveries; empty: it may be sent."""
+    checker = Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main", recalls=recalls)
+    refused = await checker.refused(entries)
+    found: dict[tuple[str, bool], list[str]] = {}
+    for entry in entries:
+        push = entry.parcel.push
+        found.setdefault((push.message_id, push.recall), []).extend(
+            refused.get(one.id, "") for one in entry.parcel.deliveries
+        )
+    return found
+
+
+def test_queued_work_of_a_recalled_message_is_stopped_and_nothing_replaces_it(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device("a")
+        await stage.device("b")
+        await stage.route(group("m1", "a", "b"), chat("m2", "a"))
+        await stage.recall("m1")
+        found = await ends(stage, await stage.entries())
+        assert found == {
+            ("m1", False): ["recalled", "recalled"],
+            ("m1", True): ["not_shown", "not_shown"],
+            ("m2", False): [""],
+        }
+
+    on(redis_url, scenario)
+
+
+def test_a_recall_that_is_claimed_after_its_message_was_stopped_is_stopped_too(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"))
+        await stage.recall("m1")
+        message, recall = await stage.entries()
+        assert await ends(stage, [message]) == {("m1", False): ["recalled"]}
+        assert await ends(stage, [recall]) == {("m1", True): ["not_shown"]}
+
+    on(redis_url, scenario)
+
+
+@pytest.mark.parametrize("happened", ["unknown", "lost"])
+def test_what_may_have_been_shown_is_taken_back_although_its_retry_is_stopped(redis_url: str, happened: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"))
+        await stage.recall("m1")
+        message, recall = await stage.entries()
+        if happened == "unknown":
+            message.parcel.deliveries[0].unknown = 1
+        else:
+            message.lost = 1
+        assert await ends(stage, [message, recall]) == {("m1", False): ["recalled"], ("m1", True): [""]}
+        assert await ends(stage, [recall]) == {("m1", True): [""]}
+
+    on(redis_url, scenario)
+
+
+def test_a_recall_of_what_was_sent_goes_out(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"))
+        sent = await stage.entries()
+        assert await ends(stage, sent) == {("m1", False): [""]}
+        await stage.recall("m1")
+        assert await ends(stage, [(await stage.entries())[1]]) == {("m1", True): [""]}
+
+    on(redis_url, scenario)
+
+
+def test_a_recall_that_waited_does_not_overwrite_what_came_meanwhile(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device("a")
+        await stage.device("b")
+        await stage.route(group("m1", "a", "b"))
+        await stage.recall("m1")
+        recall = (await stage.entries())[1]
+        await stage.route(group("m2", "b"))
+        assert await ends(stage, [recall]) == {("m1", True): ["", "not_shown"]}
+        assert await ends(stage, [recall], recalls=False) == {("m1", True): ["", "not_shown"]}
+
+    on(redis_url, scenario)
+
+
+def test_a_recall_finds_the_device_as_it_is_now(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"))
+        await stage.recall("m1")
+        recall = (await stage.entries())[1]
+        await stage.option("bob", "c1", "none")
+        await stage.device(token="renewed")
+        assert await ends(stage, [recall]) == {("m1", True): [""]}
+        assert recall.parcel.deliveries[0].token == "renewed"
+        await stage.device(state=FOREGROUND, lease_until_ms=now_ms() + 60_000)
+        assert await ends(stage, [recall]) == {("m1", True): ["foreground"]}
+
+    on(redis_url, scenario)
+
+
+def test_what_was_stopped_for_another_reason_needs_no_taking_back(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"))
+        await stage.device(state=FOREGROUND, lease_until_ms=now_ms() + 60_000)
+        assert await ends(stage, await stage.entries()) == {("m1", False): ["foreground"]}
+        await stage.device()
+        await stage.recall("m1")
+        assert len(await stage.entries()) == 1
+        assert await stage.suppressed() == {"not_shown": 1}
+
+    on(redis_url, scenario)
+
+
+def test_what_an_older_message_failed_to_show_takes_nothing_from_a_newer_one(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"), chat("m2"))
+        await stage.recall("m1")
+        first, second = await stage.entries()
+        assert await ends(stage, [first]) == {("m1", False): ["recalled"]}
+        await stage.recall("m2")
+        assert [entry.parcel.push.recall for entry in await stage.entries()] == [False, False, True]
+        assert await ends(stage, [second]) == {("m2", False): ["recalled"]}
+
+    on(redis_url, scenario)
+
+
+def test_devices_addressed_directly_are_stopped_as_well(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        target = Target(vendor="apns", credential="main", token="direct")
+        await stage.route(OfflineMessage(id="m1", app="demo", targets=(target,), body="Code"))
+        await stage.recall("m1")
+        message, recall = await stage.entries()
+        assert await ends(stage, [recall]) == {("m1", True): [""]}
+        assert await ends(stage, [message]) == {("m1", False): ["recalled"]}
+        assert await ends(stage, [recall]) == {("m1", True): ["not_shown"]}
+
+    on(redis_url, scenario)
+
+
+def test_where_recalls_are_off_no_command_is_spent_on_them(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"), chat("m2"))
+        trips: list[int] = []
+        pipeline = stage.queue.pipeline
+
+        async def counting(commands: Any) -> list[Any]:
+            trips.append(len(commands))
+            return await pipeline(commands)
+
+        monkeypatch.setattr(stage.queue, "pipeline", counting)
+        entries = await stage.entries()
+        await ends(stage, entries, recalls=False)
+        await ends(stage, entries, recalls=True)
+        assert trips[-2:] == [4, 6], "one round trip, and one command more for each message where they are on"
+
+    on(redis_url, scenario)

@@ -1,0 +1,130 @@
+"""One stream entry on its way through a router's batch: what it asks for, and what has been decided so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from pushfleet.message import Conversation, OfflineMessage, Recall, Recipient
+from pushfleet.wire import part_id, recall_id
+from pushfleet_workers.hooks import metrics
+from pushfleet_workers.ingress import Raw
+from pushfleet_workers.push import Delivery
+
+__all__ = ["Group", "Job", "job_for"]
+
+Group = tuple[str, str, str, bool]
+"""Vendor, credential, language and whether mentioned: deliveries that share a text."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One entry on its way through a batch."""
+
+    raw: Raw
+    message: OfflineMessage
+    """Of a recall: the message that it takes back, as far as it is remembered."""
+
+    part: bytes
+    recipients: list[Recipient]
+    window_s: int = 0
+    """How long messages of the app can be taken back; 0: not at all."""
+
+    recall: Recall | None = None
+    repeat: bool = False
+    """The part was decided before, by this or another entry: nothing is decided again."""
+
+    recalled: bool = False
+    """The message was taken back: nothing of it is put any more."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    planned: dict[Group, list[Delivery]] = field(default_factory=dict)
+    texts: dict[tuple[str, bool], tuple[str, str]] = field(default_factory=dict)
+    """Language and whether mentioned to title and text."""
+
+    deliveries: int = 0
+
+    @property
+    def people(self) -> int:
+        """How many it is for: recipients, and devices addressed directly."""
+        return len(self.recipients) + len(self.message.targets)
+
+    @property
+    def planned_deliveries(self) -> int:
+        """How many deliveries are planned."""
+        return sum(map(len, self.planned.values()))
+
+    @property
+    def sent_at_ms(self) -> int:
+        """When the message was written, Unix milliseconds."""
+        return self.message.sent_at_ms or self.raw.time_ms
+
+    @property
+    def expires_at_ms(self) -> int:
+        """Until when a push makes sense; one that takes a message back does for the window at least."""
+        expires_at_ms = self.sent_at_ms + self.message.effective_ttl_s * 1000
+        if self.recall is None:
+            return expires_at_ms
+        return max(expires_at_ms, self.raw.time_ms + self.window_s * 1000)
+
+    @property
+    def replace_key(self) -> str:
+        """What its push replaces and is replaced by; empty: only itself."""
+        return self.message.effective_replace_key or ""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether there is anything to decide; where a router died, that includes what it may have put unrecalled."""
+        return not self.repeat and (not self.recalled or self.raw.again)
+
+    def suppress(self, reason: str, count: int = 1) -> None:
+        """Count recipients or devices that get no push."""
+        if count:
+            name = f"suppressed:{self.message.app}:{reason}"
+            self.counts[name] = self.counts.get(name, 0) + count
+            metrics.SUPPRESSED.labels(reason).inc(count)
+
+    def remember(self, parts: Sequence[OfflineMessage]) -> None:
+        """Of a recall's message these *parts* are known; whom the recall names wins over whom they went to."""
+        assert self.recall is not None
+        named = self.recall.recipients
+        users = tuple(dict.fromkeys(named or [str(user) for part in parts for user in part.recipients]))
+        targets = tuple(dict.fromkeys(target for part in parts for target in part.targets)) if not named else ()
+        if parts:
+            self.message = replace(parts[0], recipients=users, targets=targets)
+        self.recipients = [Recipient(id=user) for user in users]
+
+
+def job_for(raw: Raw, entry: OfflineMessage | Recall, window_s: int) -> Job:
+    """The job that *entry* is; *window_s* is its app's."""
+    if isinstance(entry, OfflineMessage):
+        return Job(raw, entry, part_id(entry), _recipients(entry), window_s)
+    named = [Recipient(id=user) for user in entry.recipients]
+    return Job(raw, _stand_in(entry), recall_id(entry), named, window_s, entry)
+
+
+def _recipients(message: OfflineMessage) -> list[Recipient]:
+    """Each recipient once; where one is named twice, the first entry counts."""
+    if len(message.recipients) == 1:
+        (only,) = message.recipients
+        return [only if isinstance(only, Recipient) else Recipient(id=only)]
+    seen: dict[str, Recipient] = {}
+    for one in message.recipients:
+        recipient = one if isinstance(one, Recipient) else Recipient(id=one)
+        seen.setdefault(recipient.id, recipient)
+    return list(seen.values())
+
+
+def _stand_in(recall: Recall) -> OfflineMessage:
+    """The message of *recall* as long as nothing is known of it, of a kind that no vendor takes for a chat."""
+    return OfflineMessage(
+        id=recall.id,
+        app=recall.app,
+        kind="system",
+        conversation=Conversation(id=recall.conversation) if recall.conversation else None,
+        # A message must be for somebody; whom it is taken back from, the job says.
+        recipients=recall.recipients or (recall.id,),
+        lane="normal",
+    )
