@@ -2,21 +2,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pushfleet_workers.tokens.keys import UserKeys, token_place
+from pushfleet_workers.tokens.keys import UserKeys, owner_named, token_place
 
 IDS = st.text(st.characters(exclude_categories=[]), max_size=40)
 
 
 def keys_of(app: str, user: str) -> set[str]:
     keys = UserKeys("p", app, user)
-    return {keys.devices, keys.options, keys.badges}
+    return {keys.devices, keys.options, keys.badges, keys.dead}
 
 
 @given(IDS, IDS, IDS, IDS)
 def test_no_two_users_share_a_key(app: str, user: str, other_app: str, other: str) -> None:
     if (app, user) != (other_app, other):
         assert not keys_of(app, user) & keys_of(other_app, other)
-    assert len(keys_of(app, user)) == 3
+    assert len(keys_of(app, user)) == 4
+
+
+@given(IDS, IDS)
+def test_an_owner_in_the_index_names_app_and_user(app: str, user: str) -> None:
+    assert owner_named(UserKeys("p", app, user).owner) == (app, user)
 
 
 @given(IDS, IDS)
