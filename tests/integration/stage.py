@@ -9,7 +9,7 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def eventually(condition: Callable[[], bool], *, timeout_s: float = 60, what: st
 
 @dataclass
 class Stage:
-    """A running fleet with one APNs account."""
+    """A running fleet, with one APNs account unless told otherwise."""
 
     folder: Path
     redis_url: str
@@ -44,6 +44,9 @@ class Stage:
     supervisor: Supervisor
     config: Path
     producer: Producer
+    accounts: Sequence[tuple[str, str]] = (("apns", "main"),)
+    """Vendor and credential of each account."""
+
     accepted: list[str] = field(default_factory=list)
     started: int = 0
 
@@ -86,16 +89,15 @@ class Stage:
 
     def register(self, users: int) -> None:
         """Devices of that many users, all in the background."""
+        channels = [{"vendor": "apns", "token": f"{number:064x}"} for number in range(users)]
+        self.register_channels({f"user-{number}": channel for number, channel in enumerate(channels)})
+
+    def register_channels(self, channels: Mapping[str, Mapping[str, str]]) -> None:
+        """A device in the background for each user, which has but this channel."""
         lines = self.folder / "devices.jsonl"
         rows = [
-            {
-                "app": "demo",
-                "user": f"user-{number}",
-                "device": "phone",
-                "state": "background",
-                "channels": [{"vendor": "apns", "token": f"{number:064x}"}],
-            }
-            for number in range(users)
+            {"app": "demo", "user": user, "device": "phone", "state": "background", "channels": [channel]}
+            for user, channel in channels.items()
         ]
         lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
         command = pushfleet_command("--config", str(self.config), "devices", "import", str(lines), "--json")
@@ -124,7 +126,7 @@ class Stage:
         async def read() -> Books:
             link = Link(self.redis_url)
             try:
-                return await read_books(link, PREFIX, [("apns", "main")])
+                return await read_books(link, PREFIX, self.accounts)
             finally:
                 await link.close()
 
