@@ -14,6 +14,7 @@ from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.redis_server import FLOORS
 from pushfleet_workers.settings import RedisSettings, Settings
+from pushfleet_workers.vendors._receipts import receipt_misfit
 
 __all__ = ["Finding", "check_accounts", "check_all", "check_redis", "refuse_old_redis", "refuse_unusable_redis"]
 
@@ -61,6 +62,7 @@ def check_accounts(settings: Settings) -> list[Finding]:
     for vendor, credential, account in settings.each_account():
         about = f"accounts.{vendor}.{credential}"
         problems = registry.load(vendor).check(account, time.time())
+        problems += [misfit] if (misfit := receipt_misfit(vendor, credential, account)) else []
         findings += [Finding("error", about, problem) for problem in problems]
         if not problems:
             findings.append(Finding("ok", about, f"complete, for app {account.app}"))

@@ -11,7 +11,8 @@ from tests.workers.receipts.samples import NOW_MS, TOKEN, a_body
 from tests.workers.vendors.samples import a_push
 
 from pushfleet_workers.api import create_app, serve
-from pushfleet_workers.api.receipts import receipt_routers
+from pushfleet_workers.api.receipts import opened_accounts, receipt_routers
+from pushfleet_workers.credential_store import Accounts
 from pushfleet_workers.receipts.book import ReceiptKeys
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.settings import Settings
@@ -25,7 +26,7 @@ REGISTERED_MS = NOW_MS - 3_600_000
 CLIENT = "/v1/receipts/client"
 
 
-def some_settings(**receipts: Any) -> Settings:
+def some_settings(master_key: str = "", **receipts: Any) -> Settings:
     """An app with an account of each vendor that has receipts."""
     own: dict[str, dict[str, Any]] = {
         "huawei": {"client_id": "1", "client_secret": "x"},
@@ -48,17 +49,28 @@ def some_settings(**receipts: Any) -> Settings:
         for vendor, fields in own.items()
     }
     accounts["honor"]["silent"] = {"app": "demo", **own["honor"]}
-    return Settings(redis={"prefix": "t"}, apps={"demo": {}}, accounts=accounts, receipts=receipts)
+    credentials = {"master_key": master_key} if master_key else {}
+    return Settings(
+        redis={"prefix": "t"}, apps={"demo": {}}, accounts=accounts, receipts=receipts, credentials=credentials
+    )
 
 
 class Receipts:
     """The served API, a client of it, and what lies in Redis."""
 
-    def __init__(self, settings: Settings, client: httpx.AsyncClient, link: Link, store: TokenStore) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: httpx.AsyncClient,
+        link: Link,
+        store: TokenStore,
+        stored: Accounts | None,
+    ) -> None:
         self.settings = settings
         self.client = client
         self.link = link
         self.store = store
+        self.stored = stored
         self.now_ms = NOW_MS
 
     def account(self, vendor: str) -> ReceiptAccount:
@@ -100,12 +112,18 @@ class Receipts:
 
 
 def receiving(
-    redis_url: str, scenario: Callable[[Receipts], Awaitable[None]], *, key: str = "", **receipts: Any
+    redis_url: str,
+    scenario: Callable[[Receipts], Awaitable[None]],
+    *,
+    key: str = "",
+    master_key: str = "",
+    **receipts: Any,
 ) -> None:
-    """Run *scenario* against an API that takes receipts."""
+    """Run *scenario* against an API that takes receipts, those of stored credentials with a master key."""
 
     async def run() -> None:
-        link, settings = Link(redis_url), some_settings(**receipts)
+        link, settings = Link(redis_url), some_settings(master_key, **receipts)
+        stored = opened_accounts(settings, link)
         stage: list[Receipts] = []
 
         def now_ms() -> int:
@@ -122,18 +140,20 @@ def receiving(
             now_ms=now_ms,
             ready=ready,
             key=key,
-            routers=receipt_routers(settings, link, link, None, now_ms),
+            routers=receipt_routers(settings, link, link, stored, now_ms),
         )
         listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(serve(app, "127.0.0.1", 0, listening.set_result))
         try:
             await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening.result()}") as client:
-                stage.append(Receipts(settings, client, link, store))
+                stage.append(Receipts(settings, client, link, store, stored))
                 await scenario(stage[0])
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
+            if stored is not None:
+                stored.close()
             await link.close()
 
     asyncio.run(run())

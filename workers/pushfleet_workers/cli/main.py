@@ -12,6 +12,7 @@ from pushfleet.errors import PushfleetError
 from pushfleet_workers.cli import books, produce, run
 from pushfleet_workers.cli.context import Context, errors
 from pushfleet_workers.cli.credentials import credentials
+from pushfleet_workers.cli.receipts import receipts
 from pushfleet_workers.cli.send import send
 from pushfleet_workers.cli.tokens import tokens
 from pushfleet_workers.cli.vendors import vendors
@@ -36,7 +37,17 @@ def cli(context: click.Context, config: Path | None) -> None:
 
 for command in (run.up, run.api, run.router, run.worker, run.fakecloud):
     cli.add_command(command)
-for command in (produce.enqueue, produce.devices, tokens, credentials, vendors, send, books.audit, books.check):
+for command in (
+    produce.enqueue,
+    produce.devices,
+    tokens,
+    credentials,
+    vendors,
+    receipts,
+    send,
+    books.audit,
+    books.check,
+):
     cli.add_command(command)
 
 

@@ -53,12 +53,19 @@ class Secrets(Struct, frozen=True):
 
         Of all files together where there are several, of the secrets where there is none; empty where there is nothing.
         """
-        material = [file.content for name, file in sorted(self.files.items()) if name != "ca_bundle"]
+        material = [file.content for name, file in sorted(self.files.items()) if _is_key(name) and name != "ca_bundle"]
         # A password alone could be guessed from its digest; beside a file it adds nothing.
         material = material or [
-            value.encode() for name, value in sorted(self.values.items()) if name != "proxy" and "password" not in name
+            value.encode()
+            for name, value in sorted(self.values.items())
+            if _is_key(name) and name != "proxy" and "password" not in name
         ]
         return sha256(b"\0".join(material)).hexdigest()[:_FINGERPRINT_DIGITS] if material else ""
+
+
+def _is_key(name: str) -> bool:
+    """Whether a secret is what the vendor knows the account by; those of receipts are another matter."""
+    return not name.startswith("receipt_")
 
 
 def file_settings(account_type: type[AccountSettings]) -> list[str]:

@@ -37,6 +37,7 @@ from pushfleet_workers.errors import CredentialError, SettingsError
 from pushfleet_workers.ledger import AccountKeys
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.settings import Settings, misfit, sentences
+from pushfleet_workers.vendors._receipts import receipt_misfit
 
 __all__ = ["FILE_BYTES_MAX", "OVERLAP_S", "OVERLAP_S_MAX", "CredentialManager", "CredentialShown", "Given"]
 
@@ -261,8 +262,7 @@ class CredentialManager:
             self._refuse_settled(name)
             secrets = self._opened(name, version, self._master_keys())
             with self._checked(name, msgspec.json.decode(version.settings), secrets) as account:
-                found = registry.load(name.vendor).check(account, time.time())
-                return problems + [_without_folders(problem, account) for problem in found]
+                return problems + [_without_folders(problem, account) for problem in _found(name, account)]
         except CredentialRefused as refused:
             return [*problems, refused.sentence]
 
@@ -273,7 +273,7 @@ class CredentialManager:
     ) -> Version:
         """The version to store; refused with what the vendor finds wrong: passwords, expiry, ids, kinds of keys."""
         with self._checked(name, plain, secrets) as account:
-            problems = registry.load(name.vendor).check(account, time.time())
+            problems = _found(name, account)
             if problems:
                 raise CredentialRefused("credential_wrong", _without_folders("; ".join(problems), account))
             expires = expires_at_ms(name.vendor, account)
@@ -296,6 +296,11 @@ class CredentialManager:
         if not await self._store.swap(name, old, new):
             sentence = f"somebody else changed {name} at the same time: look at the list and try again"
             raise CredentialRefused("changed_meanwhile", sentence)
+
+
+def _found(name: Name, account: AccountSettings) -> list[str]:
+    misfit = receipt_misfit(*name, account)
+    return registry.load(name.vendor).check(account, time.time()) + ([misfit] if misfit else [])
 
 
 def _account_type(vendor: str) -> type[AccountSettings]:

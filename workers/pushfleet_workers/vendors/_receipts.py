@@ -29,8 +29,10 @@ __all__ = [
     "ReceiptAccount",
     "callback",
     "read_echo",
+    "receipt_address",
     "receipt_flaws",
     "receipt_keys",
+    "receipt_misfit",
     "receipt_secret",
     "secret_path",
 ]
@@ -100,6 +102,11 @@ class Echo:
     """Whether it was of a kind that nobody writes to anybody."""
 
 
+def receipt_address(account: ReceiptAccount) -> str:
+    """Where the vendor posts to, the secret included; raises :class:`CredentialError`."""
+    return f"{account.receipt_url}/{secret_path(receipt_keys(account)[0], _name(account))}"
+
+
 def callback(account: ReceiptAccount, push: Push, chars_max: int = ECHO_CHARS_MAX) -> Callback | None:
     """The address and the echo of at most *chars_max* characters; None where the account asks for no receipts.
 
@@ -149,6 +156,14 @@ def receipt_flaws(account: ReceiptAccount, url_chars_max: int = 0) -> list[str]:
             f"receipt_url is longer than {room} characters, which is what the vendor takes: use a shorter host"
         )
     return flaws
+
+
+def receipt_misfit(vendor: str, credential: str, account: AccountSettings) -> str:
+    """What is wrong where receipts would go to the address of another account; empty: nothing."""
+    own = f"/v1/receipts/{vendor}/{credential}"
+    if not isinstance(account, ReceiptAccount) or not account.receipt_url or account.receipt_url.endswith(own):
+        return ""
+    return f"receipt_url is the address of another account: write the public address of the API and then {own}"
 
 
 def secret_path(key: bytes, name: str) -> str:
