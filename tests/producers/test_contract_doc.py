@@ -14,6 +14,7 @@ from pushfleet.errors import InvalidMessage
 from pushfleet.message import LANES, OfflineMessage
 from pushfleet.transfer import Policy, prepare
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
+from pushfleet_workers.recall.memory import PARTS_MAX
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "contract.md").read_text("utf-8")
@@ -27,7 +28,7 @@ def section(title: str) -> str:
 
 
 def test_the_page_has_its_examples() -> None:
-    assert (len(EXAMPLES), len(COMMANDS), len(REFUSED)) == (5, 2, 8)
+    assert (len(EXAMPLES), len(COMMANDS), len(REFUSED)) == (5, 4, 8)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -44,8 +45,9 @@ def test_a_command_enqueues_what_a_router_reads(command: str, redis_client: redi
     client.execute_command(*(script if word == "$(cat enqueue.lua)" else word for word in words))
     (key,) = client.keys()
     ((_, fields),) = client.xrange(key)
-    message = wire.read_entry(fields)
-    assert key.decode() == wire.ingress_key("pushfleet", message.effective_lane)
+    entry = wire.read_entry(fields)
+    lane = entry.effective_lane if isinstance(entry, OfflineMessage) else wire.RECALL_LANE
+    assert key.decode() == wire.ingress_key("pushfleet", lane)
 
 
 @pytest.mark.parametrize(("payload", "quote", "sentence"), REFUSED)
@@ -76,6 +78,7 @@ def test_the_streams_are_the_ones_of_the_sdk() -> None:
         ),
         ("The message", [contract.DEFAULT_TTL_S, contract.CALL_TTL_S]),
         ("Which stream", [contract.LARGE_GROUP_RECIPIENTS]),
+        ("Taking a message back", [contract.PART_RECIPIENTS_MAX, PARTS_MAX * contract.PART_RECIPIENTS_MAX]),
     ],
 )
 def test_every_number_is_the_one_of_the_code(title: str, numbers: list[int]) -> None:
@@ -94,6 +97,12 @@ def test_every_field_and_kind_is_on_the_page() -> None:
     fields = described["OfflineMessage"]["properties"]
     for name in [*fields, *fields["kind"]["enum"]]:
         assert f"`{name}`" in PAGE, name
+
+
+def test_every_field_of_a_recall_is_on_the_page() -> None:
+    described: Any = contract.schema(contract.Recall)["$defs"]
+    for name in described["Recall"]["properties"]:
+        assert f"`{name}`" in section("Taking a message back"), name
 
 
 def test_the_lanes_on_the_page_are_the_ones_of_the_code() -> None:

@@ -12,10 +12,11 @@ from prometheus_client import Counter, Gauge, Histogram
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from pushfleet.message import schema
+from pushfleet.message import Recall, schema
 from pushfleet_workers import death_webhook, reasons, registry, stock
 from pushfleet_workers.account import AccountSettings, kind_settings
 from pushfleet_workers.api import app as api_app
+from pushfleet_workers.api import vendor_receipts
 from pushfleet_workers.cli.main import cli
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.settings import AppSettings, Settings
@@ -29,6 +30,7 @@ def pages() -> dict[str, str]:
     """Every generated page: its path below `docs/` to its text."""
     return {
         "offline-message.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
+        "recall.schema.json": json.dumps(schema(Recall), indent=2, ensure_ascii=False) + "\n",
         "settings.md": _NOTE + "# Settings\n\n" + "\n".join(_settings()) + "\n",
         "metrics.md": _NOTE + "# Metrics\n\n" + "\n".join(_metrics()) + "\n",
         "decisions.md": _NOTE + "# Why a delivery was not sent\n\n" + "\n".join(_reasons()) + "\n",
@@ -87,7 +89,10 @@ def _metrics() -> Iterator[str]:
     yield "## Totals in Redis (API)\n\n| metric | labels | meaning |\n| --- | --- | --- |"
     for name, (_, text, labels) in stock.METRICS.items():
         yield f"| `{name}` | {_labels(labels)} | {text} |"
-    for title, modules in (("Routers and vendor workers", [metrics]), ("API", [api_app, death_webhook])):
+    for title, modules in (
+        ("Routers and vendor workers", [metrics]),
+        ("API", [api_app, vendor_receipts, death_webhook]),
+    ):
         yield f"\n## {title}\n\n| metric | labels | meaning |\n| --- | --- | --- |"
         for value in (value for module in modules for value in vars(module).values()):
             if isinstance(value, Counter | Gauge | Histogram):
