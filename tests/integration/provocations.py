@@ -25,13 +25,16 @@ class Provocation:
     """Which row befalls each delivery."""
 
     rule: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the script line; empty: the vendor simply accepts. ``TOKEN`` in its body is the first token."""
+    """Fields of the script line; empty: the vendor simply accepts."""
 
     code: str = ""
     """What the answer is counted under."""
 
     mixed: bool = False
     """Each delivery has a message of its own; they share a request."""
+
+    recalled: bool = False
+    """The message is accepted, then taken back, and that is what the row befalls."""
 
     @property
     def is_made_up(self) -> bool:
@@ -69,7 +72,8 @@ def accepted(*rows: str, counted: str = "") -> Provocation:
 
 def refused(code: str, *rows: str, counted: str = "", endpoint: str = "send") -> Provocation:
     """The request is refused with what the fake calls *code*."""
-    return Provocation(rows, {"action": "refuse", "code": code, "endpoint": endpoint}, counted or code)
+    rule = {"action": "refuse", "code": code, "endpoint": endpoint}
+    return Provocation(rows, rule, counted or code, recalled=endpoint == "withdraw")
 
 
 def dead(*rows: str, code: str = "", counted: str = "") -> Provocation:
@@ -82,14 +86,19 @@ def said(content: object, *rows: str, counted: str, status: int = 200) -> Provoc
     return Provocation(rows, {"action": "raw", "status": status, "body": json.dumps(content).encode()}, counted)
 
 
+def recalled(what: Provocation) -> Provocation:
+    """*what*, but of the recall: the push before it passes."""
+    return replace(what, rule={**what.rule, "after": 1}, recalled=True)
+
+
 def of_many(*codes: str) -> dict[str, Provocation]:
     """Refusals for the fault of one token, of requests for two."""
     rows = {code: f"{code} of many" for code in codes}
     return {row: refused(code, row, row, counted=row) for code, row in rows.items()}
 
 
-def ahead(endpoint: str, recipients: int, *codes: str) -> dict[str, Provocation]:
-    """Refusals of the requests that go ahead of a push."""
+def at(endpoint: str, recipients: int, *codes: str) -> dict[str, Provocation]:
+    """Refusals of the requests that go ahead of a push, or take it back."""
     return {code: refused(code, *[code] * recipients, endpoint=endpoint) for code in codes}
 
 
@@ -108,12 +117,9 @@ OTHERWISE: Mapping[str, Mapping[str, Provocation]] = {
     "harmony": {
         "80000000": accepted("80000000", counted="80000000"),
         "80100000": dead("tokenFormatError", "80100000", counted="80100000"),
-        "80100020": said(
-            {"code": "80100020", "msg": json.dumps({"illegalTokens": {"tokenFormatError": ["TOKEN"]}})},
-            "tokenFormatError",
-            "80100020",
-            counted="80100020",
-        ),
+        "80100020": recalled(dead("tokenFormatError", "80100020", counted="80100020")),
+        **at("withdraw", 1, "80000001", "80200003", "80300028", "80300032"),
+        **at("withdraw", 2, "80300017"),
         "80300007": said({"code": "80300007", "msg": "{}"}, "80300007", counted="80300007", status=400),
         "noRight:all": refused("noRight", *["noRight:all"] * 10, counted="noRight:all"),
         "other codes": said({"code": "89999999"}, "other codes", counted="89999999"),
@@ -125,7 +131,7 @@ OTHERWISE: Mapping[str, Mapping[str, Provocation]] = {
         "802xxxxx": refused("80200001", "802xxxxx"),
         "8xxxxxxx": refused("80100003", "8xxxxxxx"),
         "other codes": refused("99999", "other codes"),
-        **ahead("auth", 1, "invalid_client", "invalid_grant", "unauthorized_client"),
+        **at("auth", 1, "invalid_client", "invalid_grant", "unauthorized_client"),
     },
     "meizu": {
         "200": accepted("200"),
@@ -134,7 +140,7 @@ OTHERWISE: Mapping[str, Mapping[str, Provocation]] = {
     },
     "oppo": {
         "0": dead("10000", "0"),
-        **ahead("auth", 1, "14", "15", "16", "17", "18", "19"),
+        **at("auth", 1, "14", "15", "16", "17", "18", "19"),
         "other codes": refused("10999", "other codes"),
     },
     "tpns": {
@@ -147,8 +153,8 @@ OTHERWISE: Mapping[str, Mapping[str, Provocation]] = {
         **{f"user {n}": dead(f"user {n}", "0", code=f"status {n}", counted=f"user {n}") for n in (1, 2, 3)},
         "user 4": refused("status 4", "user 4", counted="user 4"),
         "user other": refused("status 5", "user other", counted="user other"),
-        **ahead("auth", 1, "10093", *(str(code) for code in range(10_200, 10_208))),
-        **ahead("stage", 2, "10252"),
+        **at("auth", 1, "10093", *(str(code) for code in range(10_200, 10_208))),
+        **at("stage", 2, "10252"),
         "other codes": refused("19999", "other codes"),
     },
     "xiaomi": {
@@ -173,5 +179,4 @@ OTHERWISE: Mapping[str, Mapping[str, Provocation]] = {
     },
 }
 """By vendor and row: partial successes, codes of single tokens, content stored ahead, access tokens, mixed requests,
-rows that stand for several codes, and where the fake has another name. Codes of recalls come as answers to pushes:
-both are read alike."""
+recalls, rows that stand for several codes, and where the fake has another name."""

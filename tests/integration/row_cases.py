@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from pushfleet import Conversation, Element, OfflineMessage, Sender
 from pushfleet.message import Kind
 from pushfleet_workers import registry
 from pushfleet_workers.fakecloud import FakeCloudThread
-from pushfleet_workers.outcome import Outcome
+from pushfleet_workers.outcome import Outcome, Verdict
 
 __all__ = ["RowCase", "message", "token"]
 
@@ -61,14 +62,27 @@ class RowCase:
 
     def script(self, cloud: FakeCloudThread) -> None:
         """Have the fake vendor answer with the row: once, or again and again where it speaks of the account."""
-        rule = dict(self.provocation.rule)
+        rule = self.provocation.rule
         if not rule:
             return
-        first = token(self.users[0])
-        if "body" in rule:
-            rule["body"] = rule["body"].replace(b"TOKEN", first.encode())
-        whom = {"account": self.known_as} if rule.get("endpoint") in ("auth", "stage") else {"token": first}
+        named = rule.get("endpoint") not in ("auth", "stage")
+        whom = {"token": token(self.users[0])} if named else {"account": self.known_as}
         cloud.rule(self.vendor, **rule, **whom, times=0 if shuts(self.outcome) else 1)
+
+    @property
+    def ends(self) -> Counter[str]:
+        """How many deliveries end how, as ``end:reason``; those of the message that is taken back were sent before."""
+        ends = Counter(fate.end for fate in self.fates)
+        if self.provocation.recalled:
+            ends["sent:"] += len(self.users)
+        return ends
+
+    def receptions(self, number: int) -> int:
+        """How often the vendor takes a push to the user of that number."""
+        if self.provocation.recalled:
+            return 1
+        made_up = self.outcome.verdict is Verdict.OK and self.provocation.is_made_up
+        return int(self.fates[number].end == "sent:" and not made_up)
 
     def messages(self) -> list[OfflineMessage]:
         """What provokes it."""
