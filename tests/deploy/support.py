@@ -121,9 +121,10 @@ def metric_names() -> dict[str, tuple[str, ...]]:
     """Every series that the processes export, by the name that queries use, with its labels."""
     from pushfleet_workers import death_webhook
     from pushfleet_workers.api import app as api_app
+    from pushfleet_workers.api import vendor_receipts
 
     found = {name: labels for name, (_, _, labels) in stock.METRICS.items()}
-    for module in (metrics, api_app, death_webhook):
+    for module in (metrics, api_app, vendor_receipts, death_webhook):
         found.update(_series_of(module))
     return found
 

@@ -1,6 +1,6 @@
 """What vendor modules have in common, for those of other packages too: they need no other module of this folder.
 
-Answers that may be anything, tables of codes, access tokens, secrets from the settings, texts within a limit.
+Answers that may be anything, tables of codes, access tokens, secrets from the settings, texts within a limit, receipts.
 """
 
 from pushfleet_workers.vendors._answers import (
@@ -22,6 +22,7 @@ from pushfleet_workers.vendors._answers import (
 )
 from pushfleet_workers.vendors._files import fixed_secret, read_secret
 from pushfleet_workers.vendors._ids import notify_id
+from pushfleet_workers.vendors._receipts import ReceiptAccount, callback, receipt_flaws
 from pushfleet_workers.vendors._templates import TemplateParams, filled, texts_for
 from pushfleet_workers.vendors._text import BARE, FULL, NO_EXT, clip, clip_chars, encode, within
 
@@ -39,7 +40,9 @@ __all__ = [
     "REFRESH_AUTH",
     "RETRY",
     "STATUS_ROWS",
+    "ReceiptAccount",
     "TemplateParams",
+    "callback",
     "clip",
     "clip_chars",
     "encode",
@@ -51,6 +54,7 @@ __all__ = [
     "plain",
     "read_secret",
     "read_token",
+    "receipt_flaws",
     "table",
     "texts_for",
     "within",
