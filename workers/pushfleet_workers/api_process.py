@@ -11,10 +11,12 @@ from typing import Any
 from prometheus_client import REGISTRY
 from starlette.types import ASGIApp
 
+from pushfleet import AsyncProducer
 from pushfleet_workers.api import create_app, serve
 from pushfleet_workers.api.client_receipts import client_receipt_schemas
 from pushfleet_workers.api.credentials import credential_routes, credential_schemas
 from pushfleet_workers.api.deaths import death_routes, death_schemas
+from pushfleet_workers.api.recalls import recall_routes, recall_schemas
 from pushfleet_workers.api.receipts import opened_accounts, receipt_routers
 from pushfleet_workers.checks import check_redis, refuse_old_redis
 from pushfleet_workers.clock import FleetClock
@@ -52,6 +54,13 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
     accounts = Accounts(settings, queue, secrets=False)
     opened = opened_accounts(settings, queue)
     stock = Stock(settings, queue, accounts.apps)
+    producer = AsyncProducer(
+        redis.queue_url,
+        prefix=redis.prefix,
+        ingress_max=settings.ingress.length_max,
+        memory_mark=settings.ingress.memory_mark,
+        socket_timeout_s=redis.timeout_s,
+    )
     chores: list[asyncio.Task[None]] = []
     try:
         for about, link in {"redis.queue": queue, "redis.state": state}.items():
@@ -71,7 +80,8 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
         if opened is not None:
             await opened.refresh()
             chores.append(asyncio.create_task(_keep_open(opened)))
-        await _serve(_make_app(settings, queue, state, accounts, opened, clock), settings, stop)
+        app = _make_app(settings, queue, state, accounts, opened, clock, producer)
+        await _serve(app, settings, stop)
     finally:
         with contextlib.suppress(KeyError):
             REGISTRY.unregister(stock)
@@ -80,12 +90,19 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
         await asyncio.gather(*chores, return_exceptions=True)
         if opened is not None:
             opened.close()
+        await producer.aclose()
         for link in {queue, state}:
             await link.close()
 
 
 def _make_app(
-    settings: Settings, queue: Link, state: Link, accounts: Accounts, opened: Accounts | None, clock: FleetClock
+    settings: Settings,
+    queue: Link,
+    state: Link,
+    accounts: Accounts,
+    opened: Accounts | None,
+    clock: FleetClock,
+    producer: AsyncProducer,
 ) -> ASGIApp:
     key = settings.api.key.get_secret_value() if settings.api.key is not None else ""
 
@@ -106,9 +123,10 @@ def _make_app(
         routers=[
             credential_routes(CredentialManager(settings, queue, state), open_to_callers=bool(key)),
             death_routes(desk, settings.apps, accounts.apps),
+            recall_routes(producer, settings.apps),
             *receipt_routers(settings, queue, state, opened, clock.now_ms),
         ],
-        schemas={**credential_schemas(), **death_schemas(), **client_receipt_schemas()},
+        schemas={**credential_schemas(), **death_schemas(), **recall_schemas(), **client_receipt_schemas()},
     )
 
 

@@ -1,0 +1,120 @@
+"""The endpoint that takes messages back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Path, Request, Response
+from msgspec import Meta, Struct
+
+from pushfleet import AsyncProducer, Backpressure, InvalidMessage, QueueUnavailable
+from pushfleet.message import Id, Key
+from pushfleet_workers.api.paths import AppId, app_id, identity
+from pushfleet_workers.api.problems import Problem, decode
+from pushfleet_workers.settings import AppSettings
+from pushfleet_workers.tokens.changes import ID_BYTES_MAX
+
+__all__ = ["recall_routes", "recall_schemas"]
+
+RECIPIENTS_MAX = 10_000
+_BYTES_MAX = 4 * 1024 * 1024
+
+MessageId = Annotated[str, Path(description="The message's id, percent-encoded; 1 to 256 bytes of UTF-8.")]
+
+
+class RecallGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the backend knows of the message; all of it may be left out."""
+
+    conversation: Annotated[
+        Key,
+        Meta(description="The message's conversation, or its replace key; counts where the fleet has forgotten it."),
+    ] = ""
+    recipients: Annotated[
+        tuple[Id, ...],
+        Meta(
+            max_length=RECIPIENTS_MAX,
+            description="Whose screens to take it off; none: those that the fleet remembers. What has not left is "
+            "stopped for everybody.",
+        ),
+    ] = ()
+
+
+class RecallTaken(Struct, frozen=True):
+    """The recall is in the queue."""
+
+    entries: Annotated[int, Meta(description="How many stream entries carry it.")]
+
+
+_recall = msgspec.json.Decoder(RecallGiven)
+_encode = msgspec.json.Encoder().encode
+
+
+def recall_schemas() -> dict[str, Any]:
+    """The JSON Schemas of all bodies, by name."""
+    _, components = msgspec.json.schema_components(
+        [RecallGiven, RecallTaken], ref_template="#/components/schemas/{name}"
+    )
+    return components
+
+
+_REFUSALS = {
+    400: "The body is not JSON, or the path is not percent-encoded UTF-8.",
+    401: "The API key is missing or wrong.",
+    404: "There is no such app.",
+    409: "Recalls are off for the app.",
+    413: "The body is too large.",
+    415: "The body is not said to be JSON.",
+    422: "A field is wrong; nothing was enqueued.",
+    503: "The fleet is behind, or Redis does not answer; try again.",
+}
+
+
+def _body(name: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+
+class _Recalls:
+    def __init__(self, producer: AsyncProducer, apps: Mapping[str, AppSettings]) -> None:
+        self._producer = producer
+        self._apps = apps
+
+    async def recall(self, request: Request, app: AppId, message: MessageId) -> Response:
+        """Take a message back: what has not left is stopped, what is still shown is withdrawn or replaced."""
+        app, message = app_id(app, self._apps), identity(message, "message", ID_BYTES_MAX)
+        given = await decode(request, _recall, _BYTES_MAX)
+        if not self._apps[app].recall_window_s:
+            raise Problem(409, "recalls_off", f"recalls are off for this app: set apps.{app}.recall_window_s")
+        try:
+            taken = await self._producer.recall(
+                app, message, conversation=given.conversation, recipients=given.recipients
+            )
+        except InvalidMessage as problem:
+            raise Problem(422, "invalid_recall", problem.problem) from None
+        except Backpressure as problem:
+            raise Problem(503, "backpressure", problem.problem, headers={"Retry-After": "1"}) from None
+        except QueueUnavailable:
+            why = "Redis does not answer; try again: it is safe"
+            raise Problem(503, "redis_unavailable", why, headers={"Retry-After": "1"}) from None
+        return Response(_encode(RecallTaken(taken.parts)), 202, media_type="application/json")
+
+
+def recall_routes(producer: AsyncProducer, apps: Mapping[str, AppSettings]) -> APIRouter:
+    """The route that takes messages back; recalls go into the queue of *producer*."""
+    routes = APIRouter(prefix="/v1/apps/{app}", tags=["recalls"])
+    responses: dict[int | str, dict[str, Any]] = {
+        202: {"description": "The fleet will act on it.", "content": _body(RecallTaken.__name__)},
+        **{code: {"description": why, "content": _body("Problem")} for code, why in _REFUSALS.items()},
+    }
+    routes.add_api_route(
+        "/messages/{message}/recall",
+        _Recalls(producer, apps).recall,
+        methods=["POST"],
+        response_class=Response,
+        response_model=None,
+        status_code=202,
+        responses=responses,
+        openapi_extra={"requestBody": {"required": True, "content": _body(RecallGiven.__name__)}},
+    )
+    return routes
