@@ -76,9 +76,14 @@ def test_the_made_up_hour_can_be_imported_and_enqueued(
     hour = im_hour()
     hour.main(tmp_path / "hour")
     lite = [one.replace("apns.main", "apns.lite").replace('"demo"', '"lite"') for one in apns_account()]
-    fcm = ["[accounts.fcm.main]", 'app = "demo"', 'service_account_file = "f.json"']
-    huawei = ["[accounts.huawei.main]", 'app = "demo"', 'client_id = "100"', 'client_secret = "hunter2"']
-    settings_file(tmp_path, redis_url, "[apps.lite]", *apns_account(), *lite, *fcm, *huawei)
+    samples = Path(__file__).parents[1] / "vendors" / "accounts"
+    others = []
+    for vendor in hour.MAKERS:
+        if vendor != "apns":
+            fields = json.loads((samples / f"{vendor}.json").read_text())
+            plain = [f"{name} = {json.dumps(value)}" for name, value in fields.items() if isinstance(value, str | int)]
+            others += [f"[accounts.{vendor}.main]", *plain]
+    settings_file(tmp_path, redis_url, "[apps.lite]", *apns_account(), *lite, *others)
     devices = cli("devices", "import", "hour/devices.jsonl")
     assert (devices.code, devices.err) == (0, "")
     messages = cli("enqueue", "hour/messages.jsonl")
