@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pushfleet.message import Conversation, Element, Kind, OfflineMessage, OfflinePush, Sender
-from pushfleet_workers.compose import CATALOGUE, compose, language_of
+from pushfleet_workers.compose import CATALOGUE, compose, compose_recall, language_of
 
 KINDS = get_args(Kind)
 GROUP = Conversation(id="g", kind="group", name="Family")
@@ -217,3 +217,34 @@ def test_whatever_a_message_holds_title_and_text_are_clean_and_come_together(
 @given(locale=st.text(max_size=12), default=st.text(max_size=12))
 def test_there_is_a_language_for_every_locale(locale: str, default: str) -> None:
     assert language_of(locale, default) in CATALOGUE
+
+
+# ---- what replaces a recalled message
+
+
+@pytest.mark.parametrize(
+    ("language", "sender", "text"),
+    [
+        ("en", "Ann", "Ann recalled a message"),
+        ("en", "", "A message was recalled"),
+        ("en", "\u202e\n", "A message was recalled"),
+        ("en", "{sender}", "{sender} recalled a message"),
+        ("en", "An\nn\u202e", "An n recalled a message"),
+        ("zh", "小安", "小安撤回了一条消息"),
+        ("zh", "", "一条消息已被撤回"),
+        ("fr", "Ann", "Ann recalled a message"),
+    ],
+)
+def test_a_recall_says_who_took_the_message_back(language: str, sender: str, text: str) -> None:
+    message = OfflineMessage(id="m", app="demo", recipients=("u",), sender=Sender(id="ann", name=sender), body="secret")
+    assert compose_recall(message, language, "Demo")[1] == text
+
+
+@pytest.mark.parametrize("conversation", [None, GROUP, SINGLE])
+@pytest.mark.parametrize("push", [None, OfflinePush(title="Given", desc="secret")])
+def test_a_recall_has_the_title_of_its_message(conversation: Conversation | None, push: OfflinePush | None) -> None:
+    fields: dict[str, Any] = {"sender": ANN, "conversation": conversation, "offline_push": push, "body": "secret"}
+    message = OfflineMessage(id="m", app="demo", recipients=("u",), **fields)
+    title, text = compose_recall(message, "en", "Demo")
+    assert title == compose(message, "en", "Demo")[0]
+    assert text == "Ann recalled a message"

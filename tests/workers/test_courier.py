@@ -14,7 +14,7 @@ from pushfleet_workers.errors import NoAnswer, RedisUnusable
 from pushfleet_workers.ledger import AccountKeys, Entry, unpack
 from pushfleet_workers.ledger.ledger import Breaker, Rate, Want
 from pushfleet_workers.outcome import OK, Outcome, Remedy, Scope, Verdict
-from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.push import Delivery, Parcel, Push
 from pushfleet_workers.redis_link import Link, LinkLost
 from pushfleet_workers.redis_server import EmbeddedRedis
 from pushfleet_workers.vendor import AuthAnswer, Request
@@ -238,6 +238,21 @@ def test_what_waited_is_decided_again(redis_url: str) -> None:
         assert set(bench.cloud.tokens) == {"old-0", "old-2", "fresh-0"}
 
     on_bench(redis_url, scenario, recheck_s=2.0)
+
+
+def test_what_was_tried_and_what_takes_a_message_back_is_decided_again_however_young(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        failed, recall, fresh = named("failed"), named("recall"), named("fresh")
+        recall.parcel = Parcel(msgspec.structs.replace(recall.parcel.push, recall=True), recall.parcel.deliveries)
+        bench.cloud.answer("failed-0", Outcome(Verdict.RETRY), OK)
+        await put(bench.link, failed, recall, fresh)
+        # The cloud has no means of its own, and the bench's pushes no replace key.
+        assert await bench.finish() == {"sent": 2, "dropped:not_recallable": 1}
+        assert bench.rechecked[0] == recall.id
+        assert len(bench.rechecked) == 2, "the second try of what failed"
+        assert fresh.id not in bench.rechecked
+
+    on_bench(redis_url, scenario)
 
 
 @pytest.mark.parametrize("problem", [RedisUnusable("gone"), ValueError("damaged record of user u0")])

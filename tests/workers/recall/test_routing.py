@@ -13,7 +13,7 @@ from tests.workers.routing import APNS, FCM, HUAWEI, PREFIX, RECALLS, Stage, cha
 from pushfleet import OfflineMessage, OfflinePush, Recipient, Target
 from pushfleet.message import ApnsOptions, HuaweiOptions, XiaomiOptions
 from pushfleet_workers.push import Delivery, Push, delivery_id, sent_id
-from pushfleet_workers.recall import RecallKeys
+from pushfleet_workers.recall import message_key
 from pushfleet_workers.recall.memory import DEVICES_MAX, PARTS_MAX
 from pushfleet_workers.tokens.record import FOREGROUND, LOGGED_OUT, Channel
 
@@ -91,7 +91,7 @@ def test_nothing_that_the_message_said_is_kept_or_sent_again(redis_url: str) -> 
             xiaomi=XiaomiOptions(channel_id="c", template_id="T", template_params={"a": "secret words"}),
         )
         await stage.route(chat("m1", offline_push=push))
-        kept = await stage.queue.call("HGETALL", RecallKeys(PREFIX, "demo", "m1").message)
+        kept = await stage.queue.call("HGETALL", message_key(PREFIX, "demo", "m1"))
         assert b"secret" not in b"".join(kept).lower()
         await stage.recall("m1")
         taken_back, _ = await the_recall(stage)
@@ -305,7 +305,7 @@ def test_a_recall_that_names_recipients_works_when_the_message_is_forgotten(redi
         await stage.device("b")
         await stage.route(group("m1", "a"), chat("m2", "b", conversation=None))
         for message in ("m1", "m2"):
-            await stage.queue.call("DEL", RecallKeys(PREFIX, "demo", message).message)
+            await stage.queue.call("DEL", message_key(PREFIX, "demo", message))
         await stage.recall("m1", "a", conversation="g1")
         await stage.recall("m2", "b")
         first, second = [entry.parcel.push for entry in await stage.entries() if entry.parcel.push.recall]
@@ -499,7 +499,7 @@ def test_all_that_is_remembered_has_an_end(redis_url: str) -> None:
             await stage.recall(message)
         lives = {}
         for message in ("m1", "short", "unheard"):
-            lives[message] = await stage.queue.call("TTL", RecallKeys(PREFIX, "demo", message).message)
+            lives[message] = await stage.queue.call("TTL", message_key(PREFIX, "demo", message))
         assert 86_000 < lives["m1"] <= 86_400, "as long as the message may wait"
         assert 900 < lives["short"] <= 1_000
         assert 86_000 < lives["unheard"] <= 86_400
@@ -512,7 +512,7 @@ def test_the_window_is_the_least_that_a_mark_lives(redis_url: str) -> None:
         await stage.device()
         await stage.route(chat("m1", ttl_s=30))
         await stage.recall("m1")
-        assert 110 < await stage.queue.call("TTL", RecallKeys(PREFIX, "demo", "m1").message) <= 120
+        assert 110 < await stage.queue.call("TTL", message_key(PREFIX, "demo", "m1")) <= 120
         push, _ = await the_recall(stage)
         assert push.expires_at_ms > now_ms() + 100_000, "what was shown at once stays on the screen"
 

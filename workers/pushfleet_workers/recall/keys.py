@@ -1,30 +1,24 @@
-"""The names of the keys that recalls go by: one hash tag per message, one per replace key."""
+"""The names of the keys that recalls go by; ids enter them as digests, of any id the same length."""
 
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from hashlib import blake2b
 
-__all__ = ["RecallKeys"]
+__all__ = ["message_key", "screen_key"]
 
 
-class RecallKeys:
-    """The keys of one message of one app; ids enter them as digests, of any id the same length.
+def message_key(prefix: str, app: str, message_id: str) -> str:
+    """Whether the message was taken back, and whom it went to."""
+    return f"{prefix}:{{m:{_digest(app, message_id)}}}"
 
-    * **replace_key** - what the message's push replaces and is replaced by; empty: only itself.
-    """
 
-    __slots__ = ("message", "shown")
-
-    def __init__(self, prefix: str, app: str, message_id: str, replace_key: str = "") -> None:
-        self.message = f"{prefix}:{{m:{_digest(app, message_id)}}}"
-        """Whether it was taken back, and whom it went to."""
-
-        own = _digest(app, "replace key", replace_key) if replace_key else _digest(app, "message", message_id)
-        self.shown = f"{prefix}:{{r:{own}}}"
-        """By device, the message that was pushed last under the replace key."""
+def screen_key(prefix: str, app: str, message_id: str, replace_key: str) -> str:
+    """By device, what was put last under *replace_key*; without one a message replaces only itself."""
+    digest = _digest(app, "replace key", replace_key) if replace_key else _digest(app, "message", message_id)
+    return f"{prefix}:{{r:{digest}}}"
 
 
 def _digest(*names: str) -> str:
-    data = "\0".join(f"{len(name)}:{name}" for name in names).encode(errors="surrogatepass")
+    data = "\0".join([f"{len(name)}:{name}" for name in names]).encode(errors="surrogatepass")
     return urlsafe_b64encode(blake2b(data, digest_size=12).digest()).decode()

@@ -13,7 +13,7 @@ from typing import Any
 
 from pushfleet.message import DEFAULT_TTL_S
 from pushfleet_workers.push import Delivery
-from pushfleet_workers.recall.keys import RecallKeys
+from pushfleet_workers.recall.keys import message_key, screen_key
 from pushfleet_workers.scripts import Script, load
 
 __all__ = ["DEVICES_MAX", "PARTS_MAX", "RecallMemory"]
@@ -41,19 +41,19 @@ class RecallMemory:
 
     def marked(self, app: str, message_id: str) -> tuple[str, ...]:
         """The command whose reply is not None when the message was taken back."""
-        return "HGET", RecallKeys(self._prefix, app, message_id).message, "r"
+        return "HGET", message_key(self._prefix, app, message_id), "r"
 
     def mark_call(self, app: str, message_id: str, window_s: int) -> Call:
         """The script call that takes the message back; it answers with what :meth:`keep_call` kept, by part.
 
         The mark stands until the message expires, a day where that is not known, and for the window at least.
         """
-        key = RecallKeys(self._prefix, app, message_id).message
+        key = message_key(self._prefix, app, message_id)
         return _MARK, (key,), (window_s * 1000, DEFAULT_TTL_S * 1000)
 
     def keep_call(self, app: str, message_id: str, part: int, kept: bytes, window_s: int, expires_at_ms: int) -> Call:
         """The script call that keeps a part for the window; it answers 1 when the message was taken back before."""
-        key = RecallKeys(self._prefix, app, message_id).message
+        key = message_key(self._prefix, app, message_id)
         return _KEEP, (key,), (part, kept, window_s * 1000, expires_at_ms, PARTS_MAX)
 
     def show_call(
@@ -68,16 +68,16 @@ class RecallMemory:
         """
         app, message_id, replace_key = message
         pushed = _PUSHED.pack(_time_of(entry), _digest(message_id))
-        key = RecallKeys(self._prefix, app, message_id, replace_key).shown
+        key = screen_key(self._prefix, app, message_id, replace_key)
         return _SHOW, (key,), (pushed, window_s * 1000, DEVICES_MAX, int(again), *places)
 
     def shown(self, app: str, message_id: str, replace_key: str, places: Sequence[bytes]) -> tuple[str | bytes, ...]:
         """The command whose reply says, for each of *places*, what was pushed last; see :meth:`shows`."""
-        return "HMGET", RecallKeys(self._prefix, app, message_id, replace_key).shown, *places
+        return "HMGET", screen_key(self._prefix, app, message_id, replace_key), *places
 
     def forget_call(self, app: str, message_id: str, replace_key: str, places: Iterable[bytes]) -> Call:
         """The script call that forgets that *places* show the message; it never got there."""
-        key = RecallKeys(self._prefix, app, message_id, replace_key).shown
+        key = screen_key(self._prefix, app, message_id, replace_key)
         return _FORGET, (key,), (_digest(message_id), *places)
 
     @staticmethod
