@@ -21,5 +21,5 @@ for first = 5, #ARGV, 1000 do
   end
   if #now > 0 then redis.call('HSET', key, unpack(now)) end
 end
-if redis.call('PTTL', key) < tonumber(ARGV[2]) then redis.call('PEXPIRE', key, ARGV[2]) end
+redis.call('PEXPIRE', key, ARGV[2])
 return shown
