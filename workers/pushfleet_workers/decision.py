@@ -5,12 +5,12 @@ Asked in the order of message, receiver, device. The reasons: :data:`pushfleet_w
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from pushfleet.message import OfflineMessage, Recipient
 from pushfleet_workers.tokens.record import FOREGROUND, LOGGED_OUT, Channel, Device
 
-__all__ = ["channel_for", "refuse_device", "refuse_message", "refuse_recall", "refuse_receiver"]
+__all__ = ["channel_for", "reach", "refuse_device", "refuse_message", "refuse_recall", "refuse_receiver"]
 
 _CALLS = frozenset({"call", "call_cancel"})
 
@@ -90,3 +90,27 @@ def channel_for(
         if channel.kind != "voip":
             return channel
     return None
+
+
+def reach(
+    device: Device,
+    app: str,
+    kind: str,
+    now_ms: int,
+    takes: Callable[[str, str, str], bool],
+    *,
+    push_type: str | None = None,
+    forced: bool = False,
+) -> Channel | str:
+    """The channel by which a message of *app* reaches the device, or the reason why none does.
+
+    *takes* says whether a vendor's credential (the first two) is an account of the app that takes new work. The rest
+    is as in :func:`refuse_device` and :func:`channel_for`.
+    """
+    reason = refuse_device(device, now_ms, forced=forced)
+    if reason:
+        return reason
+    channel = channel_for(device, kind, now_ms, push_type)
+    if channel is None:
+        return "no_channel"
+    return channel if takes(channel.vendor, channel.credential, app) else "unknown_account"

@@ -27,7 +27,7 @@ from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.compose import compose, compose_recall, language_of
-from pushfleet_workers.decision import channel_for, refuse_device, refuse_message, refuse_recall, refuse_receiver
+from pushfleet_workers.decision import reach, refuse_message, refuse_recall, refuse_receiver
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import IngressStream, Raw, Routed
@@ -244,19 +244,15 @@ class Router:
         else:
             # What was shown came over the channel for alerts, and whoever muted the conversation since has it still.
             push_type = "alert"
+        forced = recipient.push == "force"
         for device_id, device in state.devices.items():
-            reason = refusal or refuse_device(device, now_ms, forced=recipient.push == "force")
-            if reason:
-                job.suppress(reason)
-                continue
-            channel = channel_for(device, message.kind, now_ms, push_type)
-            if channel is None:
-                job.suppress("no_channel")
-                continue
-            if not self._takes(channel.vendor, channel.credential, message.app):
-                job.suppress("unknown_account")
-                continue
-            self._plan(job, recipient, device_id, device, channel, badges)
+            reached = refusal or reach(
+                device, message.app, message.kind, now_ms, self._takes, push_type=push_type, forced=forced
+            )
+            if isinstance(reached, str):
+                job.suppress(reached)
+            else:
+                self._plan(job, recipient, device_id, device, reached, badges)
 
     def _plan_targets(self, job: Job) -> None:
         """Devices addressed directly, past state and badge."""
