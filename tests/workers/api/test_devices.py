@@ -18,8 +18,9 @@ def test_a_registered_device_is_shown_without_its_token(redis_url: str) -> None:
         answer = await api.put(DEVICE, a_body(locale="zh-Hans-CN", platform="ios", state="background", unread=3))
         assert answer.status_code == 200
         shown = await api.get(USER)
-        assert answer.json() == {"applied": True, "device": shown["devices"]["d1"]}
         device = shown["devices"]["d1"]
+        assert device.pop("push")["goes"] is True
+        assert answer.json() == {"applied": True, "device": device}
         assert (device["state"], device["unread"], device["locale"]) == ("background", 3, "zh-Hans-CN")
         (channel,) = device["channels"]
         assert channel["token_fingerprint"] == fingerprint(TOKEN)

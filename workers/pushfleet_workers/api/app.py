@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pushfleet_workers.api.credentials import refusal
 from pushfleet_workers.api.devices import body_schemas, device_routes
 from pushfleet_workers.api.problems import PROBLEM_SCHEMA, Problem, problem_response
+from pushfleet_workers.api.users import user_routes, user_schemas
 from pushfleet_workers.credential_store import CredentialRefused
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.redis_link import ReplyError
@@ -69,8 +70,11 @@ def create_app(
         ),
         redirect_slashes=False,
     )
-    app.include_router(device_routes(store, apps, accounts, now_ms))
-    for router in routers:
+    for router in (
+        device_routes(store, apps, accounts, now_ms),
+        user_routes(store, apps, accounts, now_ms),
+        *routers,
+    ):
         app.include_router(router)
     _add_probes(app, ready)
     _add_refusals(app)
@@ -157,7 +161,7 @@ def _document(app: FastAPI, key: str, schemas: Mapping[str, Any]) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         components = document.setdefault("components", {})
-        components.setdefault("schemas", {}).update(body_schemas(), Problem=PROBLEM_SCHEMA, **schemas)
+        components.setdefault("schemas", {}).update(body_schemas(), **user_schemas(), Problem=PROBLEM_SCHEMA, **schemas)
         if key:
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations in document["paths"].items():

@@ -1,4 +1,4 @@
-"""The endpoints of the token state: devices, states, receive options, users."""
+"""The endpoints of the token state: devices, states, receive options."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pushfleet_workers.tokens.changes import (
 from pushfleet_workers.tokens.record import Device
 from pushfleet_workers.tokens.store import TokenStore
 
-__all__ = ["REPORTS_MAX", "body_schemas", "device_routes"]
+__all__ = ["REPORTS_MAX", "DeviceShown", "body_schemas", "device_routes", "shown_fields"]
 
 REPORTS_MAX = 1_000
 ONE_BYTES_MAX = 64 * 1024
@@ -110,20 +110,6 @@ class ReportedShown(Struct, frozen=True):
     unknown: Annotated[int, Meta(description="Of devices that are not registered; they change nothing.")]
 
 
-class OptionShown(Struct, frozen=True):
-    """What a user wants from a conversation; `all` is not listed."""
-
-    receive: str
-    until_ms: int
-
-
-class UserShown(Struct, frozen=True):
-    """What is known of a user; both empty for one that was never heard of."""
-
-    devices: dict[str, DeviceShown]
-    receive_options: Annotated[dict[str, OptionShown], Meta(description="By conversation.")]
-
-
 _registration = msgspec.json.Decoder(Registration)
 _state = msgspec.json.Decoder(StateGiven)
 _reports = msgspec.json.Decoder(ReportsGiven)
@@ -134,7 +120,7 @@ _encode = msgspec.json.Encoder().encode
 def body_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
     _, components = msgspec.json.schema_components(
-        [Registration, StateGiven, ReportsGiven, OptionGiven, RegisteredShown, ReportedShown, UserShown],
+        [Registration, StateGiven, ReportsGiven, OptionGiven, RegisteredShown, ReportedShown],
         ref_template="#/components/schemas/{name}",
     )
     return components
@@ -188,7 +174,7 @@ class _Devices:
                 raise Problem(422, "unknown_account", no_account(app, channel, self._accounts), where)
         self._check_time(given.at_ms, "at_ms")
         done = await self._store.register(app, user, device, given)
-        return _json(RegisteredShown(done.applied, _shown(done.device)))
+        return _json(RegisteredShown(done.applied, DeviceShown(**shown_fields(done.device))))
 
     async def remove(self, app: AppId, user: UserId, device: DeviceId) -> Response:
         """Forget a device: it gets no pushes any more."""
@@ -226,16 +212,6 @@ class _Devices:
         await self._store.set_receive_option(app, user, conversation, given.receive, given.until_ms)
         return Response(status_code=204)
 
-    async def user(self, app: AppId, user: UserId) -> Response:
-        """What is known of a user; tokens are shown as fingerprints."""
-        stored = await self._store.user(self._app(app), user_id(user))
-        return _json(
-            UserShown(
-                {name: _shown(device) for name, device in stored.devices.items()},
-                {name: OptionShown(receive, until_ms) for name, (receive, until_ms) in stored.options.items()},
-            )
-        )
-
     def _app(self, encoded: str) -> str:
         return app_id(encoded, self._apps)
 
@@ -260,7 +236,6 @@ def device_routes(
         (f"{device}/state", "POST", handlers.report, _documented(StateGiven, ReportedShown, "It is taken note of.")),
         ("/states", "POST", handlers.report_many, _documented(ReportsGiven, ReportedShown, "What became of them.")),
         (option, "PUT", handlers.set_option, _documented(OptionGiven, None, "So it is from now on.", 409)),
-        ("/users/{user}", "GET", handlers.user, _documented(None, UserShown, "What is known.")),
     ):
         routes.add_api_route(
             path, handler, methods=[method], response_class=Response, response_model=None, **documented
@@ -280,20 +255,21 @@ def _json(shown: Struct) -> Response:
     return Response(_encode(shown), media_type="application/json")
 
 
-def _shown(device: Device) -> DeviceShown:
-    return DeviceShown(
-        _STATE_NAMES.get(device.state, "unknown"),
-        device.state_at_ms,
-        device.lease_until_ms,
-        device.unread,
-        device.permitted,
-        device.locale,
-        device.time_zone,
-        device.platform,
-        device.maker,
-        device.os_version,
-        device.app_version,
-        [
+def shown_fields(device: Device) -> dict[str, Any]:
+    """The fields of :class:`DeviceShown` for *device*."""
+    return {
+        "state": _STATE_NAMES.get(device.state, "unknown"),
+        "state_at_ms": device.state_at_ms,
+        "lease_until_ms": device.lease_until_ms,
+        "unread": device.unread,
+        "notifications": device.permitted,
+        "locale": device.locale,
+        "time_zone": device.time_zone,
+        "platform": device.platform,
+        "maker": device.maker,
+        "os_version": device.os_version,
+        "app_version": device.app_version,
+        "channels": [
             ChannelShown(
                 channel.vendor,
                 channel.credential,
@@ -305,4 +281,4 @@ def _shown(device: Device) -> DeviceShown:
             )
             for channel in device.channels
         ],
-    )
+    }

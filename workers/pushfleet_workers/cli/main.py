@@ -15,6 +15,7 @@ from pushfleet_workers.cli.credentials import credentials
 from pushfleet_workers.cli.receipts import receipts
 from pushfleet_workers.cli.send import send
 from pushfleet_workers.cli.tokens import tokens
+from pushfleet_workers.cli.users import users
 from pushfleet_workers.cli.vendors import vendors
 from pushfleet_workers.errors import FleetError
 from pushfleet_workers.redis_link import ReplyError
@@ -40,6 +41,7 @@ for command in (run.up, run.api, run.router, run.worker, run.fakecloud):
 for command in (
     produce.enqueue,
     produce.devices,
+    users,
     tokens,
     credentials,
     vendors,

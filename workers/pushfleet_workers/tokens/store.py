@@ -16,7 +16,7 @@ from pushfleet_workers.redis_link import Argument, Link, ReplyError
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.tokens.changes import STATES, Registration, Report, new_device
 from pushfleet_workers.tokens.keys import UserKeys, device_field, devices_of, token_place
-from pushfleet_workers.tokens.lookup import Receive, pack_option, read_option
+from pushfleet_workers.tokens.lookup import Lookup, Receive, UserState, pack_option, read_option
 from pushfleet_workers.tokens.record import Channel, Device, decode_device, encode_device, read_devices
 
 __all__ = ["OptionsFull", "Registered", "Reported", "StoredUser", "TokenStore"]
@@ -122,6 +122,7 @@ class TokenStore:
         self._prefix = prefix
         self._now_ms = now_ms
         self._lease_ms = lease_s * 1000
+        self._lookup = Lookup(prefix)
 
     async def register(self, app: str, user: str, device: str, given: Registration) -> Registered:
         """The device after registering; a token that another device had is taken from it.
@@ -238,6 +239,10 @@ class TokenStore:
             read_devices(devices),
             {options[at].decode(errors="replace"): read_option(options[at + 1]) for at in range(0, len(options), 2)},
         )
+
+    async def state_of(self, app: str, user: str, conversation: str) -> UserState:
+        """What the router reads of *user* to decide on a message of *conversation*; empty: of none."""
+        return self._lookup.read(await self._link.pipeline(self._lookup.commands(app, user, conversation)))
 
     async def mute_device(self, app: str, user: str, device: str, registered_at_ms: int) -> bool:
         """Note that a device showed no notifications when it was sent to as registered then.

@@ -1,0 +1,143 @@
+"""The endpoint that answers "why did this user get no push?"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, get_args
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+from msgspec import Meta, Struct
+
+from pushfleet.message import Kind
+from pushfleet_workers.api.devices import DeviceShown, shown_fields
+from pushfleet_workers.api.paths import AppId, UserId, app_id, user_id
+from pushfleet_workers.api.problems import Problem
+from pushfleet_workers.tokens.changes import ID_BYTES_MAX, Accounts, check_id
+from pushfleet_workers.tokens.lookup import Receive
+from pushfleet_workers.tokens.record import Device
+from pushfleet_workers.tokens.store import TokenStore
+from pushfleet_workers.verdict import Verdict, verdicts
+
+__all__ = ["PushShown", "UserShown", "show_user", "user_routes", "user_schemas"]
+
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class PushShown(Struct, frozen=True):
+    """Whether a push to the device would go now."""
+
+    goes: bool
+    channel: Annotated[str, Meta(description="`<vendor>:<credential>:<kind of token>` by which; empty: by none.")]
+    reason: Annotated[str, Meta(description="Why not, one of `docs/decisions.md`; empty where it would go.")]
+    message: Annotated[str, Meta(description="The reason in a sentence.")]
+
+
+class DeviceJudged(DeviceShown, frozen=True):
+    """A device, and what would become of a push to it now."""
+
+    push: PushShown
+
+
+class OptionShown(Struct, frozen=True):
+    """What a user wants from a conversation; `all` is not listed."""
+
+    receive: str
+    until_ms: int
+
+
+class UserShown(Struct, frozen=True):
+    """What is known of a user; both empty for one that was never heard of, who gets no push."""
+
+    devices: dict[str, DeviceJudged]
+    receive_options: Annotated[dict[str, OptionShown], Meta(description="By conversation.")]
+
+
+def user_schemas() -> dict[str, Any]:
+    """The JSON Schemas of all bodies, by name."""
+    _, components = msgspec.json.schema_components([UserShown], ref_template="#/components/schemas/{name}")
+    return components
+
+
+def show_user(
+    devices: Mapping[str, Device], options: Mapping[str, tuple[Receive, int]], judged: Mapping[str, Verdict]
+) -> UserShown:
+    """A user as they are shown: *devices*, each with what *judged* says of it, and *options* by conversation."""
+    return UserShown(
+        {name: DeviceJudged(**shown_fields(device), push=_push(judged[name])) for name, device in devices.items()},
+        {name: OptionShown(receive, until_ms) for name, (receive, until_ms) in options.items()},
+    )
+
+
+def _push(verdict: Verdict) -> PushShown:
+    channel = verdict.channel.name if verdict.channel is not None else ""
+    return PushShown(verdict.channel is not None, channel, verdict.reason, verdict.sentence)
+
+
+class _Users:
+    def __init__(
+        self, store: TokenStore, apps: Mapping[str, Any], accounts: Accounts, now_ms: Callable[[], int]
+    ) -> None:
+        self._store = store
+        self._apps = apps
+        self._accounts = accounts
+        self._now_ms = now_ms
+
+    async def user(
+        self,
+        app: AppId,
+        user: UserId,
+        conversation: Annotated[str, Query(description="Of which the push would be; absent: of none.")] = "",
+        kind: Annotated[str, Query(description=f"Kind of the message: {', '.join(_KINDS)}.")] = "chat",
+        mention: Annotated[str, Query(description="Whether it would mention the user: true or false.")] = "false",
+    ) -> Response:
+        """What is known of a user, and for each device whether a push would go now; tokens appear as fingerprints."""
+        app, user = app_id(app, self._apps), user_id(user)
+        if conversation:
+            try:
+                check_id("conversation", conversation, ID_BYTES_MAX)
+            except ValueError as problem:
+                raise Problem(422, "invalid_id", str(problem), "conversation") from None
+        asked = next((one for one in _KINDS if one == kind), None)
+        if asked is None:
+            raise Problem(422, "invalid_kind", f"kind is one of: {', '.join(_KINDS)}", "kind")
+        if mention not in ("true", "false"):
+            raise Problem(422, "invalid_mention", "mention is true or false", "mention")
+        options = (await self._store.user(app, user)).options
+        state = await self._store.state_of(app, user, conversation)
+        judged = verdicts(state, app, user, self._now_ms(), self._takes, kind=asked, mention=mention == "true")
+        return Response(msgspec.json.encode(show_user(state.devices, options, judged)), media_type="application/json")
+
+    def _takes(self, vendor: str, credential: str, app: str) -> bool:
+        return self._accounts.get((vendor, credential)) == app
+
+
+_REFUSALS = {
+    400: "The path is not percent-encoded UTF-8.",
+    401: "The API key is missing or wrong.",
+    404: "There is no such app.",
+    422: "An id or parameter is wrong.",
+    503: "Redis does not answer; try again.",
+}
+
+
+def user_routes(store: TokenStore, apps: Mapping[str, Any], accounts: Accounts, now_ms: Callable[[], int]) -> APIRouter:
+    """The route that shows a user."""
+
+    def body(name: str) -> dict[str, Any]:
+        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+    routes = APIRouter(prefix="/v1/apps/{app}", tags=["token state"])
+    responses: dict[int | str, dict[str, Any]] = {
+        200: {"description": "What is known.", "content": body(UserShown.__name__)},
+        **{code: {"description": text, "content": body("Problem")} for code, text in _REFUSALS.items()},
+    }
+    routes.add_api_route(
+        "/users/{user}",
+        _Users(store, apps, accounts, now_ms).user,
+        methods=["GET"],
+        response_class=Response,
+        response_model=None,
+        responses=responses,
+    )
+    return routes

@@ -1,0 +1,56 @@
+"""Why a user would get a push now, or would not: the router's decision for each of their devices, explained. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pushfleet.message import Kind, Recipient
+from pushfleet_workers.decision import reach, refuse_receiver
+from pushfleet_workers.reasons import SUPPRESSED
+from pushfleet_workers.tokens.lookup import UserState
+from pushfleet_workers.tokens.record import Channel
+
+__all__ = ["Verdict", "verdicts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What would become of a push to one device now."""
+
+    channel: Channel | None
+    """The channel by which it would go; None where it would not."""
+
+    reason: str = ""
+    """Why it would not, one of :data:`pushfleet_workers.reasons.SUPPRESSED`; empty where it would."""
+
+    @property
+    def sentence(self) -> str:
+        """The reason in words; empty where it would go."""
+        return SUPPRESSED[self.reason] if self.reason else ""
+
+
+def verdicts(
+    state: UserState,
+    app: str,
+    user: str,
+    now_ms: int,
+    takes: Callable[[str, str, str], bool],
+    *,
+    kind: Kind = "chat",
+    mention: bool = False,
+) -> dict[str, Verdict]:
+    """The verdict on each device of *user* as the router would decide now, by installation id.
+
+    * **state** - the user's devices and preferences, looked up for the conversation that is asked about.
+    * **takes** - whether a vendor's credential (the first two) is an account of the app (the third).
+    * **mention** - whether the message would mention the user.
+
+    What a message itself may forbid (online only, expired, without text) is not asked.
+    """
+    refusal = refuse_receiver(kind, Recipient(id=user, mention=mention), state.receive_at(now_ms))
+    found = {}
+    for name, device in state.devices.items():
+        reached = refusal or reach(device, app, kind, now_ms, takes)
+        found[name] = Verdict(None, reached) if isinstance(reached, str) else Verdict(reached)
+    return found
