@@ -352,10 +352,12 @@ class Router:
             # An attempt at the message that ends late must not end the recall as well.
             deliveries = [replace(one, id=sent_id(push, one)) for one in deliveries]
         size = self._accounts[vendor, credential].parcel
+        # Its age counts from the decision: what waited in the ingress has just been decided.
+        now_ms = self._clock.now_ms()
         for number, first in enumerate(range(0, len(deliveries), size)):
             identity = parcel_id(job.part, f"{language}:{mentioned}".encode(), number)
             parcel = Parcel(push, deliveries[first : first + size])
-            yield pack(Entry(identity, parcel, push.lane, job.raw.time_ms))
+            yield pack(Entry(identity, parcel, push.lane, now_ms))
 
     def _push(self, job: Job, language: str, mentioned: bool) -> Push:
         message = job.message
