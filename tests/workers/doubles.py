@@ -22,6 +22,7 @@ from pushfleet_workers.ledger.ledger import Breaker, Rate
 from pushfleet_workers.next_channel import Moving
 from pushfleet_workers.outcome import OK, Outcome, Row, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.recheck import Rechecked
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.retry import RetryPolicy
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
@@ -51,6 +52,9 @@ class Cloud(VendorDefaults):
         self.answers: dict[str, list[Answer]] = {}
         self.script: Script | None = None
         self.requests: list[list[str]] = []
+        self.bodies: list[str] = []
+        """What each token of every request was to show."""
+
         self.sent_at: list[float] = []
         self.auths: list[str] = []
         self.auth_answers: list[AuthAnswer | Exception] = []
@@ -87,6 +91,7 @@ class Cloud(VendorDefaults):
         tokens = [one.token for one in deliveries]
         if self.build_fails.intersection(tokens):
             raise KeyError(f"secret text of {tokens}")
+        self.bodies += [push.body] * len(tokens)
         return Request("https://cloud.test", {"authorization": auth}, json.dumps(tokens).encode())
 
     def mixes(self, account: Any) -> bool:
@@ -187,6 +192,7 @@ class Bench:
     feedback: list[tuple[str, str, Outcome]] = field(default_factory=list)
     mover: Any = None
     refused: dict[bytes, str] = field(default_factory=dict)
+    rendered: dict[bytes, Push] = field(default_factory=dict)
     rechecked: list[bytes] = field(default_factory=list)
 
     async def book(self) -> AccountBook:
@@ -235,8 +241,8 @@ async def neighbour(bench: Bench, rate: Rate | None = None) -> tuple[Courier, Cl
     async def feedback(app: str, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
         pass
 
-    async def recheck(entries: Sequence[Entry]) -> dict[bytes, str]:
-        return {}
+    async def recheck(entries: Sequence[Entry]) -> Rechecked:
+        return Rechecked()
 
     courier = Courier(
         vendor=cloud,
@@ -306,9 +312,9 @@ async def a_bench(
             if outcome.verdict in (Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE)
         ]
 
-    async def recheck(entries: Sequence[Entry]) -> dict[bytes, str]:
+    async def recheck(entries: Sequence[Entry]) -> Rechecked:
         bench.rechecked += [entry.id for entry in entries]
-        return bench.refused
+        return Rechecked(bench.refused, bench.rendered)
 
     mover = mover or OtherChannels(cloud, elsewhere)
     courier = Courier(

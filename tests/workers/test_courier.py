@@ -11,10 +11,11 @@ from tests.workers.ledger.support import PLENTY, a_ledger, an_entry, put
 
 from pushfleet.message import ApnsOptions, Lane, OfflinePush
 from pushfleet_workers.errors import NoAnswer, RedisUnusable
-from pushfleet_workers.ledger import AccountKeys, Entry, unpack
+from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, pack, unpack
 from pushfleet_workers.ledger.ledger import Breaker, Rate, Want
 from pushfleet_workers.outcome import OK, Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.push import Delivery, Parcel, Push
+from pushfleet_workers.recheck import Rechecked
 from pushfleet_workers.redis_link import Link, LinkLost
 from pushfleet_workers.redis_server import EmbeddedRedis
 from pushfleet_workers.vendor import AuthAnswer, Request
@@ -240,6 +241,37 @@ def test_what_waited_is_decided_again(redis_url: str) -> None:
     on_bench(redis_url, scenario, recheck_s=2.0)
 
 
+def test_what_was_put_for_later_is_decided_again_however_young(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        held = named("held")
+        held.parcel = Parcel(msgspec.structs.replace(held.parcel.push, later="held"), held.parcel.deliveries)
+        due_ms = int(time.time() * 1000) + 60
+        await bench.link.run_many([Ledger.put_call(bench.keys, 1, [(held.id, [(due_ms, pack(held))])], 0)])
+        await put(bench.link, named("fresh"))
+        assert await bench.finish() == {"sent": 2}
+        assert bench.rechecked == [held.id]
+        assert bench.cloud.tokens == ["fresh-0", "held-0"]
+
+    on_bench(redis_url, scenario)
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_deliveries_of_a_parcel_that_shall_say_different_things_part(redis_url: str, batch_size: int) -> None:
+    async def scenario(bench: Bench) -> None:
+        entry = named("m", deliveries=5, put_ms=1)
+        one, two, three, four, _ = entry.parcel.deliveries
+        news = msgspec.structs.replace(entry.parcel.push, body="3 new messages")
+        other = msgspec.structs.replace(entry.parcel.push, body="7 new messages")
+        bench.rendered = {one.id: news, two.id: other, three.id: news}
+        bench.refused = {four.id: "muted"}
+        await put(bench.link, entry)
+        assert await bench.finish() == {"sent": 4, "suppressed:muted": 1}
+        said = dict(zip(bench.cloud.tokens, bench.cloud.bodies, strict=True))
+        assert said == {"m-0": news.body, "m-1": other.body, "m-2": news.body, "m-4": "hi"}
+
+    on_bench(redis_url, scenario, recheck_s=2.0, cloud=Cloud(batch_size=batch_size))
+
+
 def test_what_was_tried_and_what_takes_a_message_back_is_decided_again_however_young(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         failed, recall, fresh = named("failed"), named("recall"), named("fresh")
@@ -260,7 +292,7 @@ def test_without_the_state_the_first_decision_stands(
     redis_url: str, problem: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(bench: Bench) -> None:
-        async def broken(entries: Sequence[Entry]) -> dict[bytes, str]:
+        async def broken(entries: Sequence[Entry]) -> Rechecked:
             raise problem
 
         bench.courier._recheck = broken

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, play
 
 from pushfleet import OfflineMessage, Recipient
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ledger import Entry
-from pushfleet_workers.push import Delivery
+from pushfleet_workers.push import Delivery, Parcel
 from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.tokens.keys import UserKeys
@@ -34,7 +35,7 @@ class Waiting:
     async def reasons(self) -> list[str]:
         """What a recheck says of each delivery; empty: it may be sent."""
         checker = Rechecker(self.stage.queue, PREFIX, FleetClock(), "apns", "main")
-        refused = await checker.refused(self.entries)
+        refused = (await checker.recheck(self.entries)).refused
         assert set(refused) <= {one.id for one in self.deliveries}
         return [refused.get(one.id, "") for one in self.deliveries]
 
@@ -156,6 +157,33 @@ def test_a_token_that_still_holds_is_kept_whatever_stands_before_it(redis_url: s
     waits(redis_url, scenario)
 
 
+def test_what_was_put_for_later_shows_the_badge_of_now(redis_url: str) -> None:
+    async def scenario(waiting: Waiting) -> None:
+        stage = waiting.stage
+        _, held = waiting.entries
+        held.parcel = Parcel(replace(held.parcel.push, later="held"), held.parcel.deliveries)
+        assert [one.badge for one in waiting.deliveries] == [3, 4]
+        await stage.route(chat("m3"))
+        await stage.device(unread=6)
+        assert await waiting.reasons() == ["", ""]
+        assert [one.badge for one in waiting.deliveries] == [3, 9], "the base of now, and the three that were counted"
+        await stage.queue.call("DEL", UserKeys(PREFIX, "demo", "bob").badges)
+        assert await waiting.reasons() == ["", ""]
+        assert [one.badge for one in waiting.deliveries] == [3, 6]
+
+    waits(redis_url, scenario, chat("m1"), chat("m2"), unread=2)
+
+
+def test_a_badge_that_the_backend_gave_stays(redis_url: str) -> None:
+    async def scenario(waiting: Waiting) -> None:
+        (held,) = waiting.entries
+        held.parcel = Parcel(replace(held.parcel.push, later="held"), held.parcel.deliveries)
+        assert await waiting.reasons() == [""]
+        assert [one.badge for one in waiting.deliveries] == [17]
+
+    waits(redis_url, scenario, chat("m1", Recipient(id="bob", unread=17)))
+
+
 def test_a_call_keeps_to_its_voip_token(redis_url: str) -> None:
     async def scenario(waiting: Waiting) -> None:
         channels = [Channel("apns", "main", "alert", 1), Channel("apns", "main", "new-voip", 2, "voip")]
@@ -195,7 +223,7 @@ def test_without_the_token_state_the_caller_is_told(redis_url: str) -> None:
     async def scenario(waiting: Waiting) -> None:
         nowhere = Link("redis://127.0.0.1:1/0")
         with pytest.raises(RedisUnusable):
-            await Rechecker(nowhere, PREFIX, FleetClock(), "apns", "main").refused(waiting.entries)
+            await Rechecker(nowhere, PREFIX, FleetClock(), "apns", "main").recheck(waiting.entries)
         await nowhere.close()
 
     waits(redis_url, scenario)

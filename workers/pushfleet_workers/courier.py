@@ -28,6 +28,7 @@ from pushfleet_workers.ledger import Claim, Entry, Ledger
 from pushfleet_workers.ledger.ledger import Want
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push, sent_id
+from pushfleet_workers.recheck import Rechecked
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import SENT, End, Later, RetryPolicy, next_step
 from pushfleet_workers.transports.base import Transport
@@ -40,8 +41,8 @@ log = logging.getLogger(__name__)
 Feedback = Callable[[str, Sequence[Delivery], Sequence[Outcome]], Awaitable[None]]
 """Tells the token state what one answer says of devices: app, all deliveries that it answers, their outcomes."""
 
-Recheck = Callable[[Sequence[Entry]], Awaitable[dict[bytes, str]]]
-"""Decides again on entries that waited: delivery id to the reason it must not be sent. May renew its tokens."""
+Recheck = Callable[[Sequence[Entry]], Awaitable[Rechecked]]
+"""Decides again on entries that waited, see :class:`pushfleet_workers.recheck.Rechecker`."""
 
 CLAIM_PARCELS = 100
 _LOW_WATER = 50
@@ -280,19 +281,21 @@ class Courier:
     async def _still_wanted(self, aged: list[_Chunk]) -> list[_Chunk]:
         """What of *aged* is still to be sent; asked about all at once."""
         try:
-            refused = await self._recheck([held.entry for held, _ in aged])
+            found = await self._recheck([held.entry for held, _ in aged])
         except Exception as problem:  # noqa: BLE001
             # Without the state the first decision stands: a push too many beats a push lost.
             self._log_failure("recheck", problem)
             return aged
-        if not refused:
+        refused = found.refused
+        if not (refused or found.rendered):
             return aged
         wanted = []
         for held, deliveries in aged:
             for reason in sorted({refused[one.id] for one in deliveries if one.id in refused}):
                 refusals = [one for one in deliveries if refused.get(one.id) == reason]
                 self._hand.finish(held, refusals, End("suppressed", reason))
-            wanted.append((held, [one for one in deliveries if one.id not in refused]))
+            left = [one for one in deliveries if one.id not in refused]
+            wanted.append((held, self._hand.reword(held, left, found.rendered) if found.rendered else left))
         return wanted
 
     def _queue(self, held: Held, deliveries: list[Delivery]) -> None:
@@ -542,6 +545,9 @@ class Courier:
 
 
 def _had_its_chance(entry: Entry) -> bool:
-    """Whether what holds for it may have changed however young it is: it was tried, or it takes a message back."""
-    first = entry.parcel.deliveries[0]
-    return bool(first.tries or first.tried or entry.lost or entry.parcel.push.recall)
+    """Whether what holds for it may have changed however young it is.
+
+    It was tried, or put for later, or it takes a message back.
+    """
+    first, push = entry.parcel.deliveries[0], entry.parcel.push
+    return bool(first.tries or first.tried or entry.lost or push.recall or push.later)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pushfleet.message import LANES
@@ -16,7 +16,7 @@ from pushfleet_workers.hooks.tally import SecondsTally
 from pushfleet_workers.ledger import Entry, Ledger, Settlement, pack
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.outcome import Remedy
-from pushfleet_workers.push import Delivery, Parcel, sent_id
+from pushfleet_workers.push import Delivery, Parcel, Push, sent_id
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import End, Later
 
@@ -156,6 +156,27 @@ class Hand:
             held.settlement.later.append((step.wait_ms, pack(entry)))
         self._resolved(held, deliveries)
 
+    def reword(self, held: Held, deliveries: list[Delivery], pushes: Mapping[bytes, Push]) -> list[Delivery]:
+        """Give *deliveries* the pushes that they carry from now on, by delivery id; the others keep theirs.
+
+        Those that are left to be sent: an entry has one push, so those with another one become entries of their own,
+        due at once.
+        """
+        old = held.entry
+        groups: dict[tuple[str, str], tuple[Push, list[Delivery]]] = {}
+        for one in deliveries:
+            push = pushes.get(one.id, old.parcel.push)
+            groups.setdefault((push.title, push.body), (push, []))[1].append(one)
+        if not groups:
+            return []
+        (push, stay), *others = groups.values()
+        for other, some in others:
+            held.settlement.later.append((0, pack(_entry_of(held, some, other))))
+            self._resolved(held, some)
+        parcel = Parcel(push, old.parcel.deliveries)
+        held.entry = Entry(old.id, parcel, old.lane, old.put_ms, old.lost, old.fence)
+        return stay
+
     def give_back(self, held: Held, deliveries: list[Delivery]) -> None:
         """Nothing was tried with *deliveries*: they return to the head of their lane."""
         if held.open == len(deliveries) == len(held.entry.parcel.deliveries):
@@ -244,7 +265,7 @@ def unresolved(held: Held, deliveries: list[Delivery]) -> list[Delivery]:
     return [one for one in deliveries if one.id not in held.done] if held.done else deliveries
 
 
-def _entry_of(held: Held, deliveries: list[Delivery]) -> Entry:
+def _entry_of(held: Held, deliveries: list[Delivery], push: Push | None = None) -> Entry:
     old = held.entry
     new_id = parcel_id(old.id, deliveries[0].id, deliveries[0].attempt, old.fence)
-    return Entry(new_id, Parcel(old.parcel.push, deliveries), old.lane, old.put_ms, old.lost)
+    return Entry(new_id, Parcel(push or old.parcel.push, deliveries), old.lane, old.put_ms, old.lost)

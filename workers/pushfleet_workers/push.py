@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from pushfleet.message import Kind, Lane, OfflinePush
 
-__all__ = ["Delivery", "Parcel", "Push", "delivery_id", "fingerprint", "sent_id", "shared_id"]
+__all__ = ["Delivery", "Parcel", "Push", "Wait", "delivery_id", "fingerprint", "sent_id", "shared_id"]
+
+
+Wait = Literal["", "held"]
+"""Why a push was not put at once."""
 
 
 class Push(Struct, frozen=True, array_like=True):
@@ -46,6 +51,9 @@ class Push(Struct, frozen=True, array_like=True):
 
     recall: bool = False
     """Takes back what an earlier revision of this message showed; the texts say so where it can only be replaced."""
+
+    later: Wait = ""
+    """Why it was put for later; whoever claims it then decides and composes again."""
 
 
 class Delivery(Struct, array_like=True):
@@ -86,6 +94,9 @@ class Delivery(Struct, array_like=True):
 
     tries: int = 0
     """How many requests have left with it, as far as we know; a process that died had it in hand as well."""
+
+    counted: bool = False
+    """The badge is the device's base and what the fleet counted since: later it may be another one."""
 
     def __repr__(self) -> str:
         return f"Delivery(id={self.id.hex()}, device={self.device!r}, attempt={self.attempt})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pushfleet.message import Recipient
@@ -14,10 +15,21 @@ from pushfleet_workers.recall import RecallMemory
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.tokens.lookup import Lookup, UserState
 
-__all__ = ["Rechecker"]
+__all__ = ["Rechecked", "Rechecker"]
 
 _Screen = tuple[str, str, str, bytes]
 """App, message and replace key, and the device that shows it."""
+
+
+@dataclass(slots=True)
+class Rechecked:
+    """What became of deliveries that waited."""
+
+    refused: dict[bytes, str] = field(default_factory=dict)
+    """Delivery ids to the reason why they must not be sent any more."""
+
+    rendered: dict[bytes, Push] = field(default_factory=dict)
+    """Delivery ids to the push that they carry from now on, where it is another one."""
 
 
 class Rechecker:
@@ -37,8 +49,8 @@ class Rechecker:
         self._credential = credential
         self._recalls = recalls
 
-    async def refused(self, entries: Sequence[Entry]) -> dict[bytes, str]:
-        """Delivery ids to the reason why they must not be sent any more; renews tokens that changed meanwhile.
+    async def recheck(self, entries: Sequence[Entry]) -> Rechecked:
+        """Decide again on *entries*; renews tokens, and badges of what was put for later, in their deliveries.
 
         Of devices that were addressed directly only recalls are asked about. Raises :class:`RedisUnusable`.
         """
@@ -50,9 +62,12 @@ class Rechecker:
             commands += self._lookup.commands(push.app, delivery.user, push.conversation_id)
         recallable = entries if self._recalls else [entry for entry in entries if entry.parcel.push.recall]
         commands += [self._recall_question(entry) for entry in recallable]
+        counted = [(push.app, delivery) for push, delivery in asked if push.later and delivery.counted]
+        commands += [self._lookup.counted(app, one.user, one.device) for app, one in counted]
         replies = await self._state.pipeline(commands)
-        width = self._lookup.width
-        refused: dict[bytes, str] = {}
+        width, found = self._lookup.width, Rechecked()
+        counts = replies[len(asked) * width + len(recallable) :]
+        badges = {one.id: reply for (_, one), reply in zip(counted, counts, strict=True)}
         for number, (push, delivery) in enumerate(asked):
             try:
                 state = self._lookup.read(replies[number * width : (number + 1) * width])
@@ -63,10 +78,13 @@ class Rechecker:
                 continue
             reason = self._refuse(push, delivery, state)
             if reason:
-                refused[delivery.id] = reason
+                found.refused[delivery.id] = reason
+            elif delivery.id in badges and not isinstance(badges[delivery.id], ReplyError):
+                base = state.devices[delivery.device].unread
+                delivery.badge = base + self._lookup.read_counted(badges[delivery.id])
         if recallable:
-            await self._recall(recallable, replies[len(asked) * width :], refused)
-        return refused
+            await self._recall(recallable, replies[len(asked) * width :][: len(recallable)], found.refused)
+        return found
 
     def _refuse(self, push: Push, delivery: Delivery, state: UserState) -> str:
         now_ms = self._clock.now_ms()

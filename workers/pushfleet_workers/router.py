@@ -311,6 +311,7 @@ class Router:
             delivery.badge = base + _checked(counted)
 
     # ---- to the ledgers
+            delivery.counted = True
 
     async def _put(self, jobs: Sequence[Job]) -> None:
         """One put per account and bucket; its answer says what the first write of each part decided."""

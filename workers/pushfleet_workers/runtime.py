@@ -236,7 +236,7 @@ class FleetRuntime:
                 vendor_name,
                 credential,
                 recalls=settings.apps[account.app].recall_window_s > 0,
-            ).refused,
+            ).recheck,
             on_change=drain.changed,
             mover=mover,
             on_misconfigured=partial(self._credentials.refused, vendor_name, credential, account),

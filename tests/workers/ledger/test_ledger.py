@@ -1,12 +1,13 @@
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 from tests.workers.ledger.support import KEYS, PLENTY, a_ledger, an_entry, books, put
 
-from pushfleet_workers.ledger import GateNews, Settlement, pack
+from pushfleet_workers.ledger import GateNews, Ledger, Settlement, pack
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
-from pushfleet_workers.ledger.ledger import Rate, Want, trim_marks
+from pushfleet_workers.ledger.ledger import PutEntry, Rate, Want, trim_marks
 from pushfleet_workers.redis_link import Link
 
 
@@ -34,6 +35,35 @@ def test_a_part_is_decided_once(redis_url: str) -> None:
         assert await put(link, again, bucket=2) == [3], "the bucket before is asked as well"
         assert (await books(link))["put"] == 3
         assert len((await a_ledger(link).claim(PLENTY)).entries) == 1
+
+    on_redis(redis_url, scenario)
+
+
+def test_what_is_put_for_later_waits_until_it_is_due_and_goes_first_then(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        now, soon, late = an_entry("now"), an_entry("soon", deliveries=2), an_entry("late")
+        due_ms = int(time.time() * 1000)
+        entries: list[PutEntry] = [(due_ms - 1, pack(soon)), pack(now), (due_ms + 60_000, pack(late))]
+        call = Ledger.put_call(KEYS, 1, [(b"part", entries), (b"other", [pack(an_entry("next"))])], 0)
+        assert [answer[2] for answer in await link.run_many([call, call])] == [[4, 1], [4, 1]]
+        book = await books(link)
+        assert (book["put"], book["ready"], book["delayed"]) == (5, 2, 3)
+        claim = await a_ledger(link).claim(PLENTY)
+        assert [entry.parcel.push.message_id for entry in claim.entries] == ["soon", "now", "next"]
+        again = await a_ledger(link).claim(PLENTY)
+        assert (again.entries, again.left) == ([], 0)
+        assert 0 < again.wait_ms <= 60_000
+        assert (await books(link))["delayed"] == 1
+
+    on_redis(redis_url, scenario)
+
+
+def test_what_waits_counts_in_the_share_of_the_ledger(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        entries: list[PutEntry] = [(2**50, pack(an_entry(f"b{n}", lane="bulk"))) for n in range(3)]
+        await link.run_many([Ledger.put_call(KEYS, 1, [(b"part", entries)], 2)])
+        book = await books(link)
+        assert (book["put"], book["delayed"], book["end:bulk:dropped:backlog"]) == (3, 2, 1)
 
     on_redis(redis_url, scenario)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import time
 from collections import Counter
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from pushfleet.message import LANES
 from pushfleet_workers.audit import read_books
 from pushfleet_workers.ledger import Entry, Ledger, Settlement, pack, unpack
 from pushfleet_workers.ledger.entry import parcel_id
-from pushfleet_workers.ledger.ledger import Want
+from pushfleet_workers.ledger.ledger import PutEntry, Want
 from pushfleet_workers.push import Delivery, Parcel
 from pushfleet_workers.redis_link import Link
 
@@ -87,15 +88,21 @@ class LedgerMachine(RuleBasedStateMachine):
         """Entries of the next bucket of markers come; repeats of earlier ones among them."""
         self.bucket = 2
 
-    @rule(chosen=st.lists(parts, min_size=1, max_size=4), room=st.sampled_from([0, 0, 6]))
-    def put(self, chosen: list[tuple[int, int, Any, float]], room: int) -> None:
-        calls: list[tuple[bytes, list[bytes]]] = []
+    @rule(
+        chosen=st.lists(parts, min_size=1, max_size=4),
+        room=st.sampled_from([0, 0, 6]),
+        later=st.lists(st.booleans(), min_size=12, max_size=12),
+    )
+    def put(self, chosen: list[tuple[int, int, Any, float]], room: int, later: list[bool] | None = None) -> None:
+        """Parts come; some of them for later."""
+        calls: list[tuple[bytes, list[PutEntry]]] = []
         expected: list[int] = []
         holding = sum(place != "ended" for place in self.places.values())
         share = holding + room if room else 0
-        for number, size, lane, ttl_s in chosen:
+        due_ms = int(time.time() * 1000) + FAR_MS
+        for (number, size, lane, ttl_s), waits in zip(chosen, later or [False] * len(chosen), strict=False):
             entry = an_entry(f"m{number}", deliveries=size, lane=lane, ttl_s=ttl_s)
-            calls.append((entry.id, [pack(entry)]))
+            calls.append((entry.id, [(due_ms, pack(entry)) if waits else pack(entry)]))
             expected.append(self.known_parts.setdefault(entry.id, size))
             if entry.parcel.deliveries[0].id in self.places:
                 continue

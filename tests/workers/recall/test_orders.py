@@ -101,7 +101,7 @@ class World:
             if entry not in asked:
                 self._show(entry, {})
         checker = Rechecker(self.stage.queue, PREFIX, FleetClock(), "apns", "main", recalls=True)
-        refused = await checker.refused(asked)
+        refused = (await checker.recheck(asked)).refused
         for entry in asked:
             push = entry.parcel.push
             if push.message_id in self.marked and not push.recall:

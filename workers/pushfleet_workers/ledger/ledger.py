@@ -23,11 +23,15 @@ __all__ = [
     "Claim",
     "GateNews",
     "Ledger",
+    "PutEntry",
     "Rate",
     "Settlement",
     "Want",
     "trim_marks",
 ]
+
+PutEntry = bytes | tuple[int, bytes]
+"""A packed entry that may go at once, or when one is due (Unix milliseconds) and the entry."""
 
 LEASE_MS = 15_000
 """How long a process may be silent before its work goes to others."""
@@ -234,18 +238,27 @@ class Ledger:
 
     @staticmethod
     def put_call(
-        keys: AccountKeys, bucket: int, parts: Sequence[tuple[bytes, Sequence[bytes]]], share_max: int
+        keys: AccountKeys, bucket: int, parts: Sequence[tuple[bytes, Sequence[PutEntry]]], share_max: int
     ) -> tuple[Script, tuple[str, ...], tuple[Any, ...]]:
         """The script call that puts *parts* (part id, packed entries), for :meth:`Link.run_many`.
 
-        It answers ``[now_ms, repeats, [deliveries of each part's first write]]``. *bucket* is the stream entry's time
-        divided by ``MARK_BUCKET_MS``; *share_max* is the number of deliveries above which new bulk work is dropped.
+        An entry for later comes with the time when it is due. It answers ``[now_ms, repeats, [deliveries of each part's
+        first write]]``. *bucket* is the stream entry's time divided by ``MARK_BUCKET_MS``; *share_max* is the number of
+        deliveries above which new bulk work is dropped.
         """
+        arguments: list[Any] = [bucket, share_max]
+        for part, entries in parts:
+            now = [entry for entry in entries if isinstance(entry, bytes)]
+            arguments += (part, len(now), len(entries) - len(now), *now)
+            if len(now) < len(entries):
+                arguments += chain.from_iterable(entry for entry in entries if not isinstance(entry, bytes))
         return (
             Ledger._put,
-            (keys.books, *keys.marks_around(bucket), keys.mark_index, *keys.ready),
-            (bucket, share_max, *chain.from_iterable((part, len(entries), *entries) for part, entries in parts)),
-        )
+            (
+                keys.books, *keys.marks_around(bucket), keys.mark_index, *keys.ready, keys.delayed, keys.delayed_entries
+            ),
+            tuple(arguments),
+        )  # fmt: skip
 
     async def claim(self, want: Want) -> Claim:
         """Work with the permits to send it, leased to this process.

@@ -1,15 +1,17 @@
--- The first write is the decision: parcels of new parts go to their lanes, a repeat changes nothing.
+-- The first write is the decision: parcels of new parts go to their lanes, those for later wait; a repeat changes
+-- nothing.
 -- KEYS  books, marks of the entries' bucket, of the one before and of the one after, index of buckets,
---       ready urgent/normal/bulk
+--       ready urgent/normal/bulk, delayed, delayed entries
 -- ARGV  bucket, most deliveries that may lie in the ledger before bulk work is dropped (0: no limit),
---       then for each part: its id, how many entries, the entries
+--       then for each part: its id, how many entries, how many for later, the entries, and for each later one when it
+--       is due (Unix ms) and the entry
 -- Returns, for each part, the deliveries of its first write, and how many parts were repeats.
 local books = KEYS[1]
 local share = tonumber(ARGV[2])
 local now = now_ms()
 local counts, repeats = {}, 0
-local lanes = {{}, {}, {}}
-local put, ready, dropped = 0, 0, 0
+local lanes, due, waiting = {{}, {}, {}}, {}, {}
+local put, ready, delayed, dropped = 0, 0, 0, 0
 local held = 0
 if share > 0 then
   local b = redis.call('HMGET', books, 'ready', 'leased', 'delayed')
@@ -20,7 +22,7 @@ local parts, marked, marks = {}, {}, {}
 local at = 3
 while ARGV[at] do
   table.insert(parts, ARGV[at])
-  at = at + 2 + tonumber(ARGV[at + 1])
+  at = at + 3 + tonumber(ARGV[at + 1]) + 2 * tonumber(ARGV[at + 2])
 end
 for i = 2, 4 do
   for first = 1, #parts, 1000 do
@@ -31,38 +33,59 @@ for i = 2, 4 do
   end
 end
 
+-- The deliveries of an entry and its lane; no lane where there is no room for it.
+local function place(entry)
+  local n, lane = header(entry)
+  put = put + n
+  if lane == 3 and share > 0 and held + ready + delayed + n > share then
+    dropped = dropped + n
+    return n, nil
+  end
+  return n, lane
+end
+
 at = 3
 while ARGV[at] do
-  local part, entries = ARGV[at], tonumber(ARGV[at + 1])
+  local part, entries, later = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local known = marked[part]
   if known then
     repeats = repeats + 1
     table.insert(counts, tonumber(known))
   else
-    local total = 0
-    for i = at + 2, at + 1 + entries do
-      local body = ARGV[i]
-      local n, lane = header(body)
-      total = total + n
-      if lane == 3 and share > 0 and held + ready + n > share then
-        dropped = dropped + n
-      else
+    local before = put
+    for i = at + 3, at + 2 + entries do
+      local n, lane = place(ARGV[i])
+      if lane then
         ready = ready + n
-        table.insert(lanes[lane], body)
+        table.insert(lanes[lane], ARGV[i])
       end
     end
-    put = put + total
+    for i = at + 3 + entries, at + 2 + entries + 2 * later, 2 do
+      local n, lane = place(ARGV[i + 1])
+      if lane then
+        local id = id_of(ARGV[i + 1])
+        delayed = delayed + n
+        table.insert(due, ARGV[i])
+        table.insert(due, id)
+        table.insert(waiting, id)
+        table.insert(waiting, ARGV[i + 1])
+      end
+    end
+    local total = put - before
     marked[part] = total
     table.insert(marks, part)
     table.insert(marks, total)
     table.insert(counts, total)
   end
-  at = at + 2 + entries
+  at = at + 3 + entries + 2 * later
 end
 
 for lane = 1, 3 do push_all('RPUSH', KEYS[5 + lane], lanes[lane]) end
+push_all('ZADD', KEYS[9], due)
+push_all('HSET', KEYS[10], waiting)
 add(books, 'put', put)
 add(books, 'ready', ready)
+add(books, 'delayed', delayed)
 add(books, 'ended', dropped)
 add(books, 'end:bulk:dropped:backlog', dropped)
 if #marks > 0 then
