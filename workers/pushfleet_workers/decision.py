@@ -60,7 +60,7 @@ def refuse_device(device: Device, now_ms: int, *, forced: bool = False) -> str:
 
     A foreground report holds until its lease runs out: the app may have died without a word. *forced* passes it.
     """
-    if device.state == LOGGED_OUT:
+    if device.logged_out:
         return "logged_out"
     if not device.permitted:
         return "notifications_off"

@@ -125,7 +125,7 @@ def test_an_older_process_keeps_what_a_newer_one_wrote(redis_url: str) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration("t1", app_version="1"))
         key = UserKeys(PREFIX, APP, "ann").devices
         record = msgspec.msgpack.decode(await stage.link.call("HGET", key, "d1"))
-        record += [*[""] * (13 - len(record)), 0, "of a newer version", [1, 2]]
+        record += [*[""] * (13 - len(record)), 0, 0, "of a newer version", [1, 2]]
         await stage.link.call("HSET", key, "d1", msgspec.msgpack.encode(record))
         stage.now_ms += 1
         await stage.store.logout(APP, "ann", "d1")
@@ -133,7 +133,7 @@ def test_an_older_process_keeps_what_a_newer_one_wrote(redis_url: str) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration("t2"))
         await drop_token(stage.store, APP, "ann", "d1", "t2", NOW_MS + 1, None)
         after = msgspec.msgpack.decode(await stage.link.call("HGET", key, "d1"))
-        assert after[14:] == ["of a newer version", [1, 2]]
+        assert after[15:] == ["of a newer version", [1, 2]]
 
     on_redis(redis_url, scenario)
 

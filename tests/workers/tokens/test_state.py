@@ -203,6 +203,25 @@ def test_a_logout_stops_until_the_next_registration(redis_url: str) -> None:
     on_redis(redis_url, scenario)
 
 
+@pytest.mark.parametrize("state", ["foreground", "background", "killed"])
+@pytest.mark.parametrize("logout_first", [True, False])
+def test_what_is_reported_after_a_logout_does_not_end_it(redis_url: str, state: str, logout_first: bool) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.store.register(APP, "ann", "d1", a_registration(at_ms=100))
+        reports = [a_report("logged_out", 200), a_report(state, 300, 4)]
+        for report in reports if logout_first else reports[::-1]:
+            assert (await stage.store.report(APP, [report])).applied == 1
+        device = await stage.device()
+        assert (device.logged_out, device.state_at_ms, device.unread) == (True, 300, 4)
+        await stage.store.register(APP, "ann", "d1", a_registration(at_ms=150))
+        assert (await stage.device()).logged_out
+        await stage.store.register(APP, "ann", "d1", a_registration(at_ms=201))
+        device = await stage.device()
+        assert (device.logged_out, device.state_at_ms) == (False, 300)
+
+    on_redis(redis_url, scenario)
+
+
 # ---- deaths of tokens
 
 

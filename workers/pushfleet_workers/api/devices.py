@@ -258,7 +258,7 @@ def _json(shown: Struct) -> Response:
 def shown_fields(device: Device) -> dict[str, Any]:
     """The fields of :class:`DeviceShown` for *device*."""
     return {
-        "state": _STATE_NAMES.get(device.state, "unknown"),
+        "state": "logged_out" if device.logged_out else _STATE_NAMES.get(device.state, "unknown"),
         "state_at_ms": device.state_at_ms,
         "lease_until_ms": device.lease_until_ms,
         "unread": device.unread,

@@ -3,8 +3,8 @@
 -- Positions in a packed device and in a channel: the order of the fields in record.py. Fields that a script does not
 -- know stay as they are, so that an older process takes nothing from what a newer one wrote.
 local CHANNELS, STATE, STATE_AT, LEASE_UNTIL, UNREAD, UNREAD_LAG, PERMITTED = 1, 2, 3, 4, 5, 6, 7
-local REGISTERED_AT = 14
-local DEVICE_DEFAULTS = {{}, '', 0, 0, 0, 0, true, '', '', '', '', '', '', 0}
+local REGISTERED_AT, LOGGED_OUT_AT = 14, 15
+local DEVICE_DEFAULTS = {{}, '', 0, 0, 0, 0, true, '', '', '', '', '', '', 0, 0}
 local VENDOR, TOKEN, SINCE, QUARANTINED_UNTIL = 1, 3, 4, 7
 local CHANNEL_DEFAULTS = {'', '', '', 0, 'alert', '', 0}
 
@@ -86,10 +86,16 @@ local function reset_badge(badges, name)
 end
 
 -- State and base are each taken from the newest that says something of them; so the base is never newer than the
--- state, and its time is kept as the lag behind it. Returns whether anything changed.
+-- state, and its time is kept as the lag behind it. A logout holds beside them until the device registers again: its
+-- connection may well be lost afterwards. Returns whether anything changed.
 local function report(device, name, badges, state, at_ms, unread, lease_ms)
-  -- Who registered after a logout has logged in again.
-  if state == 'o' and at_ms < registered_at(device) then return false end
+  local left = false
+  if state == 'o' then
+    -- Who registered after a logout has logged in again.
+    if at_ms < registered_at(device) then return false end
+    left = at_ms > device[LOGGED_OUT_AT]
+    device[LOGGED_OUT_AT] = math.max(at_ms, device[LOGGED_OUT_AT])
+  end
   local unread_at = device[STATE_AT] - device[UNREAD_LAG]
   local newer = at_ms > device[STATE_AT]
     or (at_ms == device[STATE_AT] and RANK[state] > RANK[device[STATE]])
@@ -104,5 +110,5 @@ local function report(device, name, badges, state, at_ms, unread, lease_ms)
     reset_badge(badges, name)
   end
   device[UNREAD_LAG] = device[STATE_AT] - unread_at
-  return newer or rebased
+  return newer or rebased or left
 end

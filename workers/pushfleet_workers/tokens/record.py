@@ -87,6 +87,15 @@ class Device(Struct, array_like=True):
     registered_at_ms: int = 0
     """When it registered, once it has lost all its channels, which tell it otherwise."""
 
+    logged_out_at_ms: int = 0
+    """When its user logged out or was logged out; a registration after that sets it back. Other states do not: the
+    connection may be lost after a logout."""
+
+    @property
+    def logged_out(self) -> bool:
+        """Whether it gets nothing until it registers again."""
+        return self.logged_out_at_ms > 0 or self.state == LOGGED_OUT
+
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Device)

@@ -27,6 +27,7 @@ elseif old then
   for at = #device + 1, #old do device[at] = old[at] end
   -- Whoever registers has logged in: an older logout is over.
   if old[STATE] == 'o' and old[STATE_AT] < at_ms then device[STATE] = '' end
+  if old[LOGGED_OUT_AT] >= at_ms then device[LOGGED_OUT_AT] = old[LOGGED_OUT_AT] end
   lost(keep_channels(old, function(before)
     local now = same_in(device[CHANNELS], before)
     if now then now[QUARANTINED_UNTIL] = before[QUARANTINED_UNTIL] end
