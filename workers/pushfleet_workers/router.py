@@ -309,9 +309,9 @@ class Router:
         ]
         for (delivery, _, base), counted in zip(badges, await self._state.run_many(calls), strict=True):
             delivery.badge = base + _checked(counted)
+            delivery.counted = True
 
     # ---- to the ledgers
-            delivery.counted = True
 
     async def _put(self, jobs: Sequence[Job]) -> None:
         """One put per account and bucket; its answer says what the first write of each part decided."""

@@ -74,6 +74,15 @@ class Lookup:
         digest = blake2b(message_id.encode(errors="surrogatepass"), digest_size=6).digest()
         return _BADGE, (UserKeys(self._prefix, app, user).badges,), (device_field(device), digest, BADGE_LIFE_S)
 
+    def counted(self, app: str, user: str, device: str) -> tuple[str | bytes, ...]:
+        """The command whose reply :meth:`read_counted` takes."""
+        return "HGET", UserKeys(self._prefix, app, user).badges, device_field(device)
+
+    @staticmethod
+    def read_counted(reply: bytes | None) -> int:
+        """The pushes counted since the base."""
+        return int.from_bytes(reply[:4], "big") if reply is not None else 0
+
 
 def pack_option(receive: Receive, until_ms: int = 0) -> str:
     """The stored form of a receive option."""
@@ -84,14 +93,5 @@ def read_option(stored: bytes) -> tuple[Receive, int]:
     """The receive option in *stored*, and when it ends (0: never); a damaged one is as good as none: ``all``."""
     receive, _, until = stored.decode(errors="replace").partition(":")
     if receive not in ("none", "mentions"):
-    def counted(self, app: str, user: str, device: str) -> tuple[str | bytes, ...]:
-        """The command whose reply :meth:`read_counted` takes."""
-        return "HGET", UserKeys(self._prefix, app, user).badges, device_field(device)
-
-    @staticmethod
-    def read_counted(reply: bytes | None) -> int:
-        """The pushes counted since the base."""
-        return int.from_bytes(reply[:4], "big") if reply is not None else 0
-
         return "all", 0
     return receive, int(until) if until.isdecimal() else 0
