@@ -156,6 +156,15 @@ class Stage:
         """The deliveries of :meth:`entries`."""
         return [one for entry in await self.entries(vendor, credential) for one in entry.parcel.deliveries]
 
+    async def delayed(self, vendor: str = "apns", credential: str = "main") -> list[tuple[int, Entry]]:
+        """What waits in an account's ledger, with when it is due, soonest first."""
+        keys = AccountKeys(PREFIX, vendor, credential)
+        due = await self.queue.call("ZRANGE", keys.delayed, 0, -1, "WITHSCORES")
+        return [
+            (int(due[at + 1]), unpack(await self.queue.call("HGET", keys.delayed_entries, due[at])))
+            for at in range(0, len(due), 2)
+        ]
+
     async def books(self) -> Books:
         """The books of everything."""
         accounts = [(vendor, credential) for vendor, credential, _ in self.settings.each_account()]

@@ -44,6 +44,9 @@ class Job:
     texts: dict[tuple[str, bool], tuple[str, str]] = field(default_factory=dict)
     """Language and whether mentioned to title and text."""
 
+    due_ms: dict[str, int] = field(default_factory=dict)
+    """Users whose pushes wait, and until when."""
+
     deliveries: int = 0
 
     @property
@@ -85,6 +88,15 @@ class Job:
             name = f"suppressed:{self.message.app}:{reason}"
             self.counts[name] = self.counts.get(name, 0) + count
             metrics.SUPPRESSED.labels(reason).inc(count)
+
+    def by_due(self, deliveries: list[Delivery]) -> dict[int, list[Delivery]]:
+        """*deliveries* by when they are due; 0: at once."""
+        if not self.due_ms:
+            return {0: deliveries}
+        found: dict[int, list[Delivery]] = {}
+        for one in deliveries:
+            found.setdefault(self.due_ms.get(one.user, 0), []).append(one)
+        return found
 
     def remember(self, parts: Sequence[OfflineMessage]) -> None:
         """Of a recall's message these *parts* are known; whom the recall names wins over whom they went to."""

@@ -34,6 +34,8 @@ from pushfleet_workers.ingress import IngressStream, Raw, Routed
 from pushfleet_workers.job import Group, Job, job_for
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pack
 from pushfleet_workers.ledger.entry import parcel_id
+from pushfleet_workers.ledger.ledger import PutEntry
+from pushfleet_workers.peace import hold_s
 from pushfleet_workers.push import Delivery, Parcel, Push, delivery_id, sent_id
 from pushfleet_workers.recall import RecallDesk, overrides_of_recall, taken_back
 from pushfleet_workers.redis_link import Link, ReplyError
@@ -83,6 +85,7 @@ class Router:
         self._lookup = Lookup(settings.redis.prefix)
         self._recalls = RecallDesk(state, settings.redis.prefix)
         self._clock = clock or FleetClock()
+        self._holding = frozenset(name for name, app in settings.apps.items() if app.holds)
         self._accounts: dict[tuple[str, str], _Account] = {}
         self._vendors: dict[str, VendorKeys] = {}
         for vendor, credential, account in settings.each_account():
@@ -245,6 +248,8 @@ class Router:
             # What was shown came over the channel for alerts, and whoever muted the conversation since has it still.
             push_type = "alert"
         forced = recipient.push == "force"
+        if job.recall is None and message.app in self._holding and not forced:
+            self._hold(job, recipient, state, now_ms)
         for device_id, device in state.devices.items():
             reached = refusal or reach(
                 device, message.app, message.kind, now_ms, self._takes, push_type=push_type, forced=forced
@@ -253,6 +258,15 @@ class Router:
                 job.suppress(reached)
             else:
                 self._plan(job, recipient, device_id, device, reached, badges)
+
+    def _hold(self, job: Job, recipient: Recipient, state: UserState, now_ms: int) -> None:
+        """Let the recipient's pushes wait where the app says so; not past the message's end."""
+        message = job.message
+        app, lane = self._settings.apps[message.app], message.effective_lane
+        wait_s = hold_s(app, message.kind, lane, state.devices.values(), now_ms)
+        due_ms = job.raw.time_ms + int(wait_s * 1000)
+        if now_ms < due_ms < job.expires_at_ms:
+            job.due_ms[recipient.id] = due_ms
 
     def _plan_targets(self, job: Job) -> None:
         """Devices addressed directly, past state and badge."""
@@ -315,7 +329,7 @@ class Router:
 
     async def _put(self, jobs: Sequence[Job]) -> None:
         """One put per account and bucket; its answer says what the first write of each part decided."""
-        puts: dict[tuple[str, str, int], list[tuple[Job, list[bytes]]]] = {}
+        puts: dict[tuple[str, str, int], list[tuple[Job, list[PutEntry]]]] = {}
         for job in jobs:
             by_account = self._accounts_put_before(job)
             for group, deliveries in job.planned.items() if not (job.repeat or job.recalled) else ():
@@ -340,13 +354,13 @@ class Router:
                 job.deliveries += deliveries
         await self._ring({vendor for vendor, _, _ in puts})
 
-    def _accounts_put_before(self, job: Job) -> dict[tuple[str, str], list[bytes]]:
+    def _accounts_put_before(self, job: Job) -> dict[tuple[str, str], list[PutEntry]]:
         """For an entry whose first router died: every account may hold its parcels, whatever is decided now."""
         if not job.raw.again:
             return {}
         return {name: [] for name, account in self._accounts.items() if account.app == job.message.app}
 
-    def _entries(self, job: Job, group: Group, deliveries: list[Delivery]) -> Iterator[bytes]:
+    def _entries(self, job: Job, group: Group, deliveries: list[Delivery]) -> Iterator[PutEntry]:
         vendor, credential, language, mentioned = group
         push = self._push(job, language, mentioned)
         if push.recall:
@@ -355,10 +369,12 @@ class Router:
         size = self._accounts[vendor, credential].parcel
         # Its age counts from the decision: what waited in the ingress has just been decided.
         now_ms = self._clock.now_ms()
-        for number, first in enumerate(range(0, len(deliveries), size)):
-            identity = parcel_id(job.part, f"{language}:{mentioned}".encode(), number)
-            parcel = Parcel(push, deliveries[first : first + size])
-            yield pack(Entry(identity, parcel, push.lane, now_ms))
+        for due_ms, some in job.by_due(deliveries).items():
+            carried = replace(push, later="held") if due_ms else push
+            for number, first in enumerate(range(0, len(some), size)):
+                identity = parcel_id(job.part, f"{language}:{mentioned}".encode(), number, due_ms)
+                packed = pack(Entry(identity, Parcel(carried, some[first : first + size]), push.lane, now_ms))
+                yield (due_ms, packed) if due_ms else packed
 
     def _push(self, job: Job, language: str, mentioned: bool) -> Push:
         message = job.message

@@ -219,10 +219,36 @@ class AppSettings(_Section):
         description="How long after it was routed a message can be taken off screens by a recall, for example 120; so "
         "long the fleet remembers whom it went to. 0: recalls are off.",
     )
+    hold_urgent_s: float = Field(
+        0, ge=0, le=300, description="How long pushes of the urgent lane wait before they leave; calls never do."
+    )
+    hold_normal_s: float = Field(
+        0,
+        ge=0,
+        le=300,
+        description="How long pushes of the normal lane wait: whoever opens the app meanwhile gets none.",
+    )
+    hold_bulk_s: float = Field(0, ge=0, le=300, description="The same for the bulk lane.")
+    desktop: Literal["push", "hold"] = Field(
+        "push",
+        description="While the app is in the foreground on a desktop or in a browser: push to the user's other devices "
+        "as ever, or hold back for desktop_hold_s first.",
+    )
+    desktop_hold_s: float = Field(15, gt=0, le=300, description="How long such pushes wait, with desktop = hold.")
+    device_logins: Literal["all", "one", "one_per_platform"] = Field(
+        "all",
+        description="Which devices of a user stay logged in when another one logs in: all of them, only the new one, or "
+        "those of other platforms as well.",
+    )
     deaths_webhook: str = Field(
         "", pattern=r"^(https?://.*)?$", description="Where the app's dead tokens are posted to; empty: nowhere."
     )
     deaths_secret: SecretStr | None = Field(None, description="Key that signs what is posted there.")
+
+    @property
+    def holds(self) -> bool:
+        """Whether any push of the app may wait before it leaves."""
+        return bool(self.hold_urgent_s or self.hold_normal_s or self.hold_bulk_s or self.desktop == "hold")
 
     @model_validator(mode="after")
     def _signed(self) -> AppSettings:
