@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -12,6 +12,7 @@ from fastapi import APIRouter
 from pushfleet_workers.api import create_app, serve
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.redis_link import Link
+from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.tokens.store import TokenStore
 
 NOW_MS = 1_750_000_000_000
@@ -61,6 +62,7 @@ def served(
     *,
     key: str = "",
     routers: Sequence[APIRouter] = (),
+    apps: Mapping[str, AppSettings] | None = None,
 ) -> None:
     """Run *scenario* against an API that is up; afterwards it is down and its port is free."""
 
@@ -76,7 +78,7 @@ def served(
 
         app = create_app(
             store,
-            apps={"demo": None, "lite": None},
+            apps=apps or {"demo": AppSettings(), "lite": AppSettings()},
             accounts=ACCOUNTS,
             now_ms=lambda: NOW_MS,
             ready=ready,

@@ -64,7 +64,7 @@ def test_the_document_describes_every_route_its_refusals_and_its_bodies(redis_ur
             for path, methods in document["paths"].items()
             for method, operation in methods.items()
         }
-        assert len(operations) == 9
+        assert len(operations) == 11
         names = set(document["components"]["schemas"])
         for (_, path), operation in operations.items():
             assert operation["description"]

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pushfleet_workers.api.credentials import refusal
 from pushfleet_workers.api.devices import body_schemas, device_routes
+from pushfleet_workers.api.logins import login_routes, login_schemas
 from pushfleet_workers.api.problems import PROBLEM_SCHEMA, Problem, problem_response
 from pushfleet_workers.api.users import user_routes, user_schemas
 from pushfleet_workers.credential_store import CredentialRefused
@@ -73,6 +74,7 @@ def create_app(
     for router in (
         device_routes(store, apps, accounts, now_ms),
         user_routes(store, apps, accounts, now_ms),
+        login_routes(store, apps, now_ms),
         *routers,
     ):
         app.include_router(router)
@@ -161,7 +163,9 @@ def _document(app: FastAPI, key: str, schemas: Mapping[str, Any]) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         components = document.setdefault("components", {})
-        components.setdefault("schemas", {}).update(body_schemas(), **user_schemas(), Problem=PROBLEM_SCHEMA, **schemas)
+        components.setdefault("schemas", {}).update(
+            body_schemas(), **user_schemas(), **login_schemas(), Problem=PROBLEM_SCHEMA, **schemas
+        )
         if key:
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations in document["paths"].items():

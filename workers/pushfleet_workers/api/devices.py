@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Path, Request, Response
 from msgspec import Meta, Struct
 
-from pushfleet_workers.api.paths import AppId, UserId, app_id, identity, user_id
+from pushfleet_workers.api.paths import AppId, UserId, app_id, check_time, identity, user_id
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.push import fingerprint
 from pushfleet_workers.tokens.changes import (
@@ -22,7 +22,6 @@ from pushfleet_workers.tokens.changes import (
     StateName,
     UnixMs,
     Unread,
-    in_future,
     no_account,
 )
 from pushfleet_workers.tokens.record import Device
@@ -172,7 +171,7 @@ class _Devices:
             if self._accounts.get((channel.vendor, channel.credential)) != app:
                 where = f"channels[{number}].credential"
                 raise Problem(422, "unknown_account", no_account(app, channel, self._accounts), where)
-        self._check_time(given.at_ms, "at_ms")
+        check_time(given.at_ms, self._now_ms(), "at_ms")
         done = await self._store.register(app, user, device, given)
         return _json(RegisteredShown(done.applied, DeviceShown(**shown_fields(done.device))))
 
@@ -186,7 +185,7 @@ class _Devices:
         """Report the app's state on a device; a report older than what is known changes nothing."""
         app, user, device = self._app(app), user_id(user), _device(device)
         given = await decode(request, _state, ONE_BYTES_MAX)
-        self._check_time(given.at_ms, "at_ms")
+        check_time(given.at_ms, self._now_ms(), "at_ms")
         report = Report(user=user, device=device, state=given.state, unread=given.unread, at_ms=given.at_ms)
         done = await self._store.report(app, [report])
         if done.unknown:
@@ -198,7 +197,7 @@ class _Devices:
         app = self._app(app)
         given = await decode(request, _reports, MANY_BYTES_MAX)
         for number, report in enumerate(given.reports):
-            self._check_time(report.at_ms, f"reports[{number}].at_ms")
+            check_time(report.at_ms, self._now_ms(), f"reports[{number}].at_ms")
         done = await self._store.report(app, given.reports)
         return _json(ReportedShown(done.applied, done.outdated, done.unknown))
 
@@ -214,12 +213,6 @@ class _Devices:
 
     def _app(self, encoded: str) -> str:
         return app_id(encoded, self._apps)
-
-    def _check_time(self, at_ms: int, field: str) -> None:
-        if in_future(at_ms, self._now_ms()):
-            raise Problem(
-                422, "time_in_future", "the time lies more than five minutes in the future: check the clock", field
-            )
 
 
 def device_routes(

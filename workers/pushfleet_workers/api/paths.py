@@ -1,4 +1,4 @@
-"""Ids in paths: percent-encoded UTF-8 that may contain any character."""
+"""What requests have in common: ids in paths, percent-encoded UTF-8 that may contain any character; times."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Path
 
 from pushfleet_workers.api.problems import Problem
-from pushfleet_workers.tokens.changes import ID_BYTES_MAX, check_id
+from pushfleet_workers.tokens.changes import ID_BYTES_MAX, check_id, in_future
 
-__all__ = ["AppId", "UserId", "app_id", "decoded", "identity", "user_id"]
+__all__ = ["AppId", "UserId", "app_id", "check_time", "decoded", "identity", "user_id"]
 
 AppId = Annotated[str, Path(description="An app of the settings.")]
 UserId = Annotated[str, Path(description="Percent-encoded; 1 to 256 bytes of UTF-8.")]
@@ -48,3 +48,11 @@ def app_id(encoded: str, apps: Mapping[str, Any]) -> str:
         known = ", ".join(sorted(apps)) or "none"
         raise Problem(404, "unknown_app", f"there is no such app; known are: {known}")
     return app
+
+
+def check_time(at_ms: int, now_ms: int, field: str) -> None:
+    """Raise :class:`Problem` for a time that lies too far ahead to be believed."""
+    if in_future(at_ms, now_ms):
+        raise Problem(
+            422, "time_in_future", "the time lies more than five minutes in the future: check the clock", field
+        )

@@ -3,7 +3,7 @@
 -- Positions in a packed device and in a channel: the order of the fields in record.py. Fields that a script does not
 -- know stay as they are, so that an older process takes nothing from what a newer one wrote.
 local CHANNELS, STATE, STATE_AT, LEASE_UNTIL, UNREAD, UNREAD_LAG, PERMITTED = 1, 2, 3, 4, 5, 6, 7
-local REGISTERED_AT, LOGGED_OUT_AT = 14, 15
+local PLATFORM, REGISTERED_AT, LOGGED_OUT_AT = 10, 14, 15
 local DEVICE_DEFAULTS = {{}, '', 0, 0, 0, 0, true, '', '', '', '', '', '', 0, 0}
 local VENDOR, TOKEN, SINCE, QUARANTINED_UNTIL = 1, 3, 4, 7
 local CHANNEL_DEFAULTS = {'', '', '', 0, 'alert', '', 0}

@@ -15,7 +15,7 @@ from pushfleet_workers.errors import FleetError
 from pushfleet_workers.redis_link import Argument, Link, ReplyError
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.tokens.changes import STATES, Registration, Report, new_device
-from pushfleet_workers.tokens.keys import UserKeys, device_field, devices_of, token_place
+from pushfleet_workers.tokens.keys import UserKeys, device_field, device_name, devices_of, token_place
 from pushfleet_workers.tokens.lookup import Lookup, Receive, UserState, pack_option, read_option
 from pushfleet_workers.tokens.record import Channel, Device, decode_device, encode_device, read_devices
 
@@ -28,6 +28,7 @@ _DROP = load(_PACKAGE, "drop", preamble="common")
 _MUTE = load(_PACKAGE, "mute", preamble="common")
 _REMOVE = load(_PACKAGE, "remove")
 _OPTION = load(_PACKAGE, "option")
+_LOGIN = load(_PACKAGE, "login", preamble="common")
 _CLAIM = load(_PACKAGE, "claim", preamble="index")
 _SETTLE = load(_PACKAGE, "settle", preamble="index")
 _DISOWN = load(_PACKAGE, "disown", preamble="index")
@@ -194,6 +195,18 @@ class TokenStore:
         """Stop all pushes to a device until it registers again; False when it is not known, or registered later."""
         done = await self.report(app, [Report(user=user, device=device, state="logged_out", at_ms=at_ms)])
         return done.applied == 1
+
+    async def login(self, app: str, user: str, device: str, at_ms: int = 0, platform: str = "") -> list[str]:
+        """Log out the user's other devices as of *at_ms*, those of *platform* or all; gives those that it logged out.
+
+        A registration after that ends it, as it ends a logout.
+        """
+        keys = UserKeys(self._prefix, app, user)
+        args = (device_field(device), at_ms or self._now_ms(), platform, LIFE_S)
+        return [
+            device_name(name)
+            for name in await self._link.run(_LOGIN, (keys.devices, keys.options, keys.badges), args)
+        ]
 
     async def report(self, app: str, reports: Sequence[Report]) -> Reported:
         """Apply *reports* in one round trip, each as of its own time; in whatever order they come, the end is the same.
