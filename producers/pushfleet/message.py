@@ -169,7 +169,7 @@ class Recipient(_Part, frozen=True):
     """This user is mentioned: passes "only mentions"."""
 
     push: Literal["auto", "never", "force"] = "auto"
-    """``force`` passes mute and foreground, ``never`` pushes nothing; ``auto`` decides by state."""
+    """``force`` passes what the user wants and the foreground, ``never`` pushes nothing; ``auto`` decides by both."""
 
     def __post_init__(self) -> None:
         _check_id("recipients[].id", self.id)

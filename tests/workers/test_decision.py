@@ -6,7 +6,7 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -14,8 +14,17 @@ import pushfleet_workers
 from pushfleet import OfflineMessage, OfflinePush, Recipient
 from pushfleet.message import Kind
 from pushfleet_workers import reasons
-from pushfleet_workers.decision import channel_for, refuse_device, refuse_message, refuse_recall, refuse_receiver
+from pushfleet_workers.decision import (
+    channel_for,
+    reach,
+    refuse_device,
+    refuse_hour,
+    refuse_message,
+    refuse_recall,
+    refuse_receiver,
+)
 from pushfleet_workers.outcome import NOT_RECALLABLE
+from pushfleet_workers.tokens.preferences import DAY_S, Preferences, Window
 from pushfleet_workers.tokens.record import BACKGROUND, FOREGROUND, KILLED, LOGGED_OUT, Channel, Device, State
 
 PACKAGE = Path(next(iter(pushfleet_workers.__path__)))
@@ -90,6 +99,52 @@ def test_calls_and_mentions_pass_mentions_only_and_nothing_passes_mute(kind: Kin
     assert refuse_receiver(kind, NEVER, "all") == "push_never"
 
 
+OFF = Preferences(push=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("receive", ["all", "mentions", "none"])
+def test_who_switched_pushes_off_gets_none_but_forced_ones(kind: Kind, receive: str) -> None:
+    assert refuse_receiver(kind, MENTIONED, receive, OFF) == "push_off"
+    assert refuse_receiver(kind, FORCED, receive, OFF) == ""
+    assert refuse_receiver(kind, NEVER, receive, OFF) == "push_never"
+    assert refuse_receiver(kind, MENTIONED, receive, Preferences()) == refuse_receiver(kind, MENTIONED, receive)
+
+
+# ---- the hour
+
+ALL_DAY = (Window(0, DAY_S),)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("recipient", [AUTO, MENTIONED, FORCED])
+@pytest.mark.parametrize("calls_pass", [True, False])
+@pytest.mark.parametrize("mentions_pass", [True, False])
+def test_what_passes_when_the_receiver_is_not_to_be_disturbed(
+    kind: Kind, recipient: Recipient, calls_pass: bool, mentions_pass: bool
+) -> None:
+    quiet = Preferences(quiet_daily=ALL_DAY, calls_pass=calls_pass, mentions_pass=mentions_pass)
+    mentioned = recipient.mention or kind == "mention"
+    passes = recipient is FORCED or (kind in CALLS and calls_pass) or (mentioned and mentions_pass)
+    assert refuse_hour(kind, recipient, quiet, "", NOW) == ("" if passes else "do_not_disturb")
+    assert refuse_hour(kind, recipient, None, "", NOW) == ""
+    assert refuse_hour(kind, recipient, Preferences(), "", NOW) == ""
+
+
+def test_calls_pass_and_mentions_do_not_unless_the_receiver_says_otherwise() -> None:
+    assert refuse_hour("call", AUTO, Preferences(quiet_daily=ALL_DAY), "", NOW) == ""
+    assert refuse_hour("mention", MENTIONED, Preferences(quiet_daily=ALL_DAY), "", NOW) == "do_not_disturb"
+
+
+def test_the_hour_is_that_of_the_device_unless_the_receiver_names_a_zone() -> None:
+    midnight_to_one = Preferences(quiet_daily=(Window(0, 3_600),))
+    # NOW is a quarter of an hour after midnight in UTC, a quarter past eight in Shanghai.
+    assert refuse_hour("chat", AUTO, midnight_to_one, "", NOW) == "do_not_disturb"
+    assert refuse_hour("chat", AUTO, midnight_to_one, "Asia/Shanghai", NOW) == ""
+    named = Preferences(quiet_daily=(Window(0, 3_600),), time_zone="UTC")
+    assert refuse_hour("chat", AUTO, named, "Asia/Shanghai", NOW) == "do_not_disturb"
+
+
 # ---- the device
 
 
@@ -153,6 +208,92 @@ def test_which_channel_a_message_takes(
         assert channel_for(device, kind, NOW, "voip") == for_call
         assert channel_for(device, kind, NOW, "alert") == for_chat
         assert channel_for(device, kind, NOW, "background") == for_chat
+
+
+# ---- the whole table
+
+ONE = Channel("apns", "main", "t1", 1)
+
+
+def decide(
+    given: OfflineMessage,
+    *,
+    has_text: bool = True,
+    receive: str = "all",
+    preferences: Preferences | None = None,
+    recipient: Recipient = AUTO,
+    device: Device | None = None,
+) -> str:
+    """As the router asks: the message, the receiver, the hour, the device; the reason of the first no."""
+    device = device or Device([ONE], BACKGROUND)
+    reason = refuse_message(given, NOW, NOW, has_text=has_text)
+    reason = reason or refuse_receiver(given.kind, recipient, receive, preferences)
+    reason = reason or refuse_hour(given.kind, recipient, preferences, device.time_zone, NOW)
+    if reason:
+        return reason
+    reached = reach(device, given.app, given.kind, NOW, lambda *_: True, forced=recipient.push == "force")
+    return reached if isinstance(reached, str) else ""
+
+
+OPEN = Device([ONE], FOREGROUND, lease_until_ms=NOW + 1)
+QUIET = Preferences(quiet_until_ms=NOW + 1)
+
+TABLE: dict[str, tuple[str, dict[str, Any]]] = {
+    # What kinds of messages are never pushed.
+    "for online users only": ("online_only", {"given": message(online_only=True)}),
+    "push switched off by the message": ("push_disabled", {"given": message(offline_push=DISABLED)}),
+    "a custom element without a text": ("empty_text", {"has_text": False}),
+    "older than its time to live": ("expired", {"given": message(ttl_s=0)}),
+    # What the receiver wants of the conversation.
+    "receive all": ("", {"receive": "all"}),
+    "receive without notifying": ("muted", {"receive": "none"}),
+    "receive without notifying, and mentioned": ("muted", {"receive": "none", "recipient": MENTIONED}),
+    "notify only of mentions": ("mentions_only", {"receive": "mentions"}),
+    "notify only of mentions, and mentioned": ("", {"receive": "mentions", "recipient": MENTIONED}),
+    "notify only of mentions, and everybody is": ("", {"receive": "mentions", "given": message(kind="mention")}),
+    "notify only of mentions, and called": ("", {"receive": "mentions", "given": message(kind="call")}),
+    "muted, and called": ("muted", {"receive": "none", "given": message(kind="call")}),
+    # What the backend says of the receiver.
+    "never by the backend": ("push_never", {"recipient": NEVER}),
+    "muted, but forced": ("", {"receive": "none", "recipient": FORCED}),
+    "in front, but forced": ("", {"device": OPEN, "recipient": FORCED}),
+    "switched off, but forced": ("", {"preferences": OFF, "recipient": FORCED}),
+    "at night, but forced": ("", {"preferences": QUIET, "recipient": FORCED}),
+    "logged out, and forced": ("logged_out", {"device": Device([ONE], LOGGED_OUT), "recipient": FORCED}),
+    "without text, and forced": ("empty_text", {"has_text": False, "recipient": FORCED}),
+    # What the receiver wants altogether.
+    "switched off": ("push_off", {"preferences": OFF}),
+    "switched off, and called": ("push_off", {"preferences": OFF, "given": message(kind="call")}),
+    "at night": ("do_not_disturb", {"preferences": QUIET}),
+    "at night, and mentioned": ("do_not_disturb", {"preferences": QUIET, "recipient": MENTIONED}),
+    "at night, and called": ("", {"preferences": QUIET, "given": message(kind="call")}),
+    # What the device does.
+    "in the background": ("", {}),
+    "killed, or its connection lost": ("", {"device": Device([ONE], KILLED)}),
+    "never heard of since it registered": ("", {"device": Device([ONE])}),
+    "in front": ("foreground", {"device": OPEN}),
+    "in front, and called": ("foreground", {"device": OPEN, "given": message(kind="call")}),
+    "in front until its lease ran out": ("", {"device": Device([ONE], FOREGROUND, lease_until_ms=NOW)}),
+    "logged out": ("logged_out", {"device": Device([ONE], LOGGED_OUT)}),
+    "kicked by another login": ("logged_out", {"device": Device([ONE], LOGGED_OUT, unread=3)}),
+    "notifications off in its settings": ("notifications_off", {"device": Device([ONE], permitted=False)}),
+    "without a token": ("no_channel", {"device": Device([], BACKGROUND)}),
+    "its token quarantined": ("no_channel", {"device": Device([RESTING], BACKGROUND)}),
+    "a token for calls only": ("no_channel", {"device": Device([VOIP], BACKGROUND)}),
+    "a token for calls only, and called": ("", {"device": Device([VOIP]), "given": message(kind="call")}),
+    # Which no is told where there are several: the message's, then the receiver's, then the device's.
+    "online only, muted, in front": (
+        "online_only",
+        {"given": message(online_only=True), "receive": "none", "device": OPEN},
+    ),
+    "muted, at night, in front": ("muted", {"receive": "none", "preferences": QUIET, "device": OPEN}),
+    "at night, in front": ("do_not_disturb", {"preferences": QUIET, "device": OPEN}),
+}
+
+
+@pytest.mark.parametrize(("reason", "case"), TABLE.values(), ids=TABLE.keys())
+def test_the_decision(reason: str, case: dict[str, Any]) -> None:
+    assert decide(**{"given": message(), **case}) == reason
 
 
 # ---- a recall
@@ -224,7 +365,9 @@ def in_books(end: str) -> set[str]:
 
 
 def test_every_suppression_is_in_the_table_and_none_else() -> None:
-    decided = returned_by("refuse_message", "refuse_recall", "refuse_receiver", "refuse_device", "_refuse")
+    decided = returned_by(
+        "refuse_message", "refuse_recall", "refuse_receiver", "refuse_hour", "refuse_device", "_refuse"
+    )
     assert decided | given_to("suppress", 0) | given_to("End", 1, "suppressed") == set(reasons.SUPPRESSED)
 
 

@@ -16,6 +16,7 @@ from pushfleet_workers.api import create_app, serve
 from pushfleet_workers.api.client_receipts import client_receipt_schemas
 from pushfleet_workers.api.credentials import credential_routes, credential_schemas
 from pushfleet_workers.api.deaths import death_routes, death_schemas
+from pushfleet_workers.api.preferences import preference_routes, preference_schemas
 from pushfleet_workers.api.recalls import recall_routes, recall_schemas
 from pushfleet_workers.api.receipts import opened_accounts, receipt_routers
 from pushfleet_workers.checks import check_redis, refuse_old_redis
@@ -31,6 +32,7 @@ from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.stock import Stock
 from pushfleet_workers.tokens.death_log import DeathLog
+from pushfleet_workers.tokens.preference_store import PreferenceStore
 from pushfleet_workers.tokens.store import TokenStore
 
 __all__ = ["run_api"]
@@ -124,9 +126,16 @@ def _make_app(
             credential_routes(CredentialManager(settings, queue, state), open_to_callers=bool(key)),
             death_routes(desk, settings.apps, accounts.apps),
             recall_routes(producer, settings.apps),
+            preference_routes(PreferenceStore(state, settings.redis.prefix), settings.apps, clock.now_ms),
             *receipt_routers(settings, queue, state, opened, clock.now_ms),
         ],
-        schemas={**credential_schemas(), **death_schemas(), **recall_schemas(), **client_receipt_schemas()},
+        schemas={
+            **credential_schemas(),
+            **death_schemas(),
+            **recall_schemas(),
+            **preference_schemas(),
+            **client_receipt_schemas(),
+        },
     )
 
 

@@ -8,9 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from pushfleet.message import OfflineMessage, Recipient
+from pushfleet_workers.tokens.preferences import Preferences, is_quiet
 from pushfleet_workers.tokens.record import FOREGROUND, LOGGED_OUT, Channel, Device
 
-__all__ = ["channel_for", "reach", "refuse_device", "refuse_message", "refuse_recall", "refuse_receiver"]
+__all__ = [
+    "channel_for",
+    "reach",
+    "refuse_device",
+    "refuse_hour",
+    "refuse_message",
+    "refuse_recall",
+    "refuse_receiver",
+]
 
 _CALLS = frozenset({"call", "call_cancel"})
 
@@ -40,19 +49,44 @@ def refuse_recall(kind: str, window_s: int, people: int, expires_at_ms: int, now
     return "expired" if expires_at_ms <= now_ms else ""
 
 
-def refuse_receiver(kind: str, recipient: Recipient, receive: str) -> str:
+def refuse_receiver(kind: str, recipient: Recipient, receive: str, preferences: Preferences | None = None) -> str:
     """Why this receiver gets no push; empty when they may.
 
     *receive* is the receiver's option for the conversation: ``all``, ``mentions`` or ``none``. Calls pass "mentions".
+    The hours in which the receiver is not to be disturbed may differ by device: :func:`refuse_hour`.
     """
     if recipient.push == "never":
         return "push_never"
-    if recipient.push == "force" or receive == "all":
+    if recipient.push == "force":
+        return ""
+    if preferences is not None and not preferences.push:
+        return "push_off"
+    if receive == "all":
         return ""
     if receive == "none":
         return "muted"
-    mentioned = recipient.mention or kind == "mention" or kind in _CALLS
-    return "" if mentioned else "mentions_only"
+    return "" if _mentions(kind, recipient) or kind in _CALLS else "mentions_only"
+
+
+def refuse_hour(
+    kind: str, recipient: Recipient, preferences: Preferences | None, device_zone: str, now_ms: int
+) -> str:
+    """Why the receiver is not to be disturbed now; empty when they may be.
+
+    *device_zone* is the time zone of the device, where the preferences name none. What passes says the receiver.
+    """
+    if preferences is None or recipient.push == "force":
+        return ""
+    if preferences.calls_pass and kind in _CALLS:
+        return ""
+    if preferences.mentions_pass and _mentions(kind, recipient):
+        return ""
+    return "do_not_disturb" if is_quiet(preferences, device_zone, now_ms) else ""
+
+
+def _mentions(kind: str, recipient: Recipient) -> bool:
+    """Whether the receiver is mentioned; a message of kind ``mention`` mentions everybody that it goes to."""
+    return recipient.mention or kind == "mention"
 
 
 def refuse_device(device: Device, now_ms: int, *, forced: bool = False) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pushfleet.message import Recipient
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.decision import refuse_device, refuse_receiver
+from pushfleet_workers.decision import refuse_device, refuse_hour, refuse_receiver
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall import RecallMemory
@@ -88,12 +88,14 @@ class Rechecker:
 
     def _refuse(self, push: Push, delivery: Delivery, state: UserState) -> str:
         now_ms = self._clock.now_ms()
+        device = state.devices.get(delivery.device)
+        zone = device.time_zone if device is not None else ""
         if not delivery.forced and not push.recall:
             recipient = Recipient(id=delivery.user, mention=delivery.mention)
-            reason = refuse_receiver(push.kind, recipient, state.receive_at(now_ms))
+            reason = refuse_receiver(push.kind, recipient, state.receive_at(now_ms), state.preferences)
+            reason = reason or refuse_hour(push.kind, recipient, state.preferences, zone, now_ms)
             if reason:
                 return reason
-        device = state.devices.get(delivery.device)
         if device is None:
             return "no_device"
         reason = refuse_device(device, now_ms, forced=delivery.forced)

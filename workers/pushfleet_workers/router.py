@@ -27,7 +27,7 @@ from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.compose import compose, compose_recall, language_of
-from pushfleet_workers.decision import reach, refuse_message, refuse_recall, refuse_receiver
+from pushfleet_workers.decision import reach, refuse_hour, refuse_message, refuse_recall, refuse_receiver
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import IngressStream, Raw, Routed
@@ -242,17 +242,21 @@ class Router:
         push = message.offline_push
         push_type = push.apns.push_type if push is not None and push.apns is not None else None
         refusal = ""
+        preferences = state.preferences
         if job.recall is None:
-            refusal = refuse_receiver(message.kind, recipient, state.receive_at(now_ms))
+            refusal = refuse_receiver(message.kind, recipient, state.receive_at(now_ms), preferences)
         else:
             # What was shown came over the channel for alerts, and whoever muted the conversation since has it still.
-            push_type = "alert"
+            push_type, preferences = "alert", None
         forced = recipient.push == "force"
         if job.recall is None and message.app in self._holding and not forced:
             self._hold(job, recipient, state, now_ms)
         for device_id, device in state.devices.items():
-            reached = refusal or reach(
-                device, message.app, message.kind, now_ms, self._takes, push_type=push_type, forced=forced
+            quiet = refuse_hour(message.kind, recipient, preferences, device.time_zone, now_ms)
+            reached = (
+                refusal
+                or quiet
+                or reach(device, message.app, message.kind, now_ms, self._takes, push_type=push_type, forced=forced)
             )
             if isinstance(reached, str):
                 job.suppress(reached)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pushfleet.message import Kind, Recipient
-from pushfleet_workers.decision import reach, refuse_receiver
+from pushfleet_workers.decision import reach, refuse_hour, refuse_receiver
 from pushfleet_workers.reasons import SUPPRESSED
 from pushfleet_workers.tokens.lookup import UserState
 from pushfleet_workers.tokens.record import Channel
@@ -48,9 +48,11 @@ def verdicts(
 
     What a message itself may forbid (online only, expired, without text) is not asked.
     """
-    refusal = refuse_receiver(kind, Recipient(id=user, mention=mention), state.receive_at(now_ms))
+    recipient = Recipient(id=user, mention=mention)
+    refusal = refuse_receiver(kind, recipient, state.receive_at(now_ms), state.preferences)
     found = {}
     for name, device in state.devices.items():
-        reached = refusal or reach(device, app, kind, now_ms, takes)
+        quiet = refuse_hour(kind, recipient, state.preferences, device.time_zone, now_ms)
+        reached = refusal or quiet or reach(device, app, kind, now_ms, takes)
         found[name] = Verdict(None, reached) if isinstance(reached, str) else Verdict(reached)
     return found

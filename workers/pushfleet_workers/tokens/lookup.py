@@ -10,6 +10,7 @@ from typing import Any
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.tokens.keys import UserKeys, device_field
+from pushfleet_workers.tokens.preferences import PREFERENCES_FIELD, Preferences, read_preferences
 from pushfleet_workers.tokens.record import Device, read_devices
 
 __all__ = ["Lookup", "Receive", "UserState", "pack_option", "read_option"]
@@ -24,10 +25,12 @@ BADGE_LIFE_S = 30 * 86_400
 
 @dataclass(slots=True)
 class UserState:
-    """A user's devices, and what they want from one conversation."""
+    """A user's devices, and what they want from one conversation and altogether."""
 
     devices: dict[str, Device] = field(default_factory=dict)
     option: bytes | None = None
+    preferences: Preferences | None = None
+    """None for a user who never said anything."""
 
     def receive_at(self, now_ms: int) -> Receive:
         """The receive option that holds at *now_ms*."""
@@ -49,19 +52,26 @@ class Lookup:
     def commands(self, app: str, user: str, conversation: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The commands whose replies :meth:`read` takes."""
         keys = UserKeys(self._prefix, app, user)
-        return ("HGETALL", keys.devices), ("HGET", keys.options, conversation)
+        if not conversation:
+            return ("HGETALL", keys.devices), ("HMGET", keys.options, PREFERENCES_FIELD)
+        return ("HGETALL", keys.devices), ("HMGET", keys.options, PREFERENCES_FIELD, conversation)
 
     def read(self, replies: Sequence[Any]) -> UserState:
         """The user in *replies*; a device whose record cannot be read is left out.
 
         Raises the :class:`ReplyError` among them.
         """
-        fields, option = replies
+        fields, options = replies
         if isinstance(fields, ReplyError):
             raise fields
-        if isinstance(option, ReplyError):
-            raise option
-        return UserState(read_devices(fields), option)
+        if isinstance(options, ReplyError):
+            raise options
+        stored = options[0]
+        return UserState(
+            read_devices(fields),
+            options[1] if len(options) > 1 else None,
+            None if stored is None else read_preferences(stored),
+        )
 
     def badge_call(
         self, app: str, user: str, device: str, message_id: str

@@ -248,9 +248,10 @@ class TokenStore:
         """What is known of *user*; empty for one that was never heard of."""
         keys = UserKeys(self._prefix, app, user)
         devices, options = _good(await self._link.pipeline([("HGETALL", keys.devices), ("HGETALL", keys.options)]))
+        # The field without a name holds the user's preferences.
+        named = [at for at in range(0, len(options), 2) if options[at]]
         return StoredUser(
-            read_devices(devices),
-            {options[at].decode(errors="replace"): read_option(options[at + 1]) for at in range(0, len(options), 2)},
+            read_devices(devices), {options[at].decode(errors="replace"): read_option(options[at + 1]) for at in named}
         )
 
     async def state_of(self, app: str, user: str, conversation: str) -> UserState:
