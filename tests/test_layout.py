@@ -32,8 +32,12 @@ def python_files(folder: Path) -> list[Path]:
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The modules that *file* imports, wherever in it; relative ones left out."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    """The modules that *file* imports, wherever in it; relative ones and those for annotations alone left out."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for block in [one for one in ast.walk(tree) if isinstance(one, ast.If)]:
+        if ast.unparse(block.test) == "TYPE_CHECKING":
+            block.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:

@@ -2,20 +2,39 @@
 
 with Producer("redis://queue.internal/0") as producer:
 producer.enqueue(OfflineMessage(id="m1", app="chat", recipients=("alice",), body="Lunch?"))
+
+Devices, states and preferences go to the fleet's API: :class:`TokenState`.
 """
 
 from __future__ import annotations
 
 from pushfleet.aio import AsyncProducer
-from pushfleet.errors import Backpressure, EnqueueError, InvalidMessage, PushfleetError, QueueUnavailable
+from pushfleet.devices import Channel, ClientReceipt, Registration, StateReport
+from pushfleet.errors import (
+    ApiError,
+    ApiRefused,
+    ApiUnavailable,
+    Backpressure,
+    EnqueueError,
+    InvalidMessage,
+    PushfleetError,
+    QueueUnavailable,
+)
+from pushfleet.http import AsyncTokenState, TokenState
 from pushfleet.message import Conversation, Element, OfflineMessage, OfflinePush, Recipient, Sender, Target
 from pushfleet.producer import Producer
 from pushfleet.transfer import BatchReceipt, Receipt
 
 __all__ = [
+    "ApiError",
+    "ApiRefused",
+    "ApiUnavailable",
     "AsyncProducer",
+    "AsyncTokenState",
     "Backpressure",
     "BatchReceipt",
+    "Channel",
+    "ClientReceipt",
     "Conversation",
     "Element",
     "EnqueueError",
@@ -27,6 +46,9 @@ __all__ = [
     "QueueUnavailable",
     "Receipt",
     "Recipient",
+    "Registration",
     "Sender",
+    "StateReport",
     "Target",
+    "TokenState",
 ]

@@ -2,14 +2,26 @@
 
 PushfleetError
 ├── InvalidMessage        the message breaks the contract; says which field and how to mend it
-└── EnqueueError          Redis did not take the messages; ``.accepted`` lists the ids that it did take
-    ├── Backpressure      the fleet is behind or Redis is nearly full: slow down, try again later
-    └── QueueUnavailable  Redis could not be reached or refused the command
+├── EnqueueError          Redis did not take the messages; ``.accepted`` lists the ids that it did take
+│   ├── Backpressure      the fleet is behind or Redis is nearly full: slow down, try again later
+│   └── QueueUnavailable  Redis could not be reached or refused the command
+└── ApiError              a call of the HTTP API failed; ``.status``, ``.code`` and ``.field`` say how
+    ├── ApiRefused        the request is wrong and changed nothing: mend it, repeating does not help
+    └── ApiUnavailable    the API could not be reached or cannot answer now: repeating is safe
 """
 
 from __future__ import annotations
 
-__all__ = ["Backpressure", "EnqueueError", "InvalidMessage", "PushfleetError", "QueueUnavailable"]
+__all__ = [
+    "ApiError",
+    "ApiRefused",
+    "ApiUnavailable",
+    "Backpressure",
+    "EnqueueError",
+    "InvalidMessage",
+    "PushfleetError",
+    "QueueUnavailable",
+]
 
 
 class PushfleetError(Exception):
@@ -55,6 +67,37 @@ class Backpressure(EnqueueError):
 
 class QueueUnavailable(EnqueueError):
     """Redis could not be reached, or it refused the command."""
+
+
+class ApiError(PushfleetError):
+    """A call of the HTTP API failed; the text says what was being done, to what, and how to mend it."""
+
+    def __init__(self, problem: str, status: int = 0, code: str = "", field: str = "") -> None:
+        super().__init__(problem, status, code, field)
+        self.problem = problem
+        self.status = status
+        """HTTP status of the answer; 0: there was none."""
+
+        self.code = code
+        """What is wrong, for programs, such as ``unknown_account``; it does not change."""
+
+        self.field = field
+        """The path of what is wrong in what was given, such as ``reports[1005].at_ms``; empty: no single field."""
+
+    def __str__(self) -> str:
+        said = " ".join(filter(None, (str(self.status or ""), self.code, self.field and f"at {self.field}")))
+        return f"{self.problem} ({said})" if said else self.problem
+
+
+class ApiRefused(ApiError):
+    """The request is wrong, or there is nothing of that name; it changed nothing. Repeating it does not help.
+
+    Of a call in several requests those before it have been applied.
+    """
+
+
+class ApiUnavailable(ApiError):
+    """The API could not be reached, did not answer in time, or cannot do it now. Repeating the call is safe."""
 
 
 def _how_many(accepted: tuple[str, ...]) -> str:

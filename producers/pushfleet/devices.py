@@ -1,0 +1,284 @@
+"""The shapes of the token state, as a backend gives them to the API and gets them back.
+
+Those that are given are checked by the API, which names what is wrong with its path. Of an answer, fields that are not
+known here are skipped, so that a newer API may say more. Times are Unix milliseconds, 0: now or never.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+__all__ = [
+    "Channel",
+    "ClientReceipt",
+    "Death",
+    "DeathPage",
+    "Device",
+    "DeviceChannel",
+    "DeviceJudged",
+    "PushVerdict",
+    "ReceiptsRecorded",
+    "Receive",
+    "ReceiveOption",
+    "Registered",
+    "Registration",
+    "Reported",
+    "StateName",
+    "StateReport",
+    "TokenKind",
+    "User",
+]
+
+TokenKind = Literal["alert", "voip", "fid"]
+StateName = Literal["foreground", "background", "killed", "logged_out"]
+Receive = Literal["all", "mentions", "none"]
+
+
+class _Given(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of what is given: immutable, defaults left out of the JSON."""
+
+
+class _Shown(Struct, frozen=True, kw_only=True):
+    """Base of what is answered."""
+
+
+# ---- what is given
+
+
+class Channel(_Given, frozen=True):
+    """A push token, as the vendor's SDK gave it to the app; never shown in a repr."""
+
+    vendor: str
+    """Lower-case name, for example ``apns``."""
+
+    token: str
+    """1 to 4,096 printable ASCII characters."""
+
+    credential: str = "main"
+    """The account of that vendor that the token belongs to, as in the fleet's settings."""
+
+    kind: TokenKind = "alert"
+    """``voip``: an iOS PushKit token; ``fid``: a Firebase installation id."""
+
+    region: str = ""
+    """Where the vendor keeps regions apart; at most 64 characters."""
+
+    def __repr__(self) -> str:
+        return f"Channel({self.vendor}:{self.credential}, {self.kind})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """All but the token."""
+        return [(name, getattr(self, name)) for name in ("vendor", "credential", "kind", "region")]
+
+
+class Registration(_Given, frozen=True):
+    """A device as the app reports it after login; the channels replace those before."""
+
+    channels: tuple[Channel, ...]
+    """1 to 8, in order of preference: the first of a kind is the primary one."""
+
+    platform: str = ""
+    maker: str = ""
+    os_version: str = ""
+    app_version: str = ""
+    locale: str = ""
+    """BCP 47, for example ``zh-Hans-CN``; texts are composed in its language."""
+
+    time_zone: str = ""
+    """IANA name, for example ``Asia/Shanghai``."""
+
+    notifications: bool = True
+    """Whether the user allows notifications."""
+
+    state: StateName | None = None
+    """The app's state now, as a report of the same time."""
+
+    unread: int | None = None
+    """The unread number that the badge counts on from, 0 to 1,000,000; only with a state."""
+
+    at_ms: int = 0
+    """When this was true, at most five minutes ahead of the fleet's clock."""
+
+
+class StateReport(_Given, frozen=True):
+    """The state of the app on a device, as of its own time; in whatever order reports come, the latest holds."""
+
+    user: str
+    """1 to 256 UTF-8 bytes."""
+
+    device: str
+    """The installation's id, 1 to 128 UTF-8 bytes."""
+
+    state: StateName
+    unread: int | None = None
+    """The unread number that the badge counts on from, 0 to 1,000,000."""
+
+    at_ms: int = 0
+    """When this was true, at most five minutes ahead of the fleet's clock."""
+
+
+class ClientReceipt(_Given, frozen=True):
+    """What the app on a device saw of a push."""
+
+    mid: str
+    """The message's id, which the push carries as ``mid``."""
+
+    user: str
+    device: str
+    event: Literal["delivered", "clicked"]
+    at_ms: int = 0
+
+
+# ---- what is answered
+
+
+class DeviceChannel(_Shown, frozen=True):
+    """A push token as it is shown: never the token itself."""
+
+    vendor: str
+    credential: str
+    kind: str
+    region: str
+    token_fingerprint: str
+    """Tells tokens apart, also in logs; addresses nothing."""
+
+    registered_at_ms: int
+    quarantined_until_ms: int
+    """Until when the channel is passed over."""
+
+
+class Device(_Shown, frozen=True):
+    """A device as the fleet knows it."""
+
+    state: str
+    """One of :data:`StateName`, or ``unknown`` before the first report."""
+
+    state_at_ms: int
+    lease_until_ms: int
+    """Until when a foreground report holds."""
+
+    unread: int
+    """What the badge counts on from."""
+
+    notifications: bool
+    locale: str
+    time_zone: str
+    platform: str
+    maker: str
+    os_version: str
+    app_version: str
+    channels: tuple[DeviceChannel, ...]
+
+
+class Registered(_Shown, frozen=True):
+    """What became of a registration."""
+
+    applied: bool
+    """False when the device had registered later than this already."""
+
+    device: Device
+
+
+class Reported(_Shown, frozen=True):
+    """What became of reports; the counts add up to those given."""
+
+    applied: int = 0
+    outdated: int = 0
+    """Older than what was known; they change nothing."""
+
+    unknown: int = 0
+    """Of devices that are not registered; they change nothing."""
+
+
+class PushVerdict(_Shown, frozen=True):
+    """Whether a push to a device would go now."""
+
+    goes: bool
+    channel: str
+    """``<vendor>:<credential>:<kind of token>`` by which; empty: by none."""
+
+    reason: str
+    """Why not, one of ``docs/decisions.md``; empty where it would go."""
+
+    message: str
+    """The reason in a sentence."""
+
+
+class DeviceJudged(Device, frozen=True):
+    """A device, and what would become of a push to it now."""
+
+    push: PushVerdict
+
+
+class ReceiveOption(_Shown, frozen=True):
+    """What a user wants from a conversation."""
+
+    receive: str
+    """One of :data:`Receive`."""
+
+    until_ms: int
+    """When a mute ends."""
+
+
+class User(_Shown, frozen=True):
+    """What is known of a user; all of it empty for one that was never heard of."""
+
+    devices: dict[str, DeviceJudged]
+    receive_options: dict[str, ReceiveOption]
+    """By conversation; ``all`` is not listed."""
+
+
+class ReceiptsRecorded(_Shown, frozen=True):
+    """What became of receipts; the counts add up to those given."""
+
+    recorded: int = 0
+    repeated: int = 0
+    """Recorded before, some minutes ago at most; they change nothing."""
+
+
+class Death(_Shown, frozen=True):
+    """What became of a token that its vendor called dead; the same may be told twice, with the same id and fate."""
+
+    id: str
+    """The same for all that becomes of one token, device and registration."""
+
+    fate: str
+    """``dropped``, ``quarantined``, ``restored`` or ``reported``."""
+
+    at_ms: int
+    """When the fleet heard of it."""
+
+    vendor: str
+    credential: str
+    token_fingerprint: str
+    token_sha256: str
+    """In hexadecimal: who keeps tokens finds theirs by it."""
+
+    cursor: str = ""
+    """Its place in the order."""
+
+    user: str = ""
+    """Empty for a token that was addressed directly; so is ``device``."""
+
+    device: str = ""
+    kind: str = ""
+    code: str = ""
+    """The vendor's own code."""
+
+    since_ms: int = 0
+    """When the vendor noticed the death; 0: it does not say."""
+
+    registered_at_ms: int = 0
+
+
+class DeathPage(_Shown, frozen=True):
+    """What became of dead tokens, in order; a page may be empty with more to come."""
+
+    deaths: tuple[Death, ...]
+    cursor: str
+    """Where the next page begins."""
+
+    more: bool
+    """Whether there is more already."""
