@@ -47,7 +47,7 @@ ERRORS = {
     "80300030": (Verdict.BAD_PAYLOAD, Scope.DEVICE, Remedy.SINGLE_SEND),
     "80300032": (Verdict.MISCONFIGURED, Scope.DEVICE, None),
     "80300036": (Verdict.MISCONFIGURED, Scope.ACCOUNT, None),
-    "80300037": (Verdict.QUOTA_EXHAUSTED, Scope.CLASS, None),
+    "80300037": (Verdict.QUOTA_EXHAUSTED, Scope.ACCOUNT, None),
     "81000001": (Verdict.RETRY, Scope.ACCOUNT, None),
 }
 TOKENS = {
@@ -58,7 +58,7 @@ TOKENS = {
     "atomicUnableSendUnsubscribedMsg": (Verdict.MISCONFIGURED, Scope.CLASS, None),
     "noRightToSendThisLiveNotificationEvent": (Verdict.MISCONFIGURED, Scope.CLASS, None),
     "countryNotSupport": (Verdict.MUTE_DEVICE, Scope.DEVICE, None),
-    "disableSendHuaweiMsgBecauseOfPenalty": (Verdict.QUOTA_EXHAUSTED, Scope.CLASS, None),
+    "disableSendHuaweiMsgBecauseOfPenalty": (Verdict.QUOTA_EXHAUSTED, Scope.ACCOUNT, None),
     "differentImgVerifyPolicy": (Verdict.BAD_PAYLOAD, Scope.DEVICE, Remedy.NO_IMAGE),
     "appinfoError": (Verdict.MISCONFIGURED, Scope.ACCOUNT, None),
     "notSupportPlayVoice": (Verdict.BAD_PAYLOAD, Scope.DEVICE, None),

@@ -30,6 +30,9 @@ _NO_IMAGE = replace(BAD_PAYLOAD, remedy=Remedy.NO_IMAGE)
 _THIS_ONE = replace(MISCONFIGURED, scope=Scope.DEVICE)
 """Only recalls meet it: pushes go on."""
 
+_PENALTY = replace(QUOTA_EXHAUSTED, scope=Scope.ACCOUNT)
+"""Penalties are the app's, whatever it sends: to go on makes them worse."""
+
 REASONS = table(
     ("tokenFormatError", "any", DROP_TOKEN, "This is no token."),
     ("tokenPlatformNotSupport", "any", DROP_TOKEN, "The token comes from another provider's kit."),
@@ -72,7 +75,7 @@ REASONS = table(
     (
         "disableSendHuaweiMsgBecauseOfPenalty",
         "any",
-        QUOTA_EXHAUSTED,
+        _PENALTY,
         "The app is under a penalty: read Huawei's notice, and correct the message classes.",
     ),
     ("differentImgVerifyPolicy", "any", _NO_IMAGE, "The picture was reviewed for another push type."),
@@ -140,7 +143,7 @@ CODES = {
         (
             "80300037",
             "any",
-            QUOTA_EXHAUSTED,
+            _PENALTY,
             "The app is under a penalty: read Huawei's notice, and correct the message classes.",
         ),
         ("81000001", "any", RETRY, "Huawei has a fault."),
