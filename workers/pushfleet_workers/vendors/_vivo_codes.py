@@ -90,7 +90,12 @@ CODES = table(
     ("10153", "any", _SINGLE_SEND, "A list push to fewer than 2 or more than 1,000 regIds."),
     ("10154", "any", _SINGLE_SEND, "A list push to fewer than 2 or more than 1,000 aliases."),
     *((str(code), "any", MISCONFIGURED, _CREDENTIALS) for code in range(10_200, 10_208)),
-    ("10252", "any", _SINGLE_SEND, "The day's stored contents are used up: devices are sent to one by one."),
+    (
+        "10252",
+        "any",
+        replace(_SINGLE_SEND, until=DayHour(0, 8)),
+        "The day's stored contents are used up: devices are sent to one by one.",
+    ),
     ("10254", "any", QUOTA_EXHAUSTED, "The day's pushes to everybody are used up."),
     ("10301", "any", BAD_PAYLOAD, "The alias is too long."),
     ("10302", "any", DOUBTFUL_TOKEN, "The regId is invalid, unless the answer names another reason."),
