@@ -63,7 +63,7 @@ def message(account: FcmAccount, push: Any = None, **delivery: Any) -> dict[str,
 
 def test_the_table_has_googles_codes_and_no_others() -> None:
     own = {code for code in CODES if not code.startswith("HTTP ")}
-    assert own == ERRORS.keys() | {"INVALID_ARGUMENT:token", "QUOTA_EXCEEDED:device"}
+    assert own == ERRORS.keys() | {"INVALID_ARGUMENT:token", "QUOTA_EXCEEDED:device", "UNSPECIFIED_ERROR"}
 
 
 @pytest.mark.parametrize("code", ERRORS)
@@ -130,12 +130,16 @@ def test_an_overload_is_waited_out_ten_seconds_or_more(asked: str, wait_s: float
         (504, Verdict.RETRY, 10.0),
     ],
 )
-@pytest.mark.parametrize("code", [None, "UNSPECIFIED_ERROR"])
+@pytest.mark.parametrize("code", [None, "UNSPECIFIED_ERROR", "NEWER_ERROR"])
 def test_without_a_known_code_the_status_decides(
     status: int, verdict: Verdict, wait_s: float | None, code: str | None
 ) -> None:
     outcome = read(status, refusal(status, code))
     assert (outcome.verdict, outcome.wait_s, outcome.code) == (verdict, wait_s, code or f"HTTP {status}")
+
+
+def test_the_row_of_the_unspecified_error_is_what_its_usual_status_says() -> None:
+    assert read(500, refusal(500, "UNSPECIFIED_ERROR")) == CODES["UNSPECIFIED_ERROR"].outcome
 
 
 @pytest.mark.parametrize("error", [None, [], "x", {"details": 7}, {"details": [7, {"@type": 3}, {"errorCode": "X"}]}])

@@ -40,6 +40,7 @@ ERRORS = {
     "80300013": (Verdict.MISCONFIGURED, Scope.ACCOUNT, None),
     "80600003": (Verdict.RETRY, Scope.ACCOUNT, None),
     "81000001": (Verdict.RETRY, Scope.ACCOUNT, None),
+    **{str(code): (Verdict.BAD_PAYLOAD, Scope.DEVICE, None) for code in range(82_000_001, 82_000_014)},
 }
 SETTLED_APART = {"80000000", "80100000"}
 

@@ -52,6 +52,7 @@ CODES: dict[str, tuple[int, str]] = {
     "80300013": (400, "The receipt address is invalid"),
     "80600003": (500, "Failed to request the OAuth service"),
     "81000001": (500, "System inner error"),
+    **{str(code): (400, "Group or topic error") for code in range(82_000_001, 82_000_014)},
     "503": (503, "Flow control"),
 }
 """

@@ -60,6 +60,8 @@ _RATE_LIMITED = replace(RATE_LIMITED, wait_s=60.0)
 _OTHER_KEY = replace(MISCONFIGURED, scope=Scope.DEVICE)
 """Only devices that Google reaches through another cloud feel it: one of them must not hold up all Android devices."""
 
+UNSPECIFIED = "UNSPECIFIED_ERROR"
+
 CODES = table(
     *STATUS_ROWS,
     ("HTTP 401", "401", REFRESH_AUTH, "The access token is missing, has expired or is for another audience."),
@@ -97,10 +99,16 @@ CODES = table(
         "The APNs or web-push key in the Firebase project is no good: upload a new one in its console.",
     ),
     ("APNS_AUTH_ERROR", "401", _OTHER_KEY, "Older name of THIRD_PARTY_AUTH_ERROR."),
+    (
+        UNSPECIFIED,
+        "5xx",
+        _RETRY,
+        "Google tells no more: the HTTP status decides, so that with another one its own row holds.",
+    ),
 )
 """Codes of the FcmError detail; ``:`` sets apart what Google tells by other parts of the answer. A code that is missing
-here (UNSPECIFIED_ERROR among them) goes by the HTTP status, and so does an answer without the detail: a bare 403 or
-404 speaks of the credential, whatever some SDKs make of it."""
+here goes by the HTTP status, and so does an answer without the detail: a bare 403 or 404 speaks of the credential,
+whatever some SDKs make of it."""
 
 _NO_TOKEN = "not a valid fcm registration token"
 _FIELDS = ("type", "project_id", "private_key_id", "private_key", "client_email", "token_uri")
@@ -185,7 +193,9 @@ class Fcm(VendorDefaults):
         # A success has a body: an HTML page with status 200 comes from something else than FCM.
         if response.status == 200 and response.body.lstrip()[:1] == b"{":
             return [OK] * len(deliveries)
-        return [judge(CODES, _code(response), response)] * len(deliveries)
+        code = _code(response)
+        outcome = judge(CODES, "" if code == UNSPECIFIED else code, response)
+        return [replace(outcome, code=code) if code == UNSPECIFIED else outcome] * len(deliveries)
 
     def auth_request(self, account: FcmAccount, now_s: float) -> Request:
         """The JWT bearer grant (RFC 7523) for the service account; raises :class:`CredentialError`."""

@@ -55,6 +55,8 @@ CATEGORIES = frozenset(
 )
 """Message classes of notifications. SYSTEM_REMINDER is on a reseller's list only; PLAY_VOICE is for data messages."""
 
+_OF_GROUPS = "A fault with a group or a topic, which we do not use."
+
 CODES = table(
     *STATUS_ROWS,
     ("HTTP 404", "404", MISCONFIGURED, "There is no such address: correct client_id, project_id or base_url."),
@@ -120,6 +122,7 @@ CODES = table(
         "Huawei could not ask its own OAuth service; if it lasts: check client id and secret.",
     ),
     ("81000001", "any", RETRY, "Huawei has a fault."),
+    *((str(code), "any", BAD_PAYLOAD, _OF_GROUPS) for code in range(82_000_001, 82_000_014)),
     (
         "other codes",
         "any",
@@ -127,7 +130,7 @@ CODES = table(
         "Eight digits that are not listed here: this push alone is tried again, the token is kept.",
     ),
 )
-"""Business codes; they come with any status and go before it. Those of topics and groups are left out."""
+"""Business codes; they come with any status and go before it."""
 
 _UNKNOWN = CODES["other codes"].outcome
 
