@@ -452,12 +452,21 @@ def test_the_secret_may_lie_in_a_file(keys: Path, tmp_path: Path) -> None:
             {"kinds": {"chat": {"channel_id": "im", "content_params": {"a": "{body}"}}}},
             "kinds.chat has template parameters without a template: ",
         ),
+        (
+            {"kinds": {"chat": {"channel_id": "im", "template_id": "T1"}}},
+            "kinds.chat has a template_id and no parameters: ",
+        ),
     ],
 )
 def test_a_wrong_setting_is_found_with_its_mend(keys: Path, changes: dict[str, Any], problem: str) -> None:
     (found,) = oppo.check(an_account("oppo", keys, **changes), 0)
     assert problem in found
     assert "oppo-demo-master" not in found
+
+
+def test_a_template_without_variables_says_so(keys: Path) -> None:
+    kinds: Any = {"chat": {"channel_id": "im", "template_id": "T1", "content_params": {}}}
+    assert oppo.check(an_account("oppo", keys, kinds=kinds), 0) == []
 
 
 def test_no_secret_no_request(keys: Path) -> None:

@@ -322,4 +322,9 @@ def _flaws(name: str, kind: OppoKind) -> list[str]:
         flaws.append(f"kinds.{name}.notify_level counts only with a category: set it, or leave out the level")
     if (kind.title_params or kind.content_params) and not kind.template_id:
         flaws.append(f"kinds.{name} has template parameters without a template: name it in template_id")
+    if kind.template_id and kind.title_params is None and kind.content_params is None:
+        flaws.append(
+            f"kinds.{name} has a template_id and no parameters: write what fills each variable of the template in "
+            "title_params and content_params, or content_params = {} where it has none"
+        )
     return flaws
