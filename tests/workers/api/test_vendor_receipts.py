@@ -95,7 +95,7 @@ def test_every_code_does_to_the_token_state_what_its_event_says(redis_url: str, 
     receiving(redis_url, scenario)
 
 
-@pytest.mark.parametrize(("vendor", "code"), [("xiaomi", "16"), ("xiaomi", "32"), ("xiaomi", "128"), ("vivo", "31004")])
+@pytest.mark.parametrize(("vendor", "code"), [("xiaomi", "16"), ("xiaomi", "32"), ("xiaomi", "128"), ("vivo", "31005")])
 def test_what_was_registered_since_is_not_touched(redis_url: str, vendor: str, code: str) -> None:
     async def scenario(stage: Receipts) -> None:
         await stage.register(vendor, at_ms=NOW_MS if vendor == "vivo" else AT_MS)

@@ -51,7 +51,6 @@ def test_what_kills_a_token_is_what_the_vendors_say_of_installations_that_are_go
         ("huawei", "2"),
         ("huawei", "5"),
         ("oppo", "regid_invalid"),
-        ("vivo", "31004"),
         ("xiaomi", "16"),
     }
 
@@ -86,6 +85,20 @@ def test_a_meizu_message_id_may_hold_dashes() -> None:
 
 def test_what_a_huawei_console_may_post_for_a_test_is_no_receipt_and_no_error() -> None:
     assert read("huawei", b'{"validate_only":false,"message":{"token":["t"],"android":{}}}') == []
+
+
+@pytest.mark.parametrize("further", [{"status": 1}, {"type": None}, {"subType": TOKEN}, {"event": "clicked"}])
+def test_what_of_vivo_has_no_code_and_is_not_of_the_old_kind_is_not_taken_for_delivered(
+    further: dict[str, Any],
+) -> None:
+    (found,) = read("vivo", json.dumps({"9": {"param": "echo-1", "targets": TOKEN, **further}}).encode())
+    assert (found.event, found.code, found.echo) == (Event.OTHER, "untold", "echo-1")
+
+
+def test_what_vivo_documents_for_cards_ends_no_token() -> None:
+    body = {"9": {"param": "echo-1", "targets": TOKEN, "type": 301, "subType": 31004}}
+    (found,) = read("vivo", json.dumps(body).encode())
+    assert (found.event, found.code) == (Event.OTHER, "31004")
 
 
 @pytest.mark.parametrize("vendor", sorted(READERS))

@@ -15,13 +15,17 @@ from pushfleet_workers.vendors._answers import plain
 
 __all__ = ["CODES", "VivoReceipts"]
 
+UNTOLD = "untold"
+_OLD_KIND = frozenset({"param", "targets"})
+
 CODES = {
     "": Row(Event.DELIVERED, "Delivered: the old kind has no code, as it tells nothing else."),
     "300": Row(Event.DELIVERED, "Delivered."),
     "301": Row(Event.BLOCKED, "It could not be sent to the device."),
     "302": Row(Event.BLOCKED, "The device could not show it."),
-    "31004": Row(Event.DEAD, "There is no such regId."),
+    "31004": Row(Event.OTHER, "Of cards: no such regId. Of messages it is not documented: the token is kept."),
     "31005": Row(Event.MUTED, "The device has been inactive for more than 14 days."),
+    UNTOLD: Row(Event.OTHER, "Neither a code nor the old kind, which has `param` and `targets` alone."),
 }
 """Values of ``type``; those with five digits are of ``subType``, which goes before it where it is listed."""
 
@@ -46,5 +50,7 @@ def _code(one: Mapping[str, Any]) -> object:
     if inner and inner in CODES:
         return inner
     code = one.get("type", one.get("subType"))
-    # What is there and no code is none that we know; only where nothing is there, it is the old kind.
-    return "" if code is None else plain(code) or "unreadable"
+    if code is None:
+        # What has neither a code nor the fields of the old kind may tell anything: it must not count as delivered.
+        return "" if one.keys() <= _OLD_KIND else UNTOLD
+    return plain(code) or UNTOLD
