@@ -212,8 +212,9 @@ def test_messages_that_are_not_in_order_are_refused_together(xiaomi: Xiaomi, cod
     assert answer_of(send(xiaomi, form, MULTI))["code"] == code
 
 
-def test_messages_of_their_own_are_read_by_target(xiaomi: Xiaomi) -> None:
-    call = call_of(xiaomi, mixed(letter("REG_A"), letter("REG_B", title="Han")), MULTI)
+@pytest.mark.parametrize("path", [MULTI, "/v3/multi_messages/regids"])
+def test_messages_of_their_own_are_read_by_target(xiaomi: Xiaomi, path: str) -> None:
+    call = call_of(xiaomi, mixed(letter("REG_A"), letter("REG_B", title="Han")), path)
     assert call.tokens == ("REG_A", "REG_B")
     assert [(part.tokens, part.title, part.replace_key) for part in call.parts] == [
         (("REG_A",), "Lin", "7"),

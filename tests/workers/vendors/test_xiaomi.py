@@ -430,6 +430,15 @@ def test_many_messages_go_in_one_request_where_the_account_asks_for_it(account: 
     assert json.loads(extra["template_param"])["keywords2"] == "Text 1"
 
 
+def test_requests_of_many_messages_may_go_to_the_newer_path(keys: Path) -> None:
+    account = an_account_of(keys, multi_messages_path="/v3/multi_messages/regids")
+    request = xiaomi.build_mixed(account, [(a_push(), a_delivery())], AUTH, NOW_MS)
+    assert request.url == "https://api.xmpush.xiaomi.com/v3/multi_messages/regids"
+    assert xiaomi.build(account, a_push(), [a_delivery()], AUTH, NOW_MS).url.endswith("/v3/message/regid")
+    with pytest.raises(ValueError, match="multi_messages_path"):
+        an_account_of(keys, multi_messages_path="/v3/message/regid")
+
+
 def test_one_message_says_the_same_alone_and_among_others(account: XiaomiAccount) -> None:
     alone = form(account)
     fields = content(xiaomi.build_mixed(account, [(a_push(), a_delivery())], AUTH, NOW_MS))

@@ -104,7 +104,7 @@ OWN_EXTRAS_MAX = 10
 EVERY_RECEIPT = 1_267
 
 _SINGLE = ("/v3/message/regid", "/v2/message/regid")
-_MULTI = "/v2/multi_messages/regids"
+_MULTI = ("/v2/multi_messages/regids", "/v3/multi_messages/regids")
 _EXTRAS = words(
     "notify_effect intent_uri web_uri notify_foreground channel_id channel_name channel_description template_id "
     "template_param sound_uri ticker flow_control jobkey only_send_once callback callback.param callback.type locale "
@@ -152,7 +152,7 @@ class Xiaomi:
 
     def read(self, request: Request, now_s: float) -> Call | Response:
         """The push in *request*, or Xiaomi's refusal of it."""
-        if request.method != "POST" or request.path not in (*_SINGLE, _MULTI):
+        if request.method != "POST" or request.path not in (*_SINGLE, *_MULTI):
             return Response(404, "404")
         app = self._sender(request.headers.get("authorization", ""))
         if app is None:
@@ -160,7 +160,7 @@ class Xiaomi:
         if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             return self._refusal("10008")
         form = parse_form(request.body)
-        return self._read_multi(form, app) if request.path == _MULTI else self._read_single(form, app)
+        return self._read_multi(form, app) if request.path in _MULTI else self._read_single(form, app)
 
     def answer(self, call: Call, dead: Mapping[str, Death], now_s: float) -> Response:
         """Success, with the dead tokens in ``bad_regids``; 20301 when all are dead."""

@@ -122,6 +122,11 @@ class XiaomiAccount(ReceiptAccount):
         False,
         description="Send messages of their own to many tokens in one request; Xiaomi then tells no token's result.",
     )
+    multi_messages_path: Literal["/v2/multi_messages/regids", "/v3/multi_messages/regids"] = Field(
+        "/v2/multi_messages/regids",
+        description="Where such requests go: /v2/multi_messages/regids, or /v3/multi_messages/regids as Xiaomi's newer "
+        "SDK has it.",
+    )
     payload_bytes_max: int = Field(
         2_048,
         ge=1_600,
@@ -177,7 +182,7 @@ class Xiaomi(VendorDefaults):
             message, extra = self._content(account, push, now_ms, delivery.remedy == "shrink")
             messages.append({"target": delivery.token, "message": {**message, "extra": extra}})
         form: dict[str, str | int] = {"messages": encode(messages).decode(), "time_to_send": 0}
-        return _request(account, "/v2/multi_messages/regids", form, auth)
+        return _request(account, account.multi_messages_path, form, auth)
 
     def read(self, deliveries: Sequence[Delivery], response: Response) -> list[Outcome]:
         """The outcome of the code, from which that of named tokens differs; else of the status."""
