@@ -54,6 +54,13 @@ def test_every_vendor_has_a_worker_and_no_other_has() -> None:
     assert {name for name in FLEET if name.startswith("worker-")} == {f"worker-{vendor}" for vendor in served}
 
 
+def test_a_vendor_that_the_example_leaves_out_has_a_worker_only_where_it_is_asked_for() -> None:
+    left_out = set(registry.built_in()) - set(load(ROOT / "pushfleet.example.toml").accounts)
+    assert left_out == {"tpns"}
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert profiles == {f"worker-{vendor}": [vendor] for vendor in left_out}
+
+
 def test_each_container_is_asked_on_the_port_that_it_listens_on() -> None:
     for name, service in FLEET.items():
         port = service["environment"]["PUSHFLEET_API__PORT" if name == "api" else "PUSHFLEET_METRICS__PORT"]

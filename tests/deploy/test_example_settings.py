@@ -18,7 +18,9 @@ from pushfleet_workers.settings import AppSettings, Settings, load
 EXAMPLE = ROOT / "pushfleet.example.toml"
 TEXT = EXAMPLE.read_text(encoding="utf-8")
 PROSE = " ".join(line.removeprefix("#").strip() for line in TEXT.splitlines() if re.match(r"# ", line))
-OPTIONAL = re.compile(r"^#(?=[a-z_]+ = )", re.MULTILINE)
+OPTIONAL = re.compile(r"^#(?=[a-z_]+ = |\[accounts\.)", re.MULTILINE)
+SWITCHED_OFF = re.compile(r"^#(\[accounts\.([a-z]+)\.main\]\n.*?)(?=^#?\[|\Z)", re.MULTILINE | re.DOTALL)
+"""An account of which every line is a comment: it is there for those who need it."""
 
 
 @pytest.fixture
@@ -32,7 +34,22 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("alone")
 def test_the_example_loads_as_it_stands() -> None:
     settings = load(EXAMPLE)
-    assert {vendor for vendor, _, _ in settings.each_account()} == set(registry.built_in())
+    off = {vendor for _, vendor in SWITCHED_OFF.findall(TEXT)}
+    assert off == {"tpns"}
+    assert {vendor for vendor, _, _ in settings.each_account()} == set(registry.built_in()) - off
+
+
+def bare(tmp_path: Path) -> Settings:
+    """The example as it stands, the accounts that are switched off with no more than they need."""
+
+    def switched_on(found: re.Match[str]) -> str:
+        fields = registry.load(found[2]).account_type.model_fields
+        needed = "|".join(name for name, field in fields.items() if field.is_required())
+        return re.sub(rf"^#(?=(?:{needed}) = )", "", found[1], flags=re.MULTILINE)
+
+    file = tmp_path / "bare.toml"
+    file.write_text(SWITCHED_OFF.sub(switched_on, TEXT), encoding="utf-8")
+    return load(file)
 
 
 def complete(tmp_path: Path) -> Settings:
@@ -70,8 +87,7 @@ def test_every_setting_is_there_and_takes_what_the_example_shows(tmp_path: Path)
 
 @pytest.mark.usefixtures("alone")
 def test_an_optional_line_shows_the_default_or_an_example_of_what_is_empty(tmp_path: Path) -> None:
-    as_it_stands = load(EXAMPLE)
-    for (where, told), (_, left) in zip(models(complete(tmp_path)), models(as_it_stands), strict=True):
+    for (where, told), (_, left) in zip(models(complete(tmp_path)), models(bare(tmp_path)), strict=True):
         for name in told.model_fields_set - left.model_fields_set:
             default, shown = getattr(left, name), getattr(told, name)
             if isinstance(default, BaseModel | dict) or default in (None, "") or name == "data_dir":
