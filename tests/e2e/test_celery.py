@@ -29,7 +29,9 @@ def settings_file(tmp_path: Path, cloud: FakeCloudThread, redis_url: str) -> str
 def test_plain_celery_delivers(
     cloud: FakeCloudThread, settings_file: str, run: Run, redis_url: str, redis_client: redis.Redis
 ) -> None:
-    device = Device(channels=[Channel("apns", "main", TOKEN, 1_000)], state=BACKGROUND)
+    device = Device(
+        channels=[Channel("apns", "main", TOKEN, 1_000)], state=BACKGROUND, state_at_ms=int(time.time() * 1000)
+    )
     redis_client.hset(UserKeys("e", "demo", "bob").devices, "phone", encode_device(device))
     router = run("-m", "pushfleet", "router", PUSHFLEET_CONFIG=settings_file)
     worker = run(*CELERY, "-Q", "push.apns", PUSHFLEET_CONFIG=settings_file)
@@ -51,7 +53,9 @@ def test_a_killed_workers_pushes_are_sent_by_another(
     cloud: FakeCloudThread, settings_file: str, run: Run, redis_url: str, redis_client: redis.Redis
 ) -> None:
     """What lies in the ledger when a worker dies needs no producer to be sent."""
-    device = Device(channels=[Channel("apns", "main", TOKEN, 1_000)], state=BACKGROUND)
+    device = Device(
+        channels=[Channel("apns", "main", TOKEN, 1_000)], state=BACKGROUND, state_at_ms=int(time.time() * 1000)
+    )
     redis_client.hset(UserKeys("e", "demo", "bob").devices, "phone", encode_device(device))
     run("-m", "pushfleet", "router", PUSHFLEET_CONFIG=settings_file)
     first = run("-m", "pushfleet", "worker", "--vendor", "apns", PUSHFLEET_CONFIG=settings_file)

@@ -91,9 +91,10 @@ class Stage:
         state: State = BACKGROUND,
         **fields: Any,
     ) -> None:
-        """A device with one channel, unless *fields* has ``channels``."""
+        """A device that reported just now, with one channel, unless *fields* has ``channels``."""
         channel = Channel(vendor, credential, token or f"token-of-{user}-{name}", 1_000, kind)
-        device = Device(**{"channels": [channel], "state": state, **fields})
+        heard = {"state": state, "state_at_ms": int(time.time() * 1000)}
+        device = Device(**{"channels": [channel], **heard, **fields})
         await self.queue.call("HSET", UserKeys(PREFIX, app, user).devices, name, encode_device(device))
 
     async def option(self, user: str, conversation: str, receive: str) -> None:

@@ -27,6 +27,7 @@ from pushfleet_workers.death_desk import DeathDesk
 from pushfleet_workers.death_keeper import DeathKeeper, keeper_key
 from pushfleet_workers.death_webhook import DeathWebhook
 from pushfleet_workers.errors import FleetError, RedisUnusable
+from pushfleet_workers.device_keeper import DeviceKeeper
 from pushfleet_workers.lease import Lease
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import Settings
@@ -77,7 +78,7 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(stock.keep_reading()),
             asyncio.create_task(_keep_time(clock, state)),
             asyncio.create_task(_follow(accounts)),
-            *(asyncio.create_task(chore) for chore in _look_after_deaths(settings, queue, state, accounts, clock)),
+            *(asyncio.create_task(chore) for chore in _look_after_tokens(settings, queue, state, accounts, clock)),
         ]
         if opened is not None:
             await opened.refresh()
@@ -156,7 +157,7 @@ async def _serve(app: ASGIApp, settings: Settings, stop: asyncio.Event) -> None:
         raise FleetError("the API's server ended without being asked to")
 
 
-def _look_after_deaths(
+def _look_after_tokens(
     settings: Settings, queue: Link, state: Link, accounts: Accounts, clock: FleetClock
 ) -> Iterator[Coroutine[Any, Any, None]]:
     """What one of the fleet's API processes does beside answering; the others stand by."""
@@ -168,6 +169,7 @@ def _look_after_deaths(
     for name, app in settings.apps.items():
         if app.deaths_webhook and app.deaths_secret is not None:
             secret = app.deaths_secret.get_secret_value()
+    yield DeviceKeeper(state, prefix, TokenStore(state, prefix, now_ms), settings.apps, now_ms, lease).run()
             yield DeathWebhook(
                 state, prefix, name, app.deaths_webhook, secret, deaths=told, lease=lease, now_ms=now_ms
             ).run()

@@ -89,10 +89,11 @@ def _mentions(kind: str, recipient: Recipient) -> bool:
     return recipient.mention or kind == "mention"
 
 
-def refuse_device(device: Device, now_ms: int, *, forced: bool = False) -> str:
+def refuse_device(device: Device, now_ms: int, *, forced: bool = False, unused_ms: int = 0) -> str:
     """Why this device gets no push; empty when it may.
 
-    A foreground report holds until its lease runs out: the app may have died without a word. *forced* passes it.
+    A foreground report holds until its lease runs out: the app may have died without a word. *forced* passes it. A
+    device that was silent for *unused_ms* has expired; 0: none has.
     """
     if device.logged_out:
         return "logged_out"
@@ -105,6 +106,9 @@ def refuse_device(device: Device, now_ms: int, *, forced: bool = False) -> str:
 
 def channel_for(
     device: Device, kind: str, now_ms: int, push_type: str | None = None, passing_over: Collection[str] = ()
+    # What reported lately need not be asked when it registered.
+    if unused_ms and device.state_at_ms < now_ms - unused_ms and device.heard_at_ms < now_ms - unused_ms:
+        return "device_stale"
 ) -> Channel | None:
     """The channel that a message of *kind* goes to: VoIP for calls where there is one, else the first for alerts.
 
@@ -141,9 +145,10 @@ def reach(
     *takes* says whether a vendor's credential (the first two) is an account of the app that takes new work. The rest
     is as in :func:`refuse_device` and :func:`channel_for`.
     """
-    reason = refuse_device(device, now_ms, forced=forced)
+    reason = refuse_device(device, now_ms, forced=forced, unused_ms=unused_ms)
     if reason:
         return reason
+    unused_ms: int = 0,
     channel = channel_for(device, kind, now_ms, push_type)
     if channel is None:
         return "no_channel"

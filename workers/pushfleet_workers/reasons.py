@@ -18,6 +18,7 @@ SUPPRESSED = {
     "no_channel": "the device has no usable push token",
     "unknown_account": "the device's channel names a credential that the settings do not have",
     "notifications_off": "notifications are switched off on the device",
+    "device_stale": "the device has neither registered nor reported for as long as the app's device_unused_days say",
     "logged_out": "the user is logged out on the device",
     "foreground": "the app is in the foreground on the device",
     "recalled": "the message was taken back before it left",

@@ -248,7 +248,7 @@ class Router:
         else:
             # What was shown came over the channel for alerts, and whoever muted the conversation since has it still.
             push_type, preferences = "alert", None
-        forced = recipient.push == "force"
+        forced, unused_ms = recipient.push == "force", self._settings.apps[message.app].device_unused_ms
         if job.recall is None and message.app in self._holding and not forced:
             self._hold(job, recipient, state, now_ms)
         for device_id, device in state.devices.items():
@@ -256,7 +256,16 @@ class Router:
             reached = (
                 refusal
                 or quiet
-                or reach(device, message.app, message.kind, now_ms, self._takes, push_type=push_type, forced=forced)
+                or reach(
+                    device,
+                    message.app,
+                    message.kind,
+                    now_ms,
+                    self._takes,
+                    push_type=push_type,
+                    forced=forced,
+                    unused_ms=unused_ms,
+                )
             )
             if isinstance(reached, str):
                 job.suppress(reached)

@@ -262,6 +262,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=_ENV_PREFIX,
+    @property
+    def device_unused_ms(self) -> int:
+        """The same in milliseconds."""
+        return self.device_unused_days * 86_400_000
+
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,

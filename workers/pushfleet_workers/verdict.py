@@ -39,12 +39,14 @@ def verdicts(
     *,
     kind: Kind = "chat",
     mention: bool = False,
+    unused_ms: int = 0,
 ) -> dict[str, Verdict]:
     """The verdict on each device of *user* as the router would decide now, by installation id.
 
     * **state** - the user's devices and preferences, looked up for the conversation that is asked about.
     * **takes** - whether a vendor's credential (the first two) is an account of the app (the third).
     * **mention** - whether the message would mention the user.
+    * **unused_ms** - the app's, see :func:`pushfleet_workers.decision.refuse_device`.
 
     What a message itself may forbid (online only, expired, without text) is not asked.
     """
@@ -53,6 +55,6 @@ def verdicts(
     found = {}
     for name, device in state.devices.items():
         quiet = refuse_hour(kind, recipient, state.preferences, device.time_zone, now_ms)
-        reached = refusal or quiet or reach(device, app, kind, now_ms, takes)
+        reached = refusal or quiet or reach(device, app, kind, now_ms, takes, unused_ms=unused_ms)
         found[name] = Verdict(None, reached) if isinstance(reached, str) else Verdict(reached)
     return found

@@ -13,6 +13,7 @@ from pushfleet.message import Kind
 from pushfleet_workers.api.devices import DeviceShown, shown_fields
 from pushfleet_workers.api.paths import AppId, UserId, app_id, user_id
 from pushfleet_workers.api.problems import Problem
+from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.tokens.changes import ID_BYTES_MAX, Accounts, check_id
 from pushfleet_workers.tokens.lookup import Receive
 from pushfleet_workers.tokens.record import Device
@@ -76,7 +77,7 @@ def _push(verdict: Verdict) -> PushShown:
 
 class _Users:
     def __init__(
-        self, store: TokenStore, apps: Mapping[str, Any], accounts: Accounts, now_ms: Callable[[], int]
+        self, store: TokenStore, apps: Mapping[str, AppSettings], accounts: Accounts, now_ms: Callable[[], int]
     ) -> None:
         self._store = store
         self._apps = apps
@@ -105,7 +106,16 @@ class _Users:
             raise Problem(422, "invalid_mention", "mention is true or false", "mention")
         options = (await self._store.user(app, user)).options
         state = await self._store.state_of(app, user, conversation)
-        judged = verdicts(state, app, user, self._now_ms(), self._takes, kind=asked, mention=mention == "true")
+        judged = verdicts(
+            state,
+            app,
+            user,
+            self._now_ms(),
+            self._takes,
+            kind=asked,
+            mention=mention == "true",
+            unused_ms=self._apps[app].device_unused_ms,
+        )
         return Response(msgspec.json.encode(show_user(state.devices, options, judged)), media_type="application/json")
 
     def _takes(self, vendor: str, credential: str, app: str) -> bool:
@@ -121,7 +131,9 @@ _REFUSALS = {
 }
 
 
-def user_routes(store: TokenStore, apps: Mapping[str, Any], accounts: Accounts, now_ms: Callable[[], int]) -> APIRouter:
+def user_routes(
+    store: TokenStore, apps: Mapping[str, AppSettings], accounts: Accounts, now_ms: Callable[[], int]
+) -> APIRouter:
     """The route that shows a user."""
 
     def body(name: str) -> dict[str, Any]:

@@ -81,6 +81,7 @@ async def _look(context: Context, app: str, user: str, conversation: str, kind: 
             lambda vendor, credential, owner: accounts.apps.get((vendor, credential)) == owner,
             kind=kind,
             mention=mention,
+            unused_ms=settings.apps[app].device_unused_ms,
         )
         return show_user(found.devices, options, judged)
     finally:

@@ -62,6 +62,10 @@ local function registered_at(device)
   return at_ms
 end
 
+local function heard_at(device)
+  return math.max(registered_at(device), device[STATE_AT])
+end
+
 -- Keep the channels that satisfy a condition; gives the others.
 local function keep_channels(device, wanted)
   local at_ms, kept, others = registered_at(device), {}, {}
@@ -85,8 +89,17 @@ local function reset_badge(badges, name)
   if value then redis.call('HSET', badges, name, '\0\0\0\0' .. string.sub(value, 5)) end
 end
 
--- State and base are each taken from the newest that says something of them; so the base is never newer than the
--- state, and its time is kept as the lag behind it. A logout holds beside them until the device registers again: its
+-- Count on from *base* as of a time, where it is news.
+local function rebase(device, name, badges, at_ms, base)
+  local unread_at = device[STATE_AT] - device[UNREAD_LAG]
+  if at_ms < unread_at or (at_ms == unread_at and base <= device[UNREAD]) then return false end
+  device[UNREAD], device[UNREAD_LAG] = base, device[STATE_AT] - at_ms
+  reset_badge(badges, name)
+  return true
+end
+
+-- State and base are each taken from the newest that says something of them; the time of the base is kept as its
+-- lag behind the state, negative where a read set a newer one. A logout holds beside them until the device registers again: its
 -- connection may well be lost afterwards. Returns whether anything changed.
 local function report(device, name, badges, state, at_ms, unread, lease_ms)
   local left = false
@@ -103,12 +116,8 @@ local function report(device, name, badges, state, at_ms, unread, lease_ms)
     device[STATE], device[STATE_AT] = state, at_ms
     device[LEASE_UNTIL] = state == 'f' and at_ms + lease_ms or 0
   end
-  local base = unread or (state == 'f' and 0)
-  local rebased = base and (at_ms > unread_at or (at_ms == unread_at and base > device[UNREAD]))
-  if rebased then
-    device[UNREAD], unread_at = base, at_ms
-    reset_badge(badges, name)
-  end
   device[UNREAD_LAG] = device[STATE_AT] - unread_at
+  local base = unread or (state == 'f' and 0)
+  local rebased = base and rebase(device, name, badges, at_ms, base)
   return newer or rebased or left
 end

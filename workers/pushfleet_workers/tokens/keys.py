@@ -11,7 +11,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
 from urllib.parse import quote, unquote_to_bytes
 
-__all__ = ["UserKeys", "device_field", "device_name", "devices_of", "owner_named", "token_place"]
+__all__ = ["UserKeys", "device_field", "device_name", "devices_of", "owner_named", "owner_of", "token_place"]
 
 _SAFE = "._~@+-"
 _is_plain = re.compile(r"[A-Za-z0-9._~@+-]*").fullmatch
@@ -83,10 +83,22 @@ class UserKeys:
         self.badges = devices + ":badges"
         self.dead = devices + ":dead"
 
+    # Few ask for these: they need not be made for every lookup.
+
+    @property
+    def reads(self) -> str:
+        """How far the user has read their conversations."""
+        return self.devices + ":reads"
+
 
 def devices_of(prefix: str, owner: str) -> str:
     """The key of an owner's devices."""
     return f"{prefix}:{{u:{owner}}}"
+
+
+def owner_of(prefix: str, devices: str) -> tuple[str, str]:
+    """App and user of a key of devices."""
+    return owner_named(devices[len(prefix) + len(":{u:") : -1])
 
 
 def token_place(prefix: str, owner: str, vendor: str, token: str) -> tuple[str, bytes]:

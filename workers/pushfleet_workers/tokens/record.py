@@ -92,6 +92,11 @@ class Device(Struct, array_like=True):
     connection may be lost after a logout."""
 
     @property
+    def heard_at_ms(self) -> int:
+        """When it registered or reported last."""
+        return max(self.state_at_ms, self.registered_at_ms, *(one.registered_at_ms for one in self.channels))
+
+    @property
     def logged_out(self) -> bool:
         """Whether it gets nothing until it registers again."""
         return self.logged_out_at_ms > 0 or self.state == LOGGED_OUT

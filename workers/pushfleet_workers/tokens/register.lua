@@ -43,7 +43,7 @@ if redis.call('HLEN', KEYS[1]) > (old and 1 or 0) then
   for at = 1, #all, 2 do
     if all[at] ~= name then
       local other = device_in(all[at + 1])
-      local heard = other and math.max(registered_at(other), other[STATE_AT]) or 0
+      local heard = other and heard_at(other) or 0
       others[#others + 1] = {heard, all[at], other}
     end
   end

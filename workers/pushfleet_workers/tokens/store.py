@@ -29,12 +29,13 @@ _MUTE = load(_PACKAGE, "mute", preamble="common")
 _REMOVE = load(_PACKAGE, "remove")
 _OPTION = load(_PACKAGE, "option")
 _LOGIN = load(_PACKAGE, "login", preamble="common")
+_EXPIRE = load(_PACKAGE, "expire", preamble="common")
 _CLAIM = load(_PACKAGE, "claim", preamble="index")
 _SETTLE = load(_PACKAGE, "settle", preamble="index")
 _DISOWN = load(_PACKAGE, "disown", preamble="index")
 
 LIFE_S = 270 * 86_400
-"""An installation that neither registers nor reports for this long is forgotten; vendors expire its token as well."""
+"""A user of whom nothing is heard for this long is forgotten, preferences included."""
 
 DEVICES_MAX = 32
 """Most devices of a user; one more replaces the one that was silent the longest."""
@@ -176,6 +177,23 @@ class TokenStore:
         ]
         await self._disown(gone)
         return True
+
+    async def expire(self, users: Sequence[tuple[str, str, int]]) -> int:
+        """Forget devices that were heard of last before a time, by app and user; gives how many went."""
+        keys = [UserKeys(self._prefix, app, user) for app, user, _ in users]
+        calls: list[ScriptCall] = [
+            (_EXPIRE, (one.devices, one.badges), (before_ms,))
+            for one, (_, _, before_ms) in zip(keys, users, strict=True)
+        ]
+        answers = await self._run(calls)
+        await self._disown(
+            [
+                self._entry(one.owner, gone[at].decode(), gone[at + 1].decode(), gone[at + 2])
+                for one, (_, gone) in zip(keys, answers, strict=True)
+                for at in range(0, len(gone), 3)
+            ]
+        )
+        return sum(count for count, _ in answers)
 
     async def forget_user(self, app: str, user: str) -> bool:
         """Forget a user's devices, preferences and badges; False when nothing was known."""
