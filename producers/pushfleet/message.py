@@ -103,6 +103,12 @@ class _Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all parts of the contract: immutable, defaults left out of the JSON, texts never shown."""
 
     _private: ClassVar[frozenset[str]] = frozenset()
+    _class_fields: ClassVar[frozenset[str]] = frozenset()
+    """With which a message says itself what class, channel or template a vendor counts it in."""
+
+    def names_class(self) -> bool:
+        """Whether the vendor's class of the message comes from here, not from the account's settings."""
+        return any(getattr(self, field) not in (None, {}) for field in self._class_fields)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -223,6 +229,7 @@ class ApnsOptions(_Part, frozen=True):
     _private: ClassVar[frozenset[str]] = frozenset(
         {"title", "subtitle", "title_loc_args", "subtitle_loc_args", "loc_args"}
     )
+    _class_fields: ClassVar[frozenset[str]] = frozenset({"push_type"})
 
     title: str | None = None
     """Replaces the title on iOS."""
@@ -292,6 +299,8 @@ class AndroidOptions(_Part, frozen=True):
 class HuaweiOptions(_Part, frozen=True):
     """What only Huawei understands; set fields win over the account's settings."""
 
+    _class_fields: ClassVar[frozenset[str]] = frozenset({"category", "channel_id", "importance"})
+
     channel_id: str | None = None
     """The notification channel."""
 
@@ -311,6 +320,8 @@ class HuaweiOptions(_Part, frozen=True):
 class HonorOptions(_Part, frozen=True):
     """What only Honor understands."""
 
+    _class_fields: ClassVar[frozenset[str]] = frozenset({"importance"})
+
     importance: Literal["LOW", "NORMAL"] | None = None
     """``NORMAL`` for service and communication, ``LOW`` for marketing."""
 
@@ -322,6 +333,7 @@ class XiaomiOptions(_Part, frozen=True):
     """What only Xiaomi understands."""
 
     _private: ClassVar[frozenset[str]] = frozenset({"template_params"})
+    _class_fields: ClassVar[frozenset[str]] = frozenset({"channel_id", "template_id", "template_params"})
 
     channel_id: str | None = None
     """The notification channel; without one nothing arrives on Android 8 and later."""
@@ -337,6 +349,9 @@ class OppoOptions(_Part, frozen=True):
     """What only OPPO understands."""
 
     _private: ClassVar[frozenset[str]] = frozenset({"title_params", "content_params"})
+    _class_fields: ClassVar[frozenset[str]] = frozenset(
+        {"category", "channel_id", "content_params", "notify_level", "template_id", "title_params"}
+    )
 
     channel_id: str | None = None
     """The notification channel."""
@@ -360,6 +375,8 @@ class OppoOptions(_Part, frozen=True):
 class VivoOptions(_Part, frozen=True):
     """What only vivo understands."""
 
+    _class_fields: ClassVar[frozenset[str]] = frozenset({"category", "classification", "notify_type"})
+
     category: str | None = None
     """The message class, for example ``IM``."""
 
@@ -373,12 +390,16 @@ class VivoOptions(_Part, frozen=True):
 class MeizuOptions(_Part, frozen=True):
     """What only Meizu understands."""
 
+    _class_fields: ClassVar[frozenset[str]] = frozenset({"notice_type"})
+
     notice_type: Literal[0, 1] | None = None
     """0 public, 1 private (IM)."""
 
 
 class HarmonyOptions(_Part, frozen=True):
     """What only HarmonyOS understands."""
+
+    _class_fields: ClassVar[frozenset[str]] = frozenset({"category"})
 
     category: str | None = None
     """The message class, for example ``IM``."""

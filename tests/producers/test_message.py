@@ -14,13 +14,21 @@ from pushfleet.message import (
     ApnsOptions,
     Conversation,
     Element,
+    FcmOptions,
+    HarmonyOptions,
+    HonorOptions,
+    HuaweiOptions,
     Kind,
     Lane,
+    MeizuOptions,
     OfflineMessage,
     OfflinePush,
+    OppoOptions,
     Recipient,
     Sender,
     Target,
+    VivoOptions,
+    XiaomiOptions,
 )
 from pushfleet.transfer import Policy, prepare
 
@@ -225,3 +233,15 @@ def test_no_text_token_or_name_shows_where_objects_are_printed() -> None:
         assert secret not in repr(part.__rich_repr__())
     assert repr(whole.targets[0]) == "Target(vendor='apns', credential='prod', token=…)"
     assert repr(Recipient(id="bob", unread=2)) == "Recipient(id='bob', unread=2)"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [ApnsOptions, FcmOptions, HarmonyOptions, HonorOptions, HuaweiOptions, MeizuOptions, OppoOptions, VivoOptions,
+     XiaomiOptions],
+)  # fmt: skip
+def test_options_name_a_class_only_by_fields_that_decide_it(options: Any) -> None:
+    assert not options().names_class()
+    assert options._class_fields <= set(options.__struct_fields__)
+    for field in options.__struct_fields__:
+        assert options(**{field: "IM"}).names_class() == (field in options._class_fields)

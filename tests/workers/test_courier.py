@@ -497,6 +497,28 @@ def test_a_fresh_authorization_that_is_refused_as_well_makes_the_account_wait(re
     on_bench(redis_url, scenario, breaker=Breaker(20, 400, 400))
 
 
+def test_what_the_vendor_wants_no_newer_one_of_is_tried_again_as_it_is(redis_url: str) -> None:
+    """A refusal of all that is in flight counts once; a refusal of what was tried again makes the account wait."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.auth_answers = [AuthAnswer("young", 3_600, 1_200)]
+        refused: set[str] = set()
+
+        def once(token: str, auth: str) -> Outcome:
+            assert auth == "young"
+            if token in refused:
+                return OK
+            refused.add(token)
+            return STALE_AUTH
+
+        bench.cloud.script = once
+        await put(bench.link, *(named(f"m{number}") for number in range(10)))
+        assert await bench.finish() == {"sent": 10}
+        assert (len(refused), bench.cloud.auth_calls) == (10, 1)
+
+    on_bench(redis_url, scenario, breaker=Breaker(20, 400, 400))
+
+
 def test_without_an_authorization_nothing_leaves_and_the_work_waits(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         refusal = Outcome(Verdict.MISCONFIGURED, Scope.ACCOUNT, code="invalid_client")
@@ -1044,7 +1066,7 @@ def test_a_class_pause_holds_for_every_process_of_the_fleet(redis_url: str, capl
 def test_a_class_that_the_message_asked_for_is_its_own_fault(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         bench.cloud.answer("asks-0", NO_RIGHT)
-        asking = replaced(named("asks"), options=OfflinePush(apns=ApnsOptions(category="VIP")))
+        asking = replaced(named("asks"), options=OfflinePush(apns=ApnsOptions(push_type="voip")))
         await put(bench.link, asking, named("chat"))
         assert await bench.finish() == {"dead:bad_payload": 1, "sent": 1}
 

@@ -181,6 +181,27 @@ def test_what_one_process_rejects_the_others_no_longer_find(redis_url: str) -> N
     in_office(redis_url, scenario)
 
 
+def test_what_is_too_young_to_have_a_successor_outlives_its_rejection(redis_url: str) -> None:
+    """By whatever process it is rejected; past its rest, or once its credential has changed, a new one is made."""
+
+    async def scenario(office: Office) -> None:
+        one, other = office.members
+        office.vendor.auth_answers = [AuthAnswer(f"value-{number}", LIFE_S, LIFE_S / 2) for number in (1, 2, 3)]
+        await one.obtain()
+        await other.obtain()
+        for member in (one, other):
+            await member.reject("value-1")
+            assert member.current() == "value-1"
+        office.clock.ms += int(LIFE_S * 1_000 / 2)
+        await one.reject("value-1")
+        assert await one.obtain() == "value-2"
+        await office.link.call("DEL", f"{KEYS.root}:auth")
+        await other.reject("value-1")
+        assert await other.obtain() == "value-3"
+
+    in_office(redis_url, scenario, vendor=Cloud())
+
+
 def test_a_late_rejection_does_not_touch_the_new_one(redis_url: str) -> None:
     async def scenario(office: Office) -> None:
         one, other = office.members
@@ -325,7 +346,9 @@ def test_operators_find_why_there_is_none_until_there_is_one(redis_url: str) -> 
         assert await office.link.call("HGET", key, "refused") == b"invalid_client", "nobody refused it now"
         office.problem, office.status = None, 200
         await other.obtain()
-        assert sorted((await office.link.call("HGETALL", key))[::2]) == [b"expires_at_ms", b"renew_at_ms", b"value"]
+        assert sorted((await office.link.call("HGETALL", key))[::2]) == [
+            b"expires_at_ms", b"renew_at_ms", b"rests_until_ms", b"value",
+        ]  # fmt: skip
         assert 0 < await office.link.call("PTTL", key) <= LIFE_S * 1_000
 
     in_office(redis_url, scenario)

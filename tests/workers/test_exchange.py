@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.errors import NoAnswer
 from pushfleet_workers.exchange import Exchange, Letters
-from pushfleet_workers.outcome import NOT_RECALLABLE, OK, Outcome, Remedy, Scope, Verdict
+from pushfleet_workers.outcome import NOT_RECALLABLE, OK, DayHour, Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.vendor import Request, Response, Staged
 
 QUOTA = Outcome(Verdict.BAD_PAYLOAD, code="10252", remedy=Remedy.SINGLE_SEND)
+NO_MORE = Outcome(Verdict.QUOTA_EXHAUSTED, Scope.CLASS, code="no_more", until=DayHour(0, 8))
 NO_RIGHT = Outcome(Verdict.MISCONFIGURED, Scope.CLASS, code="no_right")
 
 
@@ -100,6 +102,14 @@ def test_a_refused_staging_is_the_outcome_of_all_and_is_not_remembered() -> None
     assert cloud.auths == ["auth task-2"]
 
 
+def test_a_staging_that_is_refused_for_the_day_is_not_asked_for_again_that_day() -> None:
+    cloud = StagingCloud()
+    cloud.staged = Staged(failure=replace(QUOTA, until=DayHour(0, 8)))
+    first, second = exchanged(cloud, [letters(deliveries=2)], [letters("n", deliveries=2, body="other")])
+    assert first == second == [[cloud.staged.failure] * 2]
+    assert cloud.stagings == ["hi"]
+
+
 def test_a_staging_without_an_answer_has_reached_nobody() -> None:
     cloud = StagingCloud()
     cloud.staged = NoAnswer("reset", maybe_delivered=True)
@@ -136,26 +146,31 @@ def test_a_mixed_load_gives_each_push_its_outcomes_and_a_second_chance_alone() -
 
 
 @pytest.mark.parametrize(
-    ("options", "verdict"),
+    ("told", "options", "verdict", "scope"),
     [
-        (None, Verdict.MISCONFIGURED),
-        (OfflinePush(), Verdict.MISCONFIGURED),
-        (OfflinePush(apns=ApnsOptions(category="X")), Verdict.BAD_PAYLOAD),
+        (NO_RIGHT, None, Verdict.MISCONFIGURED, Scope.CLASS),
+        (NO_RIGHT, OfflinePush(), Verdict.MISCONFIGURED, Scope.CLASS),
+        (NO_RIGHT, OfflinePush(apns=ApnsOptions(category="X")), Verdict.MISCONFIGURED, Scope.CLASS),
+        (NO_RIGHT, OfflinePush(apns=ApnsOptions(push_type="voip")), Verdict.BAD_PAYLOAD, Scope.DEVICE),
+        (NO_MORE, OfflinePush(apns=ApnsOptions(title="X")), Verdict.QUOTA_EXHAUSTED, Scope.CLASS),
+        (NO_MORE, OfflinePush(apns=ApnsOptions(push_type="voip")), Verdict.QUOTA_EXHAUSTED, Scope.DEVICE),
     ],
 )
-def test_who_asked_for_the_class_is_to_blame_for_it(options: OfflinePush | None, verdict: Verdict) -> None:
+def test_who_asked_for_the_class_is_to_blame_for_it(
+    told: Outcome, options: OfflinePush | None, verdict: Verdict, scope: Scope
+) -> None:
     cloud = Cloud()
-    cloud.answer("m-0", NO_RIGHT)
+    cloud.answer("m-0", told)
     ((outcome,),) = exchanged(cloud, [letters(options=options)])[0]
-    assert outcome.verdict is verdict
-    assert outcome.code == "no_right"
+    assert (outcome.verdict, outcome.scope) == (verdict, scope)
+    assert (outcome.code, outcome.until) == (told.code, told.until)
 
 
 def test_a_fault_of_the_account_is_nobodys_override() -> None:
     cloud = Cloud()
     wrong = Outcome(Verdict.MISCONFIGURED, Scope.ACCOUNT, code="key")
     cloud.answer("m-0", wrong)
-    options = OfflinePush(apns=ApnsOptions(category="X"))
+    options = OfflinePush(apns=ApnsOptions(push_type="voip"))
     assert exchanged(cloud, [letters(options=options)]) == [[[wrong]]]
 
 

@@ -16,6 +16,7 @@ from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.ledger import AccountKeys, Entry, unpack
 from pushfleet_workers.next_channel import NextChannel
 from pushfleet_workers.push import Delivery, Push, delivery_id
+from pushfleet_workers.recall.memory import RecallMemory
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.tokens.keys import UserKeys
 from pushfleet_workers.tokens.record import Channel, Device, encode_device
@@ -80,6 +81,26 @@ def test_the_delivery_goes_on_in_the_next_channels_account_once(redis_url: str) 
         books = await read_books(stage.link, PREFIX, [FCM])
         assert (books.accounts["fcm:main"].put, books.accounts["fcm:main"].balanced) == (1, True)
         assert set(stage.triggered) == {"fcm"}
+
+    with_stage(redis_url, scenario)
+
+
+@pytest.mark.parametrize(("same_account", "still_shown"), [(True, True), (False, False)])
+def test_what_an_account_that_is_shut_did_not_show_is_not_taken_back_there(
+    redis_url: str, same_account: bool, still_shown: bool
+) -> None:
+    """A dead token is dropped, and a recall goes where the push went; a shut account's token stays the first."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"))
+        memory = RecallMemory(PREFIX)
+        push, delivery = a_push(replace_key="r"), a_delivery()
+        place = memory.place_of(delivery, *HUAWEI)
+        message = push.app, push.message_id, push.replace_key
+        await stage.link.run(*memory.show_call(message, [place], 60, b"1-1", again=False))
+        assert await stage.move(push, [delivery], same_account=same_account) == {delivery.id}
+        replies = await stage.link.call(*memory.shown(*message, [place]))
+        assert memory.shows(push.message_id, replies) == [still_shown]
 
     with_stage(redis_url, scenario)
 

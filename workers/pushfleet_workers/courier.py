@@ -48,6 +48,7 @@ CLAIM_PARCELS = 100
 _LOW_WATER = 50
 _BULK_WINDOW_SHARE = 0.7
 _LAST_SETTLE_S = 3.0
+_AUTH_DOUBT_S = 60.0
 
 _Chunk = tuple[Held, list[Delivery]]
 
@@ -405,6 +406,7 @@ class Courier:
         auth = self._authorization.current() or await self._obtain_auth(load)
         if not auth:
             return
+        asked_at = time.monotonic()
         try:
             answers = await self._exchange([(held.entry.parcel.push, deliveries) for held, deliveries in load], auth)
         except NoAnswer as problem:
@@ -420,7 +422,7 @@ class Courier:
                 self._hand.finish(held, deliveries, SENT)
             return
         for (held, deliveries), outcomes in zip(load, answers, strict=True):
-            await self._heed(held.entry.parcel.push, deliveries, outcomes, auth)
+            await self._heed(held.entry.parcel.push, deliveries, outcomes, auth, asked_at)
         self._gate.heed([outcome for outcomes in answers for outcome in outcomes], first)
         for (held, deliveries), outcomes in zip(load, answers, strict=True):
             self._apply(held, *await self._elsewhere.without_moved(held, deliveries, outcomes, self._count))
@@ -465,7 +467,9 @@ class Courier:
     def _log_failure(self, step: str, problem: Exception) -> None:
         log.error("%s of %s raised %s", step, self.name, where_raised(problem))
 
-    async def _heed(self, push: Push, deliveries: list[Delivery], outcomes: list[Outcome], auth: str) -> None:
+    async def _heed(
+        self, push: Push, deliveries: list[Delivery], outcomes: list[Outcome], auth: str, asked_at: float
+    ) -> None:
         """Act on what an answer says beyond its deliveries: dead tokens, worn-out authorization and connections."""
         if any(outcome.verdict in (Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE) for outcome in outcomes):
             try:
@@ -476,12 +480,14 @@ class Courier:
             await self._transport.renew()
         first = next((outcome for outcome in outcomes if outcome.verdict is Verdict.REFRESH_AUTH), None)
         if first is not None:
-            if time.monotonic() - self._refused_auth_at < 60 and self._authorization.current() == auth:
-                # A fresh authorization was refused as well: not its age is the fault.
+            now = time.monotonic()
+            current = self._authorization.current() == auth
+            if current and now - self._refused_auth_at >= _AUTH_DOUBT_S:
+                self._refused_auth_at = now
+            elif current and asked_at > self._refused_auth_at:
+                # Whatever the refusal was answered with was refused as well: not the authorization's age is the fault.
                 refused = Outcome(Verdict.MISCONFIGURED, Scope.ACCOUNT, first.code)
                 outcomes[:] = [refused if one.verdict is Verdict.REFRESH_AUTH else one for one in outcomes]
-            elif self._authorization.current() == auth:
-                self._refused_auth_at = time.monotonic()
             try:
                 await self._authorization.reject(auth)
             except (RedisUnusable, ReplyError):

@@ -73,6 +73,7 @@ class Authorization:
         self._value = ""
         self._renew_at_ms = 0.0
         self._expires_at_ms = 0.0
+        self._rests_until_ms = 0.0
         self._refusal: Outcome | None = None
         self._refused_at = 0.0
         self._renewing = asyncio.Lock()
@@ -107,9 +108,12 @@ class Authorization:
     async def reject(self, value: str) -> None:
         """The vendor refused *value*: this process and those that have none yet do not use it again.
 
-        Those that have it learn from the refusal of their own.
+        Those that have it learn from the refusal of their own. One that is younger than the vendor wants its
+        successor to be stays: a new one would be refused for coming too early.
         """
         if self._value == value:
+            if self._clock.now_ms() < self._rests_until_ms:
+                return
             self._renew_at_ms = 0.0
             self._value = ""
         if self._link is None:
@@ -121,10 +125,13 @@ class Authorization:
     async def _from_fleet(self) -> bool:
         if self._link is None:
             return False
-        value, renew_at, expires_at = await self._link.call("HMGET", self._key, "value", "renew_at_ms", "expires_at_ms")
+        value, *times = await self._link.call(
+            "HMGET", self._key, "value", "renew_at_ms", "expires_at_ms", "rests_until_ms"
+        )
         if value is None:
             return False
-        self._value, self._renew_at_ms, self._expires_at_ms = value.decode(), float(renew_at), float(expires_at)
+        self._value = value.decode()
+        self._renew_at_ms, self._expires_at_ms, self._rests_until_ms = (float(time or 0) for time in times)
         return bool(self.current())
 
     async def _locked(self) -> str:
@@ -169,13 +176,14 @@ class Authorization:
         self._value = answer.value
         self._renew_at_ms = now_ms + answer.life_s * _RENEW_AT * 1000
         self._expires_at_ms = now_ms + answer.life_s * 1000
+        self._rests_until_ms = now_ms + answer.rest_s * 1000
         if not answer.shared or self._link is None:
             return
         await self._link.pipeline(
             [
                 ("HDEL", self._key, "refused", "refused_at_ms"),
                 ("HSET", self._key, "value", self._value, "renew_at_ms", self._renew_at_ms,
-                 "expires_at_ms", self._expires_at_ms),
+                 "expires_at_ms", self._expires_at_ms, "rests_until_ms", self._rests_until_ms),
                 ("PEXPIRE", self._key, max(1, int(answer.life_s * 1000))),
             ]
         )  # fmt: skip

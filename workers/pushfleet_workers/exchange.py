@@ -49,6 +49,8 @@ class Exchange:
         self._observe = observe
         self._staged: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
         self._staging: dict[bytes, asyncio.Lock] = {}
+        self._no_staging: Outcome | None = None
+        self._no_staging_until_ms = 0.0
 
     async def __call__(self, load: Sequence[Letters], auth: str) -> list[list[Outcome]]:
         """For each letters of *load* its outcomes, in order.
@@ -97,6 +99,8 @@ class Exchange:
             if not (vendor.replaces and push.replace_key):
                 return NOT_RECALLABLE
         staging = vendor.stage(account, push, deliveries, auth, now_ms)
+        if staging is not None and self._no_staging is not None and now_ms < self._no_staging_until_ms:
+            return self._no_staging
         if staging is None:
             return vendor.build(account, push, deliveries, auth, now_ms)
         staged = await self._stage(staging)
@@ -126,6 +130,11 @@ class Exchange:
             raise NoAnswer(problem.problem, maybe_delivered=False) from None
         staged = self._vendor.read_staged(response)
         if staged.failure is not None:
+            now_ms = self._clock.now_ms()
+            wait_ms = staged.failure.asked_ms(now_ms)
+            if wait_ms > 0 and staged.failure.remedy is not None:
+                # It holds for all content, and there is another way until then.
+                self._no_staging, self._no_staging_until_ms = staged.failure, now_ms + wait_ms
             return staged.failure
         self._staged[request.body] = staged.value, time.monotonic() + _STAGED_LIFE_S
         if len(self._staged) > _STAGED_MAX:
@@ -151,12 +160,14 @@ class Exchange:
         return outcomes
 
     def _blamed(self, push: Push, outcome: Outcome) -> Outcome:
-        """A class that the message itself asked for is the message's fault, not the account's."""
-        if outcome.verdict is not Verdict.MISCONFIGURED or outcome.scope is not Scope.CLASS:
+        """What befell a class that the message itself asked for befell this message, not the account's kind."""
+        if outcome.scope is not Scope.CLASS:
             return outcome
-        if getattr(push.options, self._vendor.name, None) is None:
+        own = getattr(push.options, self._vendor.name, None)
+        if own is None or not own.names_class():
             return outcome
-        return replace(outcome, verdict=Verdict.BAD_PAYLOAD, scope=Scope.DEVICE)
+        verdict = Verdict.BAD_PAYLOAD if outcome.verdict is Verdict.MISCONFIGURED else outcome.verdict
+        return replace(outcome, verdict=verdict, scope=Scope.DEVICE)
 
     def _log_defect(self, step: str, problem: Exception) -> None:
         log.error("%s of %s raised %s", step, self._vendor.name, where_raised(problem))

@@ -22,6 +22,7 @@ from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pac
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
 from pushfleet_workers.push import Delivery, Parcel, Push
+from pushfleet_workers.recall.memory import RecallMemory
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.tokens.lookup import Lookup
 from pushfleet_workers.tokens.record import Channel, Device, channel_name
@@ -63,6 +64,7 @@ class NextChannel:
         self._clock = clock
         self._trigger = trigger
         self._lookup = Lookup(prefix)
+        self._memory = RecallMemory(prefix)
 
     @property
     def other_accounts(self) -> bool:
@@ -80,6 +82,7 @@ class NextChannel:
         asked = [(push, lane, one) for push, lane, some in moving for one in some if one.user and not one.unknown]
         devices = await self._devices([(push, one) for push, _, one in asked])
         puts: dict[tuple[str, str], list[_Put]] = {}
+        elsewhere: list[tuple[Push, Delivery]] = []
         for push, lane, delivery in asked:
             device = devices.get((push.app, delivery.user, delivery.device))
             if device is None:
@@ -89,7 +92,11 @@ class NextChannel:
                 moved = await self._addressed(push, delivery, device, channel)
                 part = self._part(push, lane, moved, channel.name)
                 puts.setdefault((channel.vendor, channel.credential), []).append(part)
-        return await self._put(puts) if puts else set()
+                if push.replace_key and not same_account:
+                    elsewhere.append((push, delivery))
+        went = await self._put(puts) if puts else set()
+        await self._forget([(push, delivery) for push, delivery in elsewhere if delivery.id in went])
+        return went
 
     async def went(self, moving: Sequence[Moving]) -> set[bytes]:
         """The ids of deliveries that were moved before, by a process that died before it could say so.
@@ -110,6 +117,18 @@ class NextChannel:
                 named += [delivery.id] * 3
         found = await self._queue.pipeline(commands)
         return {identity for identity, marked in zip(named, found, strict=True) if marked == 1}
+
+    async def _forget(self, elsewhere: Sequence[tuple[Push, Delivery]]) -> None:
+        """A recall goes by the device's first channel, which shows nothing of these: it would add what it replaces."""
+        calls = [
+            self._memory.forget_call(
+                push.app, push.message_id, push.replace_key, [self._memory.place_of(delivery, *self._here)]
+            )
+            for push, delivery in elsewhere
+        ]
+        for answer in await self._state.run_many(calls):
+            if isinstance(answer, ReplyError):
+                raise answer
 
     async def _devices(self, asked: Sequence[tuple[Push, Delivery]]) -> dict[tuple[str, str, str], Device]:
         """By app, user and device: the devices of every user who is asked about."""

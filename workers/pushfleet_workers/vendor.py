@@ -51,6 +51,9 @@ class AuthAnswer:
     """Goes into :meth:`Vendor.build` as *auth*."""
 
     life_s: float = 0.0
+    rest_s: float = 0.0
+    """How long the vendor wants no newer one of the same credential, even where it refuses this one."""
+
     failure: Outcome | None = None
     shared: bool = True
     """Whether the fleet shares it through Redis; what every process reads from its settings stays in the process."""

@@ -61,6 +61,9 @@ JWT_LIFE_S = 3_000.0
 """Apple takes a token for an hour from its ``iat`` and a new one every 20 minutes at most: 50 minutes leave room on
 both sides for clocks that differ."""
 
+JWT_REST_S = 1_200.0
+"""Apple takes no newer one of a key earlier; what it refuses before that, the connection or a clock is at fault for."""
+
 TOKEN_UPDATES_WAIT_S = 60.0
 """Apple's complaint about new tokens ends within 20 minutes by itself; a try a minute mints nothing."""
 
@@ -276,7 +279,7 @@ class Apns(VendorDefaults):
         # Apple documents alg and kid alone, and iat as an integer.
         claims = {"iss": account.team_id, "iat": int(now_s)}
         value = jwt.encode(claims, key, algorithm="ES256", headers={"kid": account.key_id, "typ": None})
-        return AuthAnswer(value, JWT_LIFE_S)
+        return AuthAnswer(value, JWT_LIFE_S, JWT_REST_S)
 
     def same_caller(self, account: ApnsAccount) -> str:
         """Accounts of one signing key that reach Apple the same way: Apple pins a connection to its key, not its topic.
