@@ -34,7 +34,7 @@ GO_LIVE = (ROOT / "docs" / "go-live.md").read_text(encoding="utf-8")
 PAGES = [
     ROOT / name
     for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/design.md", "docs/go-live.md", "docs/credentials.md",
-                 "docs/add-a-vendor.md", "docs/dead-tokens.md", "docs/sdk.md")
+                 "docs/add-a-vendor.md", "docs/dead-tokens.md", "docs/devices.md", "docs/sdk.md")
 ]  # fmt: skip
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 

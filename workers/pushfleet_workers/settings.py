@@ -240,6 +240,18 @@ class AppSettings(_Section):
         description="Which devices of a user stay logged in when another one logs in: all of them, only the new one, or "
         "those of other platforms as well.",
     )
+    device_unused_days: int = Field(
+        30,
+        ge=0,
+        le=270,
+        description="Silence after which a device is passed over and then removed: it has neither registered nor "
+        "reported. 0: only what its vendor calls dead goes.",
+    )
+    reads: bool = Field(
+        False,
+        description="Take reports of how far users have read, and push nothing that they have read. Costs one more "
+        "Redis command for each recipient.",
+    )
     deaths_webhook: str = Field(
         "", pattern=r"^(https?://.*)?$", description="Where the app's dead tokens are posted to; empty: nowhere."
     )
@@ -249,6 +261,11 @@ class AppSettings(_Section):
     def holds(self) -> bool:
         """Whether any push of the app may wait before it leaves."""
         return bool(self.hold_urgent_s or self.hold_normal_s or self.hold_bulk_s or self.desktop == "hold")
+
+    @property
+    def device_unused_ms(self) -> int:
+        """The same in milliseconds."""
+        return self.device_unused_days * 86_400_000
 
     @model_validator(mode="after")
     def _signed(self) -> AppSettings:
@@ -262,11 +279,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=_ENV_PREFIX,
-    @property
-    def device_unused_ms(self) -> int:
-        """The same in milliseconds."""
-        return self.device_unused_days * 86_400_000
-
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
