@@ -17,6 +17,7 @@ from pushfleet_workers.api.client_receipts import client_receipt_schemas
 from pushfleet_workers.api.credentials import credential_routes, credential_schemas
 from pushfleet_workers.api.deaths import death_routes, death_schemas
 from pushfleet_workers.api.preferences import preference_routes, preference_schemas
+from pushfleet_workers.api.reads import read_routes, read_schemas
 from pushfleet_workers.api.recalls import recall_routes, recall_schemas
 from pushfleet_workers.api.receipts import opened_accounts, receipt_routers
 from pushfleet_workers.checks import check_redis, refuse_old_redis
@@ -26,14 +27,15 @@ from pushfleet_workers.credential_store.management import CredentialManager
 from pushfleet_workers.death_desk import DeathDesk
 from pushfleet_workers.death_keeper import DeathKeeper, keeper_key
 from pushfleet_workers.death_webhook import DeathWebhook
-from pushfleet_workers.errors import FleetError, RedisUnusable
 from pushfleet_workers.device_keeper import DeviceKeeper
+from pushfleet_workers.errors import FleetError, RedisUnusable
 from pushfleet_workers.lease import Lease
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.stock import Stock
 from pushfleet_workers.tokens.death_log import DeathLog
 from pushfleet_workers.tokens.preference_store import PreferenceStore
+from pushfleet_workers.tokens.reads import ReadStore
 from pushfleet_workers.tokens.store import TokenStore
 
 __all__ = ["run_api"]
@@ -127,6 +129,7 @@ def _make_app(
             credential_routes(CredentialManager(settings, queue, state), open_to_callers=bool(key)),
             death_routes(desk, settings.apps, accounts.apps),
             recall_routes(producer, settings.apps),
+            read_routes(ReadStore(state, settings.redis.prefix, clock.now_ms), settings.apps, clock.now_ms),
             preference_routes(PreferenceStore(state, settings.redis.prefix), settings.apps, clock.now_ms),
             *receipt_routers(settings, queue, state, opened, clock.now_ms),
         ],
@@ -134,6 +137,7 @@ def _make_app(
             **credential_schemas(),
             **death_schemas(),
             **recall_schemas(),
+            **read_schemas(),
             **preference_schemas(),
             **client_receipt_schemas(),
         },
@@ -165,11 +169,11 @@ def _look_after_tokens(
     lease = Lease(state, keeper_key(prefix))
     yield lease.keep()
     yield DeathKeeper(state, queue, prefix, deaths, accounts.apps, now_ms, lease).run()
+    yield DeviceKeeper(state, prefix, TokenStore(state, prefix, now_ms), settings.apps, now_ms, lease).run()
     told = DeathLog(state, prefix, deaths.kept_max)
     for name, app in settings.apps.items():
         if app.deaths_webhook and app.deaths_secret is not None:
             secret = app.deaths_secret.get_secret_value()
-    yield DeviceKeeper(state, prefix, TokenStore(state, prefix, now_ms), settings.apps, now_ms, lease).run()
             yield DeathWebhook(
                 state, prefix, name, app.deaths_webhook, secret, deaths=told, lease=lease, now_ms=now_ms
             ).run()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 
 from pushfleet.message import OfflineMessage, Recipient
 from pushfleet_workers.tokens.preferences import Preferences, is_quiet
-from pushfleet_workers.tokens.record import FOREGROUND, LOGGED_OUT, Channel, Device
+from pushfleet_workers.tokens.record import FOREGROUND, Channel, Device
 
 __all__ = [
     "channel_for",
@@ -17,6 +17,7 @@ __all__ = [
     "refuse_device",
     "refuse_hour",
     "refuse_message",
+    "refuse_read",
     "refuse_recall",
     "refuse_receiver",
 ]
@@ -68,9 +69,17 @@ def refuse_receiver(kind: str, recipient: Recipient, receive: str, preferences: 
     return "" if _mentions(kind, recipient) or kind in _CALLS else "mentions_only"
 
 
-def refuse_hour(
-    kind: str, recipient: Recipient, preferences: Preferences | None, device_zone: str, now_ms: int
-) -> str:
+def refuse_read(kind: str, recipient: Recipient, sent_at_ms: int, read_up_to_ms: int) -> str:
+    """Why the receiver needs no push of what was written at *sent_at_ms*; empty where they have not read so far.
+
+    A call rings whatever was read.
+    """
+    if sent_at_ms > read_up_to_ms or recipient.push == "force" or kind in _CALLS:
+        return ""
+    return "read"
+
+
+def refuse_hour(kind: str, recipient: Recipient, preferences: Preferences | None, device_zone: str, now_ms: int) -> str:
     """Why the receiver is not to be disturbed now; empty when they may be.
 
     *device_zone* is the time zone of the device, where the preferences name none. What passes says the receiver.
@@ -97,6 +106,9 @@ def refuse_device(device: Device, now_ms: int, *, forced: bool = False, unused_m
     """
     if device.logged_out:
         return "logged_out"
+    # What reported lately need not be asked when it registered.
+    if unused_ms and device.state_at_ms < now_ms - unused_ms and device.heard_at_ms < now_ms - unused_ms:
+        return "device_stale"
     if not device.permitted:
         return "notifications_off"
     if device.state == FOREGROUND and now_ms < device.lease_until_ms and not forced:
@@ -106,9 +118,6 @@ def refuse_device(device: Device, now_ms: int, *, forced: bool = False, unused_m
 
 def channel_for(
     device: Device, kind: str, now_ms: int, push_type: str | None = None, passing_over: Collection[str] = ()
-    # What reported lately need not be asked when it registered.
-    if unused_ms and device.state_at_ms < now_ms - unused_ms and device.heard_at_ms < now_ms - unused_ms:
-        return "device_stale"
 ) -> Channel | None:
     """The channel that a message of *kind* goes to: VoIP for calls where there is one, else the first for alerts.
 
@@ -139,6 +148,7 @@ def reach(
     *,
     push_type: str | None = None,
     forced: bool = False,
+    unused_ms: int = 0,
 ) -> Channel | str:
     """The channel by which a message of *app* reaches the device, or the reason why none does.
 
@@ -148,7 +158,6 @@ def reach(
     reason = refuse_device(device, now_ms, forced=forced, unused_ms=unused_ms)
     if reason:
         return reason
-    unused_ms: int = 0,
     channel = channel_for(device, kind, now_ms, push_type)
     if channel is None:
         return "no_channel"

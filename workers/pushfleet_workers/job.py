@@ -33,6 +33,9 @@ class Job:
     """How long messages of the app can be taken back; 0: not at all."""
 
     recall: Recall | None = None
+    reads: bool = False
+    """Whether it matters how far the recipients have read."""
+
     repeat: bool = False
     """The part was decided before, by this or another entry: nothing is decided again."""
 

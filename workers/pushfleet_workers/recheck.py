@@ -8,12 +8,13 @@ from typing import Any
 
 from pushfleet.message import Recipient
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.decision import refuse_device, refuse_hour, refuse_receiver
+from pushfleet_workers.decision import refuse_device, refuse_hour, refuse_read, refuse_receiver
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall import RecallMemory
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.tokens.lookup import Lookup, UserState
+from pushfleet_workers.tokens.reads import cursor_command, read_cursor
 
 __all__ = ["Rechecked", "Rechecker"]
 
@@ -36,10 +37,19 @@ class Rechecker:
     """Asks the token state about the deliveries of entries, in one round trip.
 
     * **recalls** - whether messages of the account's app can be taken back; where not, nothing is asked about it.
+    * **reads** - the same for how far users have read.
     """
 
     def __init__(
-        self, state: Link, prefix: str, clock: FleetClock, vendor: str, credential: str, *, recalls: bool = False
+        self,
+        state: Link,
+        prefix: str,
+        clock: FleetClock,
+        vendor: str,
+        credential: str,
+        *,
+        recalls: bool = False,
+        reads: bool = False,
     ) -> None:
         self._state = state
         self._lookup = Lookup(prefix)
@@ -48,6 +58,8 @@ class Rechecker:
         self._vendor = vendor
         self._credential = credential
         self._recalls = recalls
+        self._reads = reads
+        self._prefix = prefix
 
     async def recheck(self, entries: Sequence[Entry]) -> Rechecked:
         """Decide again on *entries*; renews tokens, and badges of what was put for later, in their deliveries.
@@ -64,10 +76,13 @@ class Rechecker:
         commands += [self._recall_question(entry) for entry in recallable]
         counted = [(push.app, delivery) for push, delivery in asked if push.later and delivery.counted]
         commands += [self._lookup.counted(app, one.user, one.device) for app, one in counted]
+        readers = [(push, one) for push, one in asked if self._reads and push.conversation_id and not push.recall]
+        commands += [cursor_command(self._prefix, push.app, one.user, push.conversation_id) for push, one in readers]
         replies = await self._state.pipeline(commands)
         width, found = self._lookup.width, Rechecked()
-        counts = replies[len(asked) * width + len(recallable) :]
-        badges = {one.id: reply for (_, one), reply in zip(counted, counts, strict=True)}
+        further = iter(replies[len(asked) * width + len(recallable) :])
+        badges = {one.id: next(further) for _, one in counted}
+        cursors = {one.id: read_cursor(next(further)) for _, one in readers}
         for number, (push, delivery) in enumerate(asked):
             try:
                 state = self._lookup.read(replies[number * width : (number + 1) * width])
@@ -76,7 +91,7 @@ class Rechecker:
                     raise
                 # Keys that are not what they should be: for this user alone the first decision stands.
                 continue
-            reason = self._refuse(push, delivery, state)
+            reason = self._refuse(push, delivery, state, cursors.get(delivery.id, 0))
             if reason:
                 found.refused[delivery.id] = reason
             elif delivery.id in badges and not isinstance(badges[delivery.id], ReplyError):
@@ -86,7 +101,7 @@ class Rechecker:
             await self._recall(recallable, replies[len(asked) * width :][: len(recallable)], found.refused)
         return found
 
-    def _refuse(self, push: Push, delivery: Delivery, state: UserState) -> str:
+    def _refuse(self, push: Push, delivery: Delivery, state: UserState, read_up_to_ms: int) -> str:
         now_ms = self._clock.now_ms()
         device = state.devices.get(delivery.device)
         zone = device.time_zone if device is not None else ""
@@ -94,6 +109,7 @@ class Rechecker:
             recipient = Recipient(id=delivery.user, mention=delivery.mention)
             reason = refuse_receiver(push.kind, recipient, state.receive_at(now_ms), state.preferences)
             reason = reason or refuse_hour(push.kind, recipient, state.preferences, zone, now_ms)
+            reason = reason or refuse_read(push.kind, recipient, push.sent_at_ms, read_up_to_ms)
             if reason:
                 return reason
         if device is None:

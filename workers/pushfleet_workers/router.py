@@ -27,7 +27,7 @@ from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.compose import compose, compose_recall, language_of
-from pushfleet_workers.decision import reach, refuse_hour, refuse_message, refuse_recall, refuse_receiver
+from pushfleet_workers.decision import reach, refuse_hour, refuse_message, refuse_read, refuse_recall, refuse_receiver
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import IngressStream, Raw, Routed
@@ -42,6 +42,7 @@ from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.runtime import rate_of
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.tokens.lookup import Lookup, UserState
+from pushfleet_workers.tokens.reads import cursor_command, read_cursor
 from pushfleet_workers.tokens.record import Channel, Device
 from pushfleet_workers.wake import Trigger, ring_call
 
@@ -154,7 +155,10 @@ class Router:
         return self._new_job(raw, entry)
 
     def _new_job(self, raw: Raw, entry: OfflineMessage | Recall) -> Job:
-        return job_for(raw, entry, self._settings.apps[entry.app].recall_window_s)
+        app = self._settings.apps[entry.app]
+        job = job_for(raw, entry, app.recall_window_s)
+        job.reads = app.reads and job.recall is None and job.message.conversation is not None
+        return job
 
     async def _refuse(self, stream: IngressStream, raw: Raw, reason: str, problem: str) -> None:
         log.warning("entry %s of %s is refused: %s", raw.id.decode(), stream.keys.stream, reason)
@@ -181,15 +185,20 @@ class Router:
                 asked.append((job, recipient))
         recallable = [job for job in open_jobs if job.window_s and job.recall is None]
         commands += [self._recalls.marked(job) for job in recallable]
+        readers = [number for number, (job, _) in enumerate(asked) if job.reads]
+        commands += [self._cursor_command(*asked[number]) for number in readers]
         replies, _ = await asyncio.gather(self._state.pipeline(commands), _find_repeats(stream, jobs))
         width = self._lookup.width
-        for job, mark in zip(recallable, replies[len(asked) * width :], strict=True):
+        marks = len(asked) * width
+        cursors = marks + len(recallable)
+        for job, mark in zip(recallable, replies[marks:cursors], strict=True):
             self._recalls.heed(job, mark)
+        read_up_to_ms = dict(zip(readers, map(read_cursor, replies[cursors:]), strict=True))
         badges: list[_BadgeWanted] = []
         for number, (job, recipient) in enumerate(asked):
             if job.undecided:
                 state = self._state_in(replies[number * width : (number + 1) * width])
-                self._decide_receiver(job, recipient, state, badges)
+                self._decide_receiver(job, recipient, state, badges, read_up_to_ms.get(number, 0))
         for job in open_jobs:
             if job.undecided:
                 self._plan_targets(job)
@@ -233,7 +242,13 @@ class Router:
             log.error("a user's token state cannot be read: %s", problem)
             return UserState()
 
-    def _decide_receiver(self, job: Job, recipient: Recipient, state: UserState, badges: list[_BadgeWanted]) -> None:
+    def _cursor_command(self, job: Job, recipient: Recipient) -> tuple[str, ...]:
+        assert job.message.conversation is not None
+        return cursor_command(self._settings.redis.prefix, job.message.app, recipient.id, job.message.conversation.id)
+
+    def _decide_receiver(
+        self, job: Job, recipient: Recipient, state: UserState, badges: list[_BadgeWanted], read_up_to_ms: int
+    ) -> None:
         message = job.message
         if not state.devices:
             job.suppress("no_device")
@@ -245,6 +260,7 @@ class Router:
         preferences = state.preferences
         if job.recall is None:
             refusal = refuse_receiver(message.kind, recipient, state.receive_at(now_ms), preferences)
+            refusal = refusal or refuse_read(message.kind, recipient, job.sent_at_ms, read_up_to_ms)
         else:
             # What was shown came over the channel for alerts, and whoever muted the conversation since has it still.
             push_type, preferences = "alert", None

@@ -236,6 +236,7 @@ class FleetRuntime:
                 vendor_name,
                 credential,
                 recalls=settings.apps[account.app].recall_window_s > 0,
+                reads=settings.apps[account.app].reads,
             ).recheck,
             on_change=drain.changed,
             mover=mover,

@@ -196,10 +196,10 @@ class TokenStore:
         return sum(count for count, _ in answers)
 
     async def forget_user(self, app: str, user: str) -> bool:
-        """Forget a user's devices, preferences and badges; False when nothing was known."""
+        """Forget a user's devices, preferences, badges and reads; False when nothing was known."""
         keys = UserKeys(self._prefix, app, user)
         devices = (await self.user(app, user)).devices
-        (gone,) = _good(await self._link.pipeline([("UNLINK", keys.devices, keys.options, keys.badges)]))
+        (gone,) = _good(await self._link.pipeline([("UNLINK", keys.devices, keys.options, keys.badges, keys.reads)]))
         await self._disown(
             [
                 self._entry(keys.owner, channel.vendor, channel.token, channel.registered_at_ms)

@@ -1,0 +1,37 @@
+-- A user has read a conversation up to a message, and perhaps has so many unread ones left, as of a time.
+-- KEYS  devices, badges, reads of the user
+-- ARGV  conversation, when the message was written (Unix ms), at_ms, unread ('' for none), most conversations,
+--       seconds to live
+-- Returns 1 when any of it was news. Of too many conversations the quarter goes that was read up to the oldest messages.
+local key, up_to_ms, at_ms, unread = KEYS[3], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local news = 0
+
+local function make_room()
+  local all, times = redis.call('HGETALL', key), {}
+  for at = 2, #all, 2 do table.insert(times, tonumber(all[at])) end
+  table.sort(times)
+  local last, gone = times[math.ceil(#times / 4)], {}
+  for at = 1, #all, 2 do
+    if tonumber(all[at + 1]) <= last then table.insert(gone, all[at]) end
+  end
+  redis.call('HDEL', key, unpack(gone))
+end
+
+local known = tonumber(redis.call('HGET', key, ARGV[1]))
+if not known or up_to_ms > known then
+  if not known and redis.call('HLEN', key) >= tonumber(ARGV[5]) then make_room() end
+  redis.call('HSET', key, ARGV[1], ARGV[2])
+  redis.call('EXPIRE', key, ARGV[6])
+  news = 1
+end
+if not unread then return news end
+
+local devices = redis.call('HGETALL', KEYS[1])
+for at = 1, #devices, 2 do
+  local name, device = devices[at], device_in(devices[at + 1])
+  if device and rebase(device, name, KEYS[2], at_ms, unread) then
+    write(KEYS[1], name, device)
+    news = 1
+  end
+end
+return news
