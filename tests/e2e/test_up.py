@@ -55,6 +55,9 @@ def test_the_whole_way_with_children_that_die(cloud: FakeCloudThread, settings_f
         replaced(up, "router")
         producer.enqueue(message("m3"))
         until(lambda: received(cloud) == ["m1", "m2", "m3"], what="m3")
+    audit = run("-m", "pushfleet", "audit", PUSHFLEET_CONFIG=str(settings_file))
+    assert audit.process.wait(20) == 0
+    assert "The books balance." in audit.said(), "a command finds the Redis of the fleet that runs here by itself"
     addresses = [api, redis_url, *re.findall(r"^metrics +(\S+)", up.said(), re.MULTILINE)]
     assert len(addresses) == 4
     assert all(map(listens, addresses))

@@ -5,7 +5,7 @@ import redis
 
 from pushfleet_workers import redis_server
 from pushfleet_workers.errors import RedisUnusable
-from pushfleet_workers.redis_server import EmbeddedRedis
+from pushfleet_workers.redis_server import EmbeddedRedis, running_in
 
 
 def test_what_was_written_survives_a_kill_and_a_restart(tmp_path: Path) -> None:
@@ -17,6 +17,19 @@ def test_what_was_written_survives_a_kill_and_a_restart(tmp_path: Path) -> None:
         server.start()
         with redis.Redis.from_url(server.url) as client:
             assert client.get("k") == b"v"
+
+
+def test_whoever_knows_its_folder_finds_it_while_it_runs(tmp_path: Path) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    assert running_in(here) == ""
+    with EmbeddedRedis(here) as server, EmbeddedRedis(elsewhere) as other:
+        assert running_in(here) == server.url
+        (here / "address").write_text(f"{other.port}\n")
+        assert running_in(here) == "", "the port of one that was killed may be another's by now"
+    assert running_in(here) == running_in(elsewhere) == ""
+    for left in ("1", "", "80000", "what?"):
+        (here / "address").write_text(left)
+        assert running_in(here) == ""
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:

@@ -16,13 +16,17 @@ from typing import Self
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.process import die_with_parent
 
-__all__ = ["FLOORS", "EmbeddedRedis", "find_server", "free_port"]
+__all__ = ["FLOORS", "REDIS_FOLDER", "EmbeddedRedis", "find_server", "free_port", "running_in"]
 
 FLOORS = {"redis": (7, 0), "valkey": (7, 2)}
 """The oldest servers that the scripts run on."""
 
 _START_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 10.0
+_ADDRESS_FILE = "address"
+
+REDIS_FOLDER = "redis"
+"""Where in a fleet's `data_dir` its embedded server keeps its data."""
 _VERSION = re.compile(r"(?P<name>valkey|redis) server v=(?P<major>\d+)\.(?P<minor>\d+)", re.IGNORECASE)
 
 _CONFIG: Mapping[str, str] = {
@@ -71,6 +75,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def running_in(folder: Path) -> str:
+    """The URL of the :class:`EmbeddedRedis` that runs with its data in *folder*; empty when none does."""
+    try:
+        port = int((folder / _ADDRESS_FILE).read_text())
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as link:
+            link.sendall(b"CONFIG GET dir\r\n")
+            here = str(folder.resolve()).encode()
+            # Whatever took the port of one that was killed has its data elsewhere.
+            return _url(port) if here in link.recv(len(here) + 64).split(b"\r\n") else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _url(port: int) -> str:
+    return f"redis://127.0.0.1:{port}/0"
+
+
 class EmbeddedRedis:
     """A server on a loopback port, append-only, its data in *folder*; a context manager.
 
@@ -88,7 +109,7 @@ class EmbeddedRedis:
     @property
     def url(self) -> str:
         """The server's address."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return _url(self.port)
 
     @property
     def pid(self) -> int:
@@ -122,6 +143,7 @@ class EmbeddedRedis:
                 end = log.read_text(errors="replace")[-600:] if log.exists() else "no log was written"
                 raise RedisUnusable(f"the embedded Redis server in {self.folder} did not start: {end}")
             time.sleep(0.01)
+        (self.folder / _ADDRESS_FILE).write_text(f"{self.port}\n")
 
     def _answers(self) -> bool:
         try:
@@ -146,6 +168,7 @@ class EmbeddedRedis:
             self._process.kill()
             self._process.wait()
             self._process = None
+            (self.folder / _ADDRESS_FILE).unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         self.start()

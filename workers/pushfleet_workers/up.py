@@ -14,7 +14,7 @@ from typing import Self
 
 from pushfleet_workers import registry
 from pushfleet_workers.errors import FleetError
-from pushfleet_workers.redis_server import EmbeddedRedis, free_port
+from pushfleet_workers.redis_server import REDIS_FOLDER, EmbeddedRedis, free_port
 from pushfleet_workers.settings import CONFIG_VARIABLE, Settings
 from pushfleet_workers.supervisor import Child, Supervisor
 from pushfleet_workers.topology import queue_of
@@ -64,7 +64,7 @@ class Fleet:
         env = {**self.env, CONFIG_VARIABLE: str(self.config or "")}
         if not self.settings.redis.queue_url:
             self._own_the_folder()
-            self.redis = EmbeddedRedis(self.folder / "redis")
+            self.redis = EmbeddedRedis(self.folder / REDIS_FOLDER)
             self.redis.start()
             env["PUSHFLEET_REDIS__URL"] = self.redis.url
         api_port = self.settings.api.port or free_port()

@@ -58,7 +58,7 @@ def _show(books: Books) -> None:
 @pass_context
 def check(context: Context, as_json: bool) -> None:
     """Say what is wrong with settings, credentials and Redis, and how to mend it; exit code 1 for an error."""
-    findings = check_all(context.settings)
+    findings = check_all(context.configured)
     wrong = [finding for finding in findings if finding.wrong]
     if as_json:
         click.echo(json.dumps([msgspec.to_builtins(finding) for finding in findings]))

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pushfleet_workers.errors import RedisUnusable, SettingsError
 from pushfleet_workers.redis_link import Link, RedisAddress
+from pushfleet_workers.redis_server import REDIS_FOLDER, running_in
 from pushfleet_workers.settings import CONFIG_VARIABLE, DEFAULT_FILE, Settings, load
 
 __all__ = ["Context", "json_option", "pass_context", "require_redis", "with_link"]
@@ -38,11 +39,23 @@ class Context:
         return settings_file(self.config)
 
     @property
-    def settings(self) -> Settings:
-        """The settings; raises :class:`SettingsError`."""
+    def configured(self) -> Settings:
+        """The settings as they are written; raises :class:`SettingsError`."""
         if self._settings is None:
             self._settings = load(self.config)
         return self._settings
+
+    @property
+    def settings(self) -> Settings:
+        """The settings; without a Redis in them, with that of the `pushfleet up` that runs on their `data_dir`.
+
+        Raises :class:`SettingsError`.
+        """
+        settings = self.configured
+        if settings.redis.queue_url or settings.redis.state_url:
+            return settings
+        found = running_in(settings.data_dir / REDIS_FOLDER)
+        return settings.model_copy(update={"redis": settings.redis.model_copy(update={"url": found})})
 
     @property
     def queue_url(self) -> str:

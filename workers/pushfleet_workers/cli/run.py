@@ -153,7 +153,7 @@ def up(context: Context, processes: int) -> None:
     from pushfleet_workers.stop_signals import AskedToStop, StopSignals
     from pushfleet_workers.up import Fleet
 
-    settings = context.settings
+    settings = context.configured
     if not settings.accounts and not settings.credentials.may_come:
         raise SettingsError(
             "no vendor account is configured: copy pushfleet.example.toml to pushfleet.toml and fill it in, "
