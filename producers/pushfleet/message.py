@@ -46,7 +46,7 @@ TEXT_BYTES_MAX = 16_384
 """Longest single text, in UTF-8 bytes; what is shown is cut further to each vendor's limit."""
 
 EXT_BYTES_MAX = 2_048
-"""Longest ``ext``, in UTF-8 bytes: it is never cut, and the smallest vendor payload is 4,096 bytes."""
+"""Longest ``ext``, in UTF-8 bytes. It is never cut: a vendor that has less room gets none of it (docs/contract.md)."""
 
 TOKEN_BYTES_MAX = 4_096
 """Longest push token of a target, in UTF-8 bytes: no vendor promises a length."""
@@ -442,7 +442,8 @@ class OfflinePush(_Part, frozen=True):
     """Replaces the text composed from the elements."""
 
     ext: Ext | None = None
-    """Reaches the app's click handler unchanged on every vendor. Should be JSON."""
+    """Reaches the app's click handler unchanged, or, where a vendor has no room for it, not at all: `docs/contract.md`
+    lists the sizes. Should be JSON."""
 
     apns: ApnsOptions | None = None
     """Only for APNs."""
