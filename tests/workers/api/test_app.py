@@ -162,3 +162,33 @@ def test_a_redis_that_refuses_writes_is_an_outage_not_a_fault(redis_url: str, ca
 
     served(redis_url, scenario)
     assert TOKEN not in caplog.text
+
+
+def test_a_method_that_is_not_allowed_is_told_all_that_are(redis_url: str) -> None:
+    async def scenario(api: Api) -> None:
+        for path, allowed in ((DEVICE, "DELETE, PUT"), (f"{DEVICE}/state", "POST"), ("/metrics", "GET")):
+            answer = await api.client.request("BREW", path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+            assert answer.json()["code"] == "method_not_allowed"
+        assert "allow" not in (await api.client.get("/nowhere")).headers
+
+    served(redis_url, scenario)
+
+
+def test_a_parameter_of_the_wrong_kind_is_refused_like_anything_else_and_not_repeated(redis_url: str) -> None:
+    routes = APIRouter()
+
+    @routes.get("/asked")
+    async def asked(loud: bool) -> None:
+        """Never comes here."""
+
+    async def scenario(api: Api) -> None:
+        for given in (f"/asked?loud={TOKEN}", "/asked"):
+            answer = await api.client.get(given)
+            assert answer.status_code == 422
+            told = answer.json()
+            assert (told["code"], told["field"]) == ("invalid_parameter", "loud")
+            assert told.keys() == {"code", "message", "field"}
+            assert TOKEN not in answer.text
+
+    served(redis_url, scenario, routers=[routes])

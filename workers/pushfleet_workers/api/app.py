@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pushfleet_workers.api.credentials import refusal
@@ -121,9 +123,17 @@ def _add_refusals(app: FastAPI) -> None:
         return problem_response(problem)
 
     @app.exception_handler(HTTPException)
-    async def not_routed(_: Request, problem: HTTPException) -> Response:
+    async def not_routed(request: Request, problem: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(problem.status_code, "refused")
-        return problem_response(Problem(problem.status_code, code, problem.detail, headers=problem.headers))
+        headers = dict(problem.headers or {})
+        if problem.status_code == 405:
+            headers["Allow"] = ", ".join(_methods_at(app, request))
+        return problem_response(Problem(problem.status_code, code, problem.detail, headers=headers))
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_parameter(_: Request, problem: RequestValidationError) -> Response:
+        found = problem.errors()[0]
+        return problem_response(Problem(422, "invalid_parameter", found["msg"], str(found["loc"][-1])))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> Response:
@@ -151,6 +161,15 @@ def _add_refusals(app: FastAPI) -> None:
         word = str(problem).partition(" ")[0]
         log.error("Redis refuses a command of the API: %s", word)
         return problem_response(_unavailable(f"Redis refuses ({word}); try again later: it is safe"))
+
+
+def _methods_at(app: FastAPI, request: Request) -> list[str]:
+    """What may be asked of the path of *request*: each of its methods has a route of its own."""
+    return [
+        method
+        for method in sorted(_METHODS)
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.routes)
+    ]
 
 
 def _unavailable(message: str) -> Problem:

@@ -13,7 +13,15 @@ from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.receipts.book import Entry, ReceiptBook
 from pushfleet_workers.receipts.limits import Buckets
 from pushfleet_workers.receipts.receipt import Event
-from pushfleet_workers.tokens.changes import DEVICE_BYTES_MAX, ID_BYTES_MAX, UnixMs, check_id, in_future
+from pushfleet_workers.tokens.changes import (
+    DEVICE_BYTES_MAX,
+    ID_BYTES_MAX,
+    DeviceId,
+    UnixMs,
+    UserId,
+    check_id,
+    in_future,
+)
 
 __all__ = ["client_receipt_routes", "client_receipt_schemas"]
 
@@ -24,9 +32,15 @@ REPORTS_MAX = 1_000
 class ReceiptGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the app on a device saw of a push."""
 
-    mid: Annotated[str, Meta(description="The message's id, which the push carries as `mid`; 1 to 256 bytes of UTF-8.")]
-    user: Annotated[str, Meta(description="1 to 256 bytes of UTF-8.")]
-    device: Annotated[str, Meta(description="The installation's id, 1 to 128 bytes of UTF-8.")]
+    mid: Annotated[
+        str,
+        Meta(
+            description="The message's id, which the push carries as `mid`; 1 to 256 bytes of UTF-8.",
+            extra_json_schema={"minLength": 1, "maxLength": ID_BYTES_MAX},
+        ),
+    ]
+    user: UserId
+    device: DeviceId
     event: Literal["delivered", "clicked"]
     at_ms: UnixMs = 0
 

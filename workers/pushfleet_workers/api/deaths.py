@@ -117,13 +117,27 @@ class _Deaths:
     async def page(
         self,
         app: AppId,
-        after: Annotated[str, Query(description="The cursor of the page before; absent: from the oldest on.")] = START,
-        limit: Annotated[str, Query(description="Most deaths in a page, 1 to 1,000.")] = "100",
+        after: Annotated[
+            str,
+            Query(
+                description="The cursor of the page before; absent: from the oldest on.",
+                json_schema_extra={"pattern": f"^{_is_cursor.__self__.pattern}$"},
+            ),
+        ] = START,
+        limit: Annotated[
+            str,
+            Query(
+                description="Most deaths in a page, 1 to 1,000.",
+                json_schema_extra={"pattern": "^([1-9][0-9]{0,2}|1000)$"},
+            ),
+        ] = "100",
         vendor: Annotated[str, Query(description="Only those of this vendor.")] = "",
         credential: Annotated[str, Query(description="Only those of this credential.")] = "",
         user: Annotated[str, Query(description="Only those of this user.")] = "",
         code: Annotated[str, Query(description="Only those with this code of the vendor.")] = "",
-        fate: Annotated[str, Query(description="Only those: dropped, quarantined, restored, reported.")] = "",
+        fate: Annotated[
+            str, Query(description="Only those; empty: all.", json_schema_extra={"enum": ["", *Fate]})
+        ] = "",
     ) -> Response:
         """What became of dead tokens, in order: read on with the cursor to miss none. A page may be empty with more."""
         app = app_id(app, self._apps)

@@ -89,8 +89,12 @@ class _Users:
         app: AppId,
         user: UserId,
         conversation: Annotated[str, Query(description="Of which the push would be; absent: of none.")] = "",
-        kind: Annotated[str, Query(description=f"Kind of the message: {', '.join(_KINDS)}.")] = "chat",
-        mention: Annotated[str, Query(description="Whether it would mention the user: true or false.")] = "false",
+        kind: Annotated[
+            str, Query(description="Kind of the message.", json_schema_extra={"enum": list(_KINDS)})
+        ] = "chat",
+        mention: Annotated[
+            str, Query(description="Whether it would mention the user.", json_schema_extra={"enum": ["true", "false"]})
+        ] = "false",
     ) -> Response:
         """What is known of a user, and for each device whether a push would go now; tokens appear as fingerprints."""
         app, user = app_id(app, self._apps), user_id(user)

@@ -30,11 +30,13 @@ __all__ = [
     "STATES",
     "Accounts",
     "ChannelGiven",
+    "DeviceId",
     "Registration",
     "Report",
     "StateName",
     "UnixMs",
     "Unread",
+    "UserId",
     "check_id",
     "explain",
     "in_future",
@@ -65,6 +67,19 @@ STATES: dict[StateName, State] = {
     "killed": KILLED,
     "logged_out": LOGGED_OUT,
 }
+
+# Ids are limited in bytes, which `check_id` counts; JSON Schema counts characters, and its bound is the wider one.
+UserId = Annotated[
+    str,
+    Meta(description="1 to 256 bytes of UTF-8.", extra_json_schema={"minLength": 1, "maxLength": ID_BYTES_MAX}),
+]
+DeviceId = Annotated[
+    str,
+    Meta(
+        description="The installation's id, 1 to 128 bytes of UTF-8.",
+        extra_json_schema={"minLength": 1, "maxLength": DEVICE_BYTES_MAX},
+    ),
+]
 
 # In Python a lone "$" also matches before a last newline.
 Name = Annotated[str, Meta(max_length=64)]
@@ -171,12 +186,8 @@ class Registration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Report(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The state of the app on a device, as of its own time."""
 
-    user: str
-    """1 to 256 UTF-8 bytes."""
-
-    device: str
-    """1 to 128 UTF-8 bytes."""
-
+    user: UserId
+    device: DeviceId
     state: StateName
     unread: Unread | None = None
     at_ms: UnixMs = 0
