@@ -23,6 +23,7 @@ from pushfleet_workers.death_keeper import keeper_key
 from pushfleet_workers.ingress import IngressKeys
 from pushfleet_workers.ledger import AccountKeys, VendorKeys
 from pushfleet_workers.recall import message_key, screen_key
+from pushfleet_workers.reports import ReportKeys
 from pushfleet_workers.settings import load
 from pushfleet_workers.tokens.death_log import log_key
 from pushfleet_workers.tokens.keys import UserKeys
@@ -216,6 +217,7 @@ def test_every_key_has_a_row_and_no_other_has() -> None:
     keys.add(spelled(user.reads, user.devices, "<user>"))
     log = log_key("<prefix>", "<app>")
     keys |= {log, f"{log}:sent", ward_key("<prefix>", "<vendor>", "<credential>"), keeper_key("<prefix>")}
+    keys |= set(vars(ReportKeys("<prefix>")).values())
     keys.add(re.sub(r"(?<={m:)[\w-]{16}", "<message>", message_key("<prefix>", "app", "m1")))
     keys.add(re.sub(r"(?<={r:)[\w-]{16}", "<key>", screen_key("<prefix>", "app", "m1", "c1")))
     assert keys | {"<prefix>:{t:<bucket>}"} <= token_state

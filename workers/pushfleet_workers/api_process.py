@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -31,6 +32,7 @@ from pushfleet_workers.device_keeper import DeviceKeeper
 from pushfleet_workers.errors import FleetError, RedisUnusable
 from pushfleet_workers.lease import Lease
 from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.reports import ReportConsumer, ReportStream
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.stock import Stock
 from pushfleet_workers.tokens.death_log import DeathLog
@@ -54,6 +56,7 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
     redis = settings.redis
     queue = Link(redis.queue_url, name="pushfleet-api", timeout_s=redis.timeout_s)
     same = redis.state_url == redis.queue_url
+    waiting = Link(redis.state_url, name="pushfleet-api-reports", timeout_s=redis.timeout_s)
     state = queue if same else Link(redis.state_url, name="pushfleet-api", timeout_s=redis.timeout_s)
     clock = FleetClock()
     accounts = Accounts(settings, queue, secrets=False)
@@ -82,6 +85,8 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(_follow(accounts)),
             *(asyncio.create_task(chore) for chore in _look_after_tokens(settings, queue, state, accounts, clock)),
         ]
+        if settings.reports.stream:
+            chores.append(asyncio.create_task(_read_reports(settings, state, waiting, clock)))
         if opened is not None:
             await opened.refresh()
             chores.append(asyncio.create_task(_keep_open(opened)))
@@ -96,7 +101,7 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
         if opened is not None:
             opened.close()
         await producer.aclose()
-        for link in {queue, state}:
+        for link in {queue, state, waiting}:
             await link.close()
 
 
@@ -177,6 +182,13 @@ def _look_after_tokens(
             yield DeathWebhook(
                 state, prefix, name, app.deaths_webhook, secret, deaths=told, lease=lease, now_ms=now_ms
             ).run()
+
+
+async def _read_reports(settings: Settings, state: Link, waiting: Link, clock: FleetClock) -> None:
+    prefix = settings.redis.prefix
+    stream = ReportStream(state, waiting, prefix, f"api-{secrets.token_hex(6)}", settings.reports.length_max)
+    store = TokenStore(state, prefix, clock.now_ms, lease_s=settings.api.foreground_lease_s)
+    await ReportConsumer(stream, store, settings.apps, clock.now_ms).run()
 
 
 async def _follow(accounts: Accounts) -> None:

@@ -19,6 +19,7 @@ from pushfleet_workers.api import app as api_app
 from pushfleet_workers.api import vendor_receipts
 from pushfleet_workers.cli.main import cli
 from pushfleet_workers.hooks import metrics
+from pushfleet_workers.reports import consumer
 from pushfleet_workers.settings import AppSettings, Settings
 
 __all__ = ["pages"]
@@ -91,7 +92,7 @@ def _metrics() -> Iterator[str]:
         yield f"| `{name}` | {_labels(labels)} | {text} |"
     for title, modules in (
         ("Routers and vendor workers", [metrics]),
-        ("API", [api_app, vendor_receipts, death_webhook]),
+        ("API", [api_app, vendor_receipts, death_webhook, consumer]),
     ):
         yield f"\n## {title}\n\n| metric | labels | meaning |\n| --- | --- | --- |"
         for value in (value for module in modules for value in vars(module).values()):

@@ -160,6 +160,15 @@ class ApiSettings(_Section):
     foreground_lease_s: int = Field(400, ge=1, description="How long a foreground report holds without another.")
 
 
+class ReportsSettings(_Section):
+    """States of apps that IM connection servers write to a stream, read by the API."""
+
+    stream: bool = Field(True, description="Read the stream of state reports.")
+    length_max: int = Field(
+        1_000_000, ge=1_000, description="Entries of it above which the oldest are dropped unread, and counted."
+    )
+
+
 class ReceiptsSettings(_Section):
     """What vendors and apps tell of a push after it was sent, served by the API."""
 
@@ -237,8 +246,8 @@ class AppSettings(_Section):
     desktop_hold_s: float = Field(15, gt=0, le=300, description="How long such pushes wait, with desktop = hold.")
     device_logins: Literal["all", "one", "one_per_platform"] = Field(
         "all",
-        description="Which devices of a user stay logged in when another one logs in: all of them, only the new one, or "
-        "those of other platforms as well.",
+        description="Which devices of a user stay logged in when another one logs in: all of them, only the new one, "
+        "or those of other platforms as well.",
     )
     device_unused_days: int = Field(
         30,
@@ -294,6 +303,7 @@ class Settings(BaseSettings):
     breaker: BreakerSettings = BreakerSettings()
     deaths: DeathsSettings = DeathsSettings()
     api: ApiSettings = ApiSettings()
+    reports: ReportsSettings = ReportsSettings()
     receipts: ReceiptsSettings = ReceiptsSettings()
     credentials: CredentialsSettings = CredentialsSettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -1,0 +1,83 @@
+"""What an entry of the stream of reports may be, and that nothing else passes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pushfleet_workers.reports import InvalidEntry, read_entry
+from pushfleet_workers.tokens.changes import Report
+
+NOW_MS = 1_750_000_000_000
+FLAT = {b"app": b"demo", b"user": b"ann", b"device": b"d1", b"state": b"background"}
+
+
+def many(*reports: dict[str, object]) -> dict[bytes, bytes]:
+    return {b"app": b"demo", b"reports": json.dumps(reports).encode()}
+
+
+ONE = {"user": "ann", "device": "d1", "state": "killed"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (FLAT, [Report(user="ann", device="d1", state="background", at_ms=NOW_MS - 7)]),
+        (
+            {**FLAT, b"user": b"12", b"unread": b"3", b"at_ms": b"1750000000001"},
+            [Report(user="12", device="d1", state="background", unread=3, at_ms=NOW_MS + 1)],
+        ),
+        (
+            many(ONE, {**ONE, "unread": 0, "at_ms": 5}),
+            [
+                Report(user="ann", device="d1", state="killed", at_ms=NOW_MS - 7),
+                Report(user="ann", device="d1", state="killed", unread=0, at_ms=5),
+            ],
+        ),
+    ],
+)
+def test_an_entry_is_one_report_in_fields_or_many_in_json(fields: dict[bytes, bytes], expected: list[Report]) -> None:
+    assert read_entry(fields, NOW_MS - 7, NOW_MS) == ("demo", tuple(expected))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "no field app"),
+        ({b"app": b"demo"}, "missing required field `user`"),
+        ({**FLAT, b"state": b"asleep"}, "none of the values that are allowed - at `state`"),
+        ({**FLAT, b"unread": b"many"}, "at `unread`"),
+        ({**FLAT, b"unread": b"-1"}, "at `unread`"),
+        ({**FLAT, b"colour": b"red"}, "unknown field"),
+        ({**FLAT, b"user": b""}, "the user id has 0 bytes"),
+        ({**FLAT, b"user": b"\xff"}, "not text in UTF-8"),
+        ({**FLAT, b"app": b"\xff"}, "not text in UTF-8"),
+        ({**FLAT, b"at_ms": b"1750000300001"}, "more than five minutes in the future"),
+        ({**FLAT, b"reports": b"[]"}, "other fields"),
+        (many(), "length >= 1"),
+        (many(*[ONE] * 1_001), "length <= 1000"),
+        (many(ONE, {**ONE, "at_ms": NOW_MS + 300_001}), "the time of report 1"),
+        (many(ONE, {"user": "ann"}), "at `[1]`"),
+        ({b"app": b"demo", b"reports": b"nonsense"}, "not JSON"),
+        ({b"app": b"demo", b"reports": b"[" * 60_000}, "at `[0]`"),
+    ],
+)
+def test_what_breaks_the_form_is_told_without_what_it_held(fields: dict[bytes, bytes], told: str) -> None:
+    with pytest.raises(InvalidEntry) as refused:
+        read_entry(fields, NOW_MS, NOW_MS)
+    assert told in str(refused.value)
+
+
+@given(
+    st.dictionaries(st.sampled_from([b"app", b"user", b"device", b"state", b"reports", b"at_ms", b"x"]), st.binary())
+)
+def test_whatever_comes_is_read_or_refused(fields: dict[bytes, bytes]) -> None:
+    try:
+        app, reports = read_entry(fields, NOW_MS, NOW_MS)
+    except InvalidEntry:
+        return
+    assert app == fields[b"app"].decode()
+    assert reports
