@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from tests.workers.routing import PREFIX, Stage, chat, now_ms, play
+from typing import Any
 
-from pushfleet import Recipient
+import pytest
+from tests.workers.routing import PREFIX, RECALLS, Stage, chat, group, now_ms, play
+
+from pushfleet import Conversation, Recipient
 from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.push import Push
 from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.tokens.keys import UserKeys
 from pushfleet_workers.tokens.preference_store import PreferenceStore
@@ -78,5 +81,121 @@ def test_what_waited_heeds_what_the_user_wants_by_then(redis_url: str, wanted: P
             for one in entry.parcel.deliveries
         }
         assert reasons == {"m1": reason, "m2": "", "m3": reason if wanted is OFF else ""}
+
+    play(redis_url, scenario)
+
+
+# ---- hidden texts
+
+HIDING = Preferences(hide_text=True)
+
+
+async def pushes(stage: Stage) -> dict[str, Push]:
+    """By user, what waits for them."""
+    return {one.user: entry.parcel.push for entry in await stage.entries() for one in entry.parcel.deliveries}
+
+
+def test_who_hides_texts_reads_that_there_is_a_message_and_nothing_else(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        for user in "abcd":
+            await stage.device(user, locale="zh" if user == "d" else "")
+        await prefer(stage, HIDING, "b")
+        await prefer(stage, HIDING, "d")
+        await stage.route(group("m1", "a", "b", Recipient(id="c", mention=True), Recipient(id="d", mention=True)))
+        told = {user: (one.title, one.body, one.sender_name, one.hidden) for user, one in (await pushes(stage)).items()}
+        assert told == {
+            "a": ("Team", "Ann: Lunch?", "Ann", False),
+            "b": ("Demo", "You have a new message", "", True),
+            "c": ("Team", "[Mentioned you] Ann: Lunch?", "Ann", False),
+            "d": ("Demo", "你收到一条新消息", "", True),
+        }
+        assert await stage.joined()
+
+    play(redis_url, scenario)
+
+
+@pytest.mark.parametrize(("kind", "body"), [("call", "Incoming call"), ("missed_call", "Missed call")])
+def test_a_call_is_still_one_when_texts_are_hidden(redis_url: str, kind: str, body: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await prefer(stage, HIDING)
+        await stage.route(chat("m1", kind=kind))
+        (entry,) = await stage.entries()
+        assert (entry.parcel.push.title, entry.parcel.push.body) == ("Demo", body)
+
+    play(redis_url, scenario)
+
+
+def test_a_recall_tells_whoever_hides_texts_not_by_whom(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device("a")
+        await stage.device("b")
+        await prefer(stage, Preferences(hide_text=True, single_sound="ding.wav"), "b")
+        await stage.route(chat("m1", "a", "b"))
+        await stage.recall("m1")
+        recalls = {user: (one.title, one.body, one.sound) for user, one in (await pushes(stage)).items() if one.recall}
+        assert recalls == {
+            "a": ("Ann", "Ann recalled a message", None),
+            "b": ("Demo", "A message was recalled", None),
+        }
+
+    play(redis_url, scenario, apps=RECALLS)
+
+
+# ---- sounds
+
+
+def test_the_sound_is_what_the_user_chose_for_such_chats(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        for user in "abc":
+            await stage.device(user)
+        await prefer(stage, Preferences(single_sound="ding.wav", group_sound=""), "b")
+        await prefer(stage, Preferences(group_sound="ding.wav"), "c")
+        expected: dict[str, tuple[dict[str, Any], dict[str, str | None]]] = {
+            "m1": ({}, {"a": None, "b": "ding.wav", "c": None}),
+            "m2": ({"conversation": None}, {"a": None, "b": "ding.wav", "c": None}),
+            "m3": ({"conversation": GROUP}, {"a": None, "b": "", "c": "ding.wav"}),
+            "m4": ({"conversation": CHANNEL, "kind": "mention"}, {"a": None, "b": "", "c": "ding.wav"}),
+            "m5": ({"conversation": GROUP, "kind": "summary"}, {"a": None, "b": "", "c": "ding.wav"}),
+            "m6": ({"kind": "call"}, {"a": None, "b": None, "c": None}),
+            "m7": ({"kind": "missed_call"}, {"a": None, "b": None, "c": None}),
+            "m8": ({"kind": "marketing"}, {"a": None, "b": None, "c": None}),
+        }
+        await stage.route(*(chat(name, *"abc", **fields) for name, (fields, _) in expected.items()))
+        found: dict[str, dict[str, str | None]] = {name: {} for name in expected}
+        for entry in await stage.entries():
+            for one in entry.parcel.deliveries:
+                found[entry.parcel.push.message_id][one.user] = entry.parcel.push.sound
+        assert found == {name: sounds for name, (_, sounds) in expected.items()}
+        assert await stage.joined()
+
+    play(redis_url, scenario)
+
+
+GROUP = Conversation(id="g1", kind="group")
+CHANNEL = Conversation(id="n1", kind="channel")
+
+
+def test_one_parcel_for_each_manner_of_telling(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        for number in range(8):
+            user = f"u{number}"
+            await stage.device(user, vendor="huawei")
+            if number % 4:
+                await prefer(
+                    stage, Preferences(hide_text=number % 4 > 1, single_sound="" if number % 4 > 2 else None), user
+                )
+        await stage.route(chat("m1", *(f"u{number}" for number in range(8))))
+        entries = await stage.entries("huawei")
+        parcels = sorted(
+            (entry.parcel.push.hidden, entry.parcel.push.sound == "", [one.user for one in entry.parcel.deliveries])
+            for entry in entries
+        )
+        assert parcels == [
+            (False, False, ["u0", "u1", "u4", "u5"]),
+            (True, False, ["u2", "u6"]),
+            (True, True, ["u3", "u7"]),
+        ]
+        assert len({entry.id for entry in entries}) == 3
 
     play(redis_url, scenario)

@@ -27,6 +27,7 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = {
         "missed_call": "Missed call",
         "call_cancel": "Call ended",
         "mention": "[Mentioned you] ",
+        "hidden": "You have a new message",
         "recall": "A message was recalled",
         "recall_by": "{sender} recalled a message",
     },
@@ -43,6 +44,7 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = {
         "missed_call": "未接来电",
         "call_cancel": "通话已结束",
         "mention": "[有人@我] ",
+        "hidden": "你收到一条新消息",
         "recall": "一条消息已被撤回",
         "recall_by": "{sender}撤回了一条消息",
     },
@@ -68,23 +70,30 @@ def language_of(locale: str, default: str) -> str:
     return _LAST_RESORT
 
 
-def compose(message: OfflineMessage, language: str, app_name: str, *, mentioned: bool = False) -> tuple[str, str]:
+def compose(
+    message: OfflineMessage, language: str, app_name: str, *, mentioned: bool = False, hidden: bool = False
+) -> tuple[str, str]:
     """Title and text of the push; an empty text means that nothing is to be pushed.
 
     The title is the message's, else the group's or the sender's name, else *app_name*. In groups the text begins
-    with the sender's name. What is empty once it is cleaned counts as absent.
+    with the sender's name. What is empty once it is cleaned counts as absent. *hidden* tells only that there is a
+    message, or a call, under the name of the app.
     """
     language = language_of(language, _LAST_RESORT)
     desc = _clean(message.offline_push.desc or "") if message.offline_push is not None else ""
     text = desc or _text(message, language)
     if not text:
         return "", ""
+    if hidden:
+        return app_name, CATALOGUE[language][message.kind if message.kind in _OWN_TEXT_KINDS else "hidden"]
     return _title(message, app_name), text if desc else _prefix(message, language, mentioned) + text
 
 
-def compose_recall(message: OfflineMessage, language: str, app_name: str) -> tuple[str, str]:
+def compose_recall(message: OfflineMessage, language: str, app_name: str, *, hidden: bool = False) -> tuple[str, str]:
     """Title and text of the push that replaces *message* where it was shown: the same title, and who took it back."""
     texts = CATALOGUE[language_of(language, _LAST_RESORT)]
+    if hidden:
+        return app_name, texts["recall"]
     sender = _clean_name(message.sender.name) if message.sender is not None else ""
     # Not by str.format: a name may have braces in it.
     text = texts["recall_by"].replace("{sender}", sender) if sender else texts["recall"]

@@ -13,10 +13,13 @@ from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import Raw
 from pushfleet_workers.push import Delivery
 
-__all__ = ["Group", "Job", "job_for"]
+__all__ = ["Group", "Job", "Manner", "job_for"]
 
-Group = tuple[str, str, str, bool]
-"""Vendor, credential, language and whether mentioned: deliveries that share a text."""
+Manner = tuple[str, bool, bool, str | None]
+"""How a push is told: language, whether its user is mentioned, whether they hide the text, and the sound they chose."""
+
+Group = tuple[str, str, Manner]
+"""Vendor, credential and manner: deliveries that share a push."""
 
 
 @dataclass(slots=True)
@@ -44,8 +47,8 @@ class Job:
 
     counts: dict[str, int] = field(default_factory=dict)
     planned: dict[Group, list[Delivery]] = field(default_factory=dict)
-    texts: dict[tuple[str, bool], tuple[str, str]] = field(default_factory=dict)
-    """Language and whether mentioned to title and text."""
+    texts: dict[tuple[str, bool, bool], tuple[str, str]] = field(default_factory=dict)
+    """Language, whether mentioned and whether hidden to title and text."""
 
     due_ms: dict[str, int] = field(default_factory=dict)
     """Users whose pushes wait, and until when."""

@@ -55,6 +55,12 @@ class Push(Struct, frozen=True, array_like=True):
     later: Wait = ""
     """Why it was put for later; whoever claims it then decides and composes again."""
 
+    hidden: bool = False
+    """The users of its deliveries hide what messages say: the texts tell that there is one and nothing more."""
+
+    sound: str | None = None
+    """What the users of its deliveries chose: a file of the app with its suffix; empty: silence; None: nothing."""
+
 
 class Delivery(Struct, array_like=True):
     """One message to one device. Array-like on the wire: new fields are appended, with a default."""

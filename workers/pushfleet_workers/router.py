@@ -31,10 +31,11 @@ from pushfleet_workers.decision import reach, refuse_hour, refuse_message, refus
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import IngressStream, Raw, Routed
-from pushfleet_workers.job import Group, Job, job_for
+from pushfleet_workers.job import Group, Job, Manner, job_for
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pack
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.ledger import PutEntry
+from pushfleet_workers.overrides import without_texts
 from pushfleet_workers.peace import hold_s
 from pushfleet_workers.push import Delivery, Parcel, Push, delivery_id, sent_id
 from pushfleet_workers.recall import RecallDesk, overrides_of_recall, taken_back
@@ -42,6 +43,7 @@ from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.runtime import rate_of
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.tokens.lookup import Lookup, UserState
+from pushfleet_workers.tokens.preferences import Preferences
 from pushfleet_workers.tokens.reads import cursor_command, read_cursor
 from pushfleet_workers.tokens.record import Channel, Device
 from pushfleet_workers.wake import Trigger, ring_call
@@ -51,6 +53,7 @@ __all__ = ["Router"]
 log = logging.getLogger(__name__)
 
 _RECIPIENTS_AT_ONCE = 2_000
+_SOUNDS_LIKE_A_CHAT = frozenset({"chat", "mention", "summary"})
 _SECTIONS = ("apns", "android", "huawei", "honor", "xiaomi", "oppo", "vivo", "meizu", "harmony", "fcm")
 
 
@@ -217,19 +220,19 @@ class Router:
 
     def _has_text(self, job: Job) -> bool:
         app = self._settings.apps[job.message.app]
-        return bool(self._texts(job, language_of("", app.locale), mentioned=False)[1])
+        return bool(self._texts(job, language_of("", app.locale))[1])
 
-    def _texts(self, job: Job, language: str, *, mentioned: bool) -> tuple[str, str]:
+    def _texts(self, job: Job, language: str, *, mentioned: bool = False, hidden: bool = False) -> tuple[str, str]:
         """Title and text of the job's message in a language, composed once."""
-        composed = job.texts.get((language, mentioned))
+        composed = job.texts.get((language, mentioned, hidden))
         if composed is None:
             app = self._settings.apps[job.message.app]
             name = app.name or job.message.app
             if job.recall is None:
-                composed = compose(job.message, language, name, mentioned=mentioned)
+                composed = compose(job.message, language, name, mentioned=mentioned, hidden=hidden)
             else:
-                composed = compose_recall(job.message, language, name)
-            job.texts[language, mentioned] = composed
+                composed = compose_recall(job.message, language, name, hidden=hidden)
+            job.texts[language, mentioned, hidden] = composed
         return composed
 
     def _state_in(self, replies: Sequence[Any]) -> UserState:
@@ -286,7 +289,7 @@ class Router:
             if isinstance(reached, str):
                 job.suppress(reached)
             else:
-                self._plan(job, recipient, device_id, device, reached, badges)
+                self._plan(job, recipient, device_id, device, reached, state.preferences, badges)
 
     def _hold(self, job: Job, recipient: Recipient, state: UserState, now_ms: int) -> None:
         """Let the recipient's pushes wait where the app says so; not past the message's end."""
@@ -304,7 +307,8 @@ class Router:
             if not self._takes(target.vendor, target.credential, message.app):
                 job.suppress("unknown_account")
                 continue
-            group = (target.vendor, target.credential, self._settings.apps[message.app].locale, False)
+            manner = (self._settings.apps[message.app].locale, False, False, None)
+            group = (target.vendor, target.credential, manner)
             identity = delivery_id(message.app, message.id, "", f"{target.vendor}:{target.credential}:{target.token}")
             delivery = Delivery(identity, "", "", target.token, job.raw.time_ms)
             job.planned.setdefault(group, []).append(delivery)
@@ -316,11 +320,14 @@ class Router:
         device_id: str,
         device: Device,
         channel: Channel,
+        preferences: Preferences | None,
         badges: list[_BadgeWanted],
     ) -> None:
         message = job.message
         language = language_of(device.locale, self._settings.apps[message.app].locale)
-        group = (channel.vendor, channel.credential, language, recipient.mention)
+        hidden = preferences is not None and preferences.hide_text
+        sound = _sound(job, preferences) if preferences is not None else None
+        group = (channel.vendor, channel.credential, (language, recipient.mention, hidden, sound))
         delivery = Delivery(
             delivery_id(message.app, message.id, recipient.id, device_id),
             recipient.id,
@@ -390,8 +397,8 @@ class Router:
         return {name: [] for name, account in self._accounts.items() if account.app == job.message.app}
 
     def _entries(self, job: Job, group: Group, deliveries: list[Delivery]) -> Iterator[PutEntry]:
-        vendor, credential, language, mentioned = group
-        push = self._push(job, language, mentioned)
+        vendor, credential, manner = group
+        push = self._push(job, manner)
         if push.recall:
             # An attempt at the message that ends late must not end the recall as well.
             deliveries = [replace(one, id=sent_id(push, one)) for one in deliveries]
@@ -401,16 +408,19 @@ class Router:
         for due_ms, some in job.by_due(deliveries).items():
             carried = replace(push, later="held") if due_ms else push
             for number, first in enumerate(range(0, len(some), size)):
-                identity = parcel_id(job.part, f"{language}:{mentioned}".encode(), number, due_ms)
+                identity = parcel_id(job.part, _name(manner), number, due_ms)
                 packed = pack(Entry(identity, Parcel(carried, some[first : first + size]), push.lane, now_ms))
                 yield (due_ms, packed) if due_ms else packed
 
-    def _push(self, job: Job, language: str, mentioned: bool) -> Push:
+    def _push(self, job: Job, manner: Manner) -> Push:
         message = job.message
-        title, body = self._texts(job, language, mentioned=mentioned)
+        language, mentioned, hidden, sound = manner
+        title, body = self._texts(job, language, mentioned=mentioned, hidden=hidden)
         conversation = message.conversation
         recall = job.recall is not None
         options = overrides_of_recall(message.offline_push) if recall else message.offline_push
+        if hidden and options is not None:
+            options = without_texts(options)
         return Push(
             app=message.app,
             message_id=message.id,
@@ -426,9 +436,11 @@ class Router:
             ext=(options.ext or "") if options is not None else "",
             options=_overrides(options),
             group=conversation is not None and conversation.kind != "single",
-            sender_name=message.sender.name if message.sender is not None else "",
+            sender_name=message.sender.name if message.sender is not None and not hidden else "",
             revision=int(recall),
             recall=recall,
+            hidden=hidden,
+            sound=sound,
         )
 
     async def _keep(self, jobs: Sequence[Job]) -> None:
@@ -460,6 +472,21 @@ def _overrides(push: OfflinePush | None) -> OfflinePush | None:
         return None
     sections = {name: section for name in _SECTIONS if (section := getattr(push, name)) is not None}
     return OfflinePush(**sections) if sections else None
+
+
+def _sound(job: Job, preferences: Preferences) -> str | None:
+    """What the user chose for messages such as the job's; calls ring as the account says, and recalls are no news."""
+    if job.recall is not None or job.message.kind not in _SOUNDS_LIKE_A_CHAT:
+        return None
+    conversation = job.message.conversation
+    return preferences.sound_in(group=conversation is not None and conversation.kind != "single")
+
+
+def _name(manner: Manner) -> bytes:
+    """What tells the parcels of a part apart, beside their number."""
+    language, mentioned, hidden, sound = manner
+    chosen = f":{hidden}:{sound}" if hidden or sound is not None else ""
+    return f"{language}:{mentioned}{chosen}".encode()
 
 
 def _counts_in_badge(message: OfflineMessage) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,6 +177,7 @@ NIGHT = {"start": "22:00", "end": "07:00"}
         ({"sound": {"single": "x" * 65}}, "invalid_field", "sound.single"),
         ({"sound": {"group": "../ding"}}, "invalid_field", "sound.group"),
         ({"sound": {"group": 7}}, "invalid_field", "sound.group"),
+        ({"sound": {"group": ".wav"}}, "invalid_field", "sound.group"),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_place_and_changes_nothing(
@@ -231,6 +235,19 @@ def test_apps_and_users_are_apart(redis_url: str) -> None:
         await user.put(FULL)
         for other in ("/v1/apps/lite/users/ann", "/v1/apps/demo/users/bob"):
             assert await user.api.get(f"{other}/preferences") == DEFAULTS
+
+    play(redis_url, scenario)
+
+
+def test_the_examples_of_the_page_are_taken(redis_url: str) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "preferences.md").read_text(encoding="utf-8")
+    whole, part = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, flags=re.DOTALL))
+
+    async def scenario(user: Preferring) -> None:
+        shown = await user.put(whole)
+        assert shown["sound"] == whole["sound"]
+        changed = await user.patch(part)
+        assert changed["do_not_disturb"] == {**shown["do_not_disturb"], **part["do_not_disturb"]}
 
     play(redis_url, scenario)
 

@@ -109,6 +109,8 @@ def golden_pushes() -> dict[str, Push]:
     pushes["call"] = a_push(kind="call", expires_at_ms=NOW_MS + 30_000)
     pushes["bare"] = a_push(title="", conversation_id="", replace_key="", ext="")
     pushes["long"] = a_push(title="群聊", body="今晚八点见👨‍👩‍👧‍👦" * 300, replace_key="会话 " * 30)
+    pushes["sound"] = a_push(sound="ding.wav")
+    pushes["silence"] = a_push(sound="")
     pushes["overrides"] = a_push(
         options=OfflinePush(
             apns=ApnsOptions(

@@ -30,9 +30,9 @@ Sound = Annotated[
     str,
     Meta(
         max_length=64,
-        pattern=r"^[A-Za-z0-9._-]*$(?!\n)",
-        description='A sound that the app ships, with its suffix, as `ding.wav`; "" is silence; null: as the account '
-        "has it.",
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]*)?$(?!\n)",
+        description='A sound that the app ships on all its platforms, with its suffix, as `ding.wav`; "" is silence; '
+        "null: as the account has it.",
     ),
 ]
 

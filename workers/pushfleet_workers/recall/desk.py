@@ -99,8 +99,9 @@ def taken_back(job: Job) -> Job:
     message = job.message
     planned: dict[Group, list[Delivery]] = {}
     # A call rings; what ends it is another message.
-    for (vendor, credential, language, _), deliveries in job.planned.items() if message.kind != "call" else ():
-        planned.setdefault((vendor, credential, language, False), []).extend(
+    for (vendor, credential, manner), deliveries in job.planned.items() if message.kind != "call" else ():
+        language, _, hidden, _ = manner
+        planned.setdefault((vendor, credential, (language, False, hidden, None)), []).extend(
             replace(one, badge=-1, mention=False, forced=False)
             for one in deliveries
             if _is_visible(message, vendor, one)
@@ -131,7 +132,7 @@ def _places(job: Job, *, visible: bool = False) -> list[bytes]:
     """The devices of the planned deliveries, in order; *visible*: only those that will show it."""
     return [
         RecallMemory.place_of(one, vendor, credential)
-        for (vendor, credential, _, _), deliveries in job.planned.items()
+        for (vendor, credential, _), deliveries in job.planned.items()
         for one in deliveries
         if not visible or _is_visible(job.message, vendor, one)
     ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from pushfleet.message import HuaweiOptions, OfflinePush, VivoOptions
+from pushfleet.message import ApnsOptions, HuaweiOptions, OfflinePush, OppoOptions, VivoOptions
+from pushfleet_workers.overrides import without_texts
 
 __all__ = ["overrides_of_recall"]
 
@@ -18,34 +19,29 @@ def overrides_of_recall(push: OfflinePush | None) -> OfflinePush:
     channels and classes stay: another class might not be allowed. APNs and TPNS are quiet for a recall by themselves.
     """
     push = push or _NOTHING
-    return OfflinePush(
+    plain = without_texts(push)
+    return replace(
+        plain,
         title=push.title,
-        apns=push.apns
-        and replace(
-            push.apns,
-            subtitle=None,
-            subtitle_loc_key=None,
-            subtitle_loc_args=(),
-            loc_key=None,
-            loc_args=(),
-            image=None,
-            # An extension of the app would be run to show what it knows better than we do: the message.
-            mutable_content=False,
-            category=None,
-        ),
-        huawei=replace(push.huawei or _HUAWEI, image=None, importance="LOW"),
-        honor=push.honor and replace(push.honor, image=None),
-        xiaomi=push.xiaomi and replace(push.xiaomi, template_id=None, template_params=None),
-        oppo=push.oppo
-        and replace(
-            push.oppo,
-            template_id=None,
-            title_params=None,
-            content_params=None,
-            notify_level=2 if push.oppo.notify_level == 16 else push.oppo.notify_level,
-        ),
-        vivo=replace(push.vivo or _VIVO, notify_type=1),
-        meizu=push.meizu,
-        harmony=push.harmony and replace(push.harmony, image=None),
-        fcm=push.fcm and replace(push.fcm, image=None),
+        ext=None,
+        android=None,
+        apns=plain.apns and _as_titled(plain.apns, push.apns),
+        huawei=replace(plain.huawei or _HUAWEI, importance="LOW"),
+        oppo=plain.oppo and _calm(plain.oppo),
+        vivo=replace(plain.vivo or _VIVO, notify_type=1),
     )
+
+
+def _as_titled(plain: ApnsOptions, titled: ApnsOptions | None) -> ApnsOptions:
+    assert titled is not None
+    return replace(
+        plain,
+        title=titled.title,
+        title_loc_key=titled.title_loc_key,
+        title_loc_args=titled.title_loc_args,
+        category=None,
+    )
+
+
+def _calm(oppo: OppoOptions) -> OppoOptions:
+    return replace(oppo, notify_level=2) if oppo.notify_level == 16 else oppo

@@ -380,15 +380,14 @@ def _payload(
 
 
 def _alert(account: ApnsAccount, push: Push, wishes: ApnsOptions, title: str, body: str) -> dict[str, Any]:
-    """What is shown and how it knocks: the message's own wishes, else what its kind has in the settings."""
+    """What is shown and how it knocks: the message's own wishes, the user's, else what its kind has in the settings."""
     kind: ApnsKind = account.by_kind[push.kind]
     aps: dict[str, Any] = {"alert": _texts(wishes, title, body)}
-    sound = wishes.sound if wishes.sound is not None else kind.sound
+    sound = next((one for one in (wishes.sound, push.sound, kind.sound) if one is not None), "default")
     level = wishes.interruption_level or kind.interruption_level
     if push.recall:
         # Taking something back is no news.
         sound, level = "", "passive"
-    sound = "default" if sound is None else sound
     if sound and level == "critical":
         # A critical alert sounds through the mute switch only in this form.
         volume = 1.0 if wishes.critical_volume is None else wishes.critical_volume

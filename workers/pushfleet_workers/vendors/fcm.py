@@ -38,6 +38,7 @@ from pushfleet_workers.vendors._answers import (
     table,
 )
 from pushfleet_workers.vendors._files import ParsedFiles, service_key
+from pushfleet_workers.vendors._sounds import android_sound
 from pushfleet_workers.vendors._text import BARE, FULL, encode, within
 
 __all__ = ["CODES", "Fcm", "FcmAccount", "FcmKind"]
@@ -246,8 +247,9 @@ def _message(
     if detail != BARE:
         # Without a key a repeat or a new revision still replaces what the message itself showed.
         shown["tag"] = push.replace_key or push.message_id
-        if push.options is not None and push.options.android is not None and push.options.android.sound:
-            shown["sound"] = push.options.android.sound
+    sound = android_sound(push) if detail != BARE else None
+    if sound or (sound == "" and form == "data"):
+        shown["sound"] = sound
     data = {"mid": push.message_id}
     if push.conversation_id and detail != BARE:
         data["cid"] = push.conversation_id
@@ -261,7 +263,8 @@ def _message(
     else:
         # Zero would let the launcher count by itself, so only a number is sent.
         count = {"notification_count": delivery.badge} if delivery.badge > 0 else {}
-        android["notification"] = {"sound": "default", **shown, **count}
+        loud = {} if sound == "" else {"sound": "default"}
+        android["notification"] = {**loud, **shown, **count}
     target = "fid" if delivery.token_kind == "fid" else "token"
     envelope: dict[str, Any] = {"message": {target: delivery.token, "data": data, "android": android}}
     if account.environment == "development":

@@ -261,8 +261,9 @@ def _alert(
     }
     if counts and not own.ignore_badge:
         notification["badge"] = {"addNum": 1}
-    if kind.sound:
-        notification["sound"] = kind.sound
+    sound = kind.sound if push.sound is None else push.sound
+    if sound:
+        notification["sound"] = sound
     if kind.sound_duration_s:
         notification["soundDuration"] = kind.sound_duration_s
     if detail != BARE:

@@ -38,6 +38,7 @@ from pushfleet_workers.vendors._answers import (
 )
 from pushfleet_workers.vendors._files import read_secret
 from pushfleet_workers.vendors._receipts import HuaweiReceiptAccount, callback, receipt_flaws
+from pushfleet_workers.vendors._sounds import android_sound
 from pushfleet_workers.vendors._text import BARE, FULL, encode, within
 
 __all__ = ["CODES", "Huawei", "HuaweiAccount", "HuaweiKind"]
@@ -304,6 +305,9 @@ def _android(account: HuaweiAccount, push: Push, counts: bool, ttl: str, title: 
             data["cid"] = push.conversation_id
         # Without a key a repeat or a new revision still replaces what the message itself showed.
         notification["tag"] = push.replace_key or push.message_id
+        sound = android_sound(push)
+        if sound is not None:
+            notification |= ({"sound": f"/raw/{sound}"} if sound else {}) | {"default_sound": False}
         if push.options is not None:
             category = _apply(push, notification) or category
     if push.ext and detail == FULL:
@@ -333,9 +337,7 @@ def _envelope(tokens: bytes, android: bytes) -> bytes:
 def _apply(push: Push, notification: dict[str, Any]) -> str:
     """Put what the message asks for into *notification*; the category that it asks for, if any."""
     assert push.options is not None
-    android, own = push.options.android, push.options.huawei
-    if android is not None and android.sound:
-        notification |= {"sound": f"/raw/{android.sound}", "default_sound": False}
+    own = push.options.huawei
     if _big_text(push):
         notification |= {"style": 1, "big_title": notification["title"], "big_body": notification["body"]}
     if own is None:

@@ -23,6 +23,7 @@ from pushfleet_workers.vendors._answers import (
 from pushfleet_workers.vendors._files import fixed_secret, read_secret
 from pushfleet_workers.vendors._ids import notify_id
 from pushfleet_workers.vendors._receipts import ReceiptAccount, callback, receipt_flaws
+from pushfleet_workers.vendors._sounds import android_sound
 from pushfleet_workers.vendors._templates import TemplateParams, filled, texts_for
 from pushfleet_workers.vendors._text import BARE, FULL, NO_EXT, clip, clip_chars, encode, within
 
@@ -42,6 +43,7 @@ __all__ = [
     "STATUS_ROWS",
     "ReceiptAccount",
     "TemplateParams",
+    "android_sound",
     "callback",
     "clip",
     "clip_chars",

@@ -36,6 +36,7 @@ from pushfleet_workers.vendors._answers import (
 )
 from pushfleet_workers.vendors._files import fixed_secret
 from pushfleet_workers.vendors._receipts import ReceiptAccount, callback, receipt_flaws
+from pushfleet_workers.vendors._sounds import android_sound
 from pushfleet_workers.vendors._text import BARE, FULL, NO_EXT, clip, clip_chars, encode
 
 __all__ = ["CODES", "Meizu", "MeizuAccount", "MeizuKind", "notify_key", "sign"]
@@ -247,7 +248,7 @@ def notify_key(push: Push) -> str:
 
 
 def _message(account: MeizuAccount, push: Push, now_ms: int, halve: bool, detail: int) -> dict[str, Any]:
-    on = 1 if account.numeric_switches else True
+    on, off = (1, 0) if account.numeric_switches else (True, False)
     title = push.title.strip() or push.sender_name.strip() or account.default_text
     body = push.body.strip() or account.default_text
     options = push.options
@@ -273,7 +274,7 @@ def _message(account: MeizuAccount, push: Push, now_ms: int, halve: bool, detail
         "advanceInfo": {
             "suspend": on,
             "clearNoticeBar": on,
-            "notificationType": {"vibrate": on, "lights": on, "sound": on},
+            "notificationType": {"vibrate": on, "lights": on, "sound": off if android_sound(push) == "" else on},
             "notifyKey": notify_key(push),
         },
     }

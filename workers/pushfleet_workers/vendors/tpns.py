@@ -26,6 +26,7 @@ from pushfleet_workers.push import Delivery, Push, shared_id
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.vendors._answers import judge, parse_object, plain
 from pushfleet_workers.vendors._files import fixed_secret
+from pushfleet_workers.vendors._sounds import android_sound
 from pushfleet_workers.vendors._text import BARE, FULL, clip, encode, within
 from pushfleet_workers.vendors._tpns_codes import CODES, OF_ONE_TOKEN, PARTIAL
 
@@ -231,7 +232,8 @@ def _content(
     }
     data = _data(push, detail)
     if account.platform == "android":
-        message["android"] = _android(account, kind, wishes, data, counts)
+        sound = android_sound(push) if detail != BARE else None
+        message["android"] = _android(account, kind, wishes, data, counts, sound)
     else:
         content["environment"] = "dev" if account.environment == "development" else "product"
         message["show_type"] = HIDDEN_IN_FRONT
@@ -253,7 +255,12 @@ def _data(push: Push, detail: int) -> dict[str, str]:
 
 
 def _android(
-    account: TpnsAccount, kind: TpnsKind, wishes: OfflinePush, data: dict[str, str], counts: bool
+    account: TpnsAccount,
+    kind: TpnsKind,
+    wishes: OfflinePush,
+    data: dict[str, str],
+    counts: bool,
+    sound: str | None,
 ) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "n_ch_id": kind.channel_id,
@@ -264,10 +271,13 @@ def _android(
         "oppo_ch_id": kind.oppo_channel_id,
         "vivo_ch_id": None if kind.vivo_classification is None else str(kind.vivo_classification),
         "fcm_ch_id": kind.fcm_channel_id,
+        "ring_raw": sound,
     }
     fields |= {name: value for name, value in _asked(wishes).items() if value}
     android = {name: value for name, value in fields.items() if value}
     android["show_type"] = HIDDEN_IN_FRONT
+    if sound == "":
+        android["ring"] = 0
     if counts:
         android["badge_type"] = BADGE_PLUS_ONE
     if account.click_url:
@@ -281,7 +291,7 @@ def _android(
 
 def _asked(wishes: OfflinePush) -> dict[str, Any]:
     """What the message asks of single makers' channels."""
-    asked: dict[str, Any] = {"ring_raw": wishes.android.sound if wishes.android is not None else None}
+    asked: dict[str, Any] = {}
     if (huawei := wishes.huawei) is not None:
         asked |= {
             "hw_ch_id": huawei.channel_id,
@@ -299,12 +309,13 @@ def _aps(push: Push, kind: TpnsKind, wishes: OfflinePush, counts: bool) -> dict[
     own = wishes.apns
     # TPNS puts title and content into it.
     alert = {"subtitle": clip(own.subtitle or "", SUBTITLE_BYTES_MAX) if own is not None else ""}
-    sound = kind.sound if own is None or own.sound is None else own.sound
+    asked = own.sound if own is not None else None
+    sound = next((one for one in (asked, push.sound, kind.sound) if one is not None), "default")
     level = kind.interruption_level if own is None else own.interruption_level or kind.interruption_level
     if push.recall:
         # Taking something back is no news.
         sound, level = "", "passive"
-    aps: dict[str, Any] = {"alert": alert, "sound": "default" if sound is None else sound}
+    aps: dict[str, Any] = {"alert": alert, "sound": sound}
     if counts:
         aps["badge_type"] = BADGE_PLUS_ONE
     if category := kind.category if own is None or own.category is None else own.category:

@@ -24,6 +24,7 @@ from pushfleet_workers.vendors._answers import BAD_PAYLOAD, auth_refused, judge,
 from pushfleet_workers.vendors._files import read_secret
 from pushfleet_workers.vendors._ids import notify_id
 from pushfleet_workers.vendors._receipts import ReceiptAccount, callback, receipt_flaws
+from pushfleet_workers.vendors._sounds import android_sound
 from pushfleet_workers.vendors._text import char_count, clip_chars, encode
 from pushfleet_workers.vendors._vivo_codes import CODES, OTHER, USER
 
@@ -38,6 +39,7 @@ TITLE_COLUMNS_MAX, CONTENT_COLUMNS_MAX = 40, 100
 EXTRAS_CHARS_MAX = 1_024
 CALLBACK_CHARS_MAX = 128
 
+WITH_SOUND = frozenset({2, 4})
 SYSTEM = frozenset({"IM", "ACCOUNT", "TODO", "DEVICE_REMINDER", "ORDER", "SUBSCRIPTION"})
 OPERATION = frozenset({"NEWS", "CONTENT", "MARKETING", "SOCIAL"})
 
@@ -276,8 +278,9 @@ def _content(
         content["extra"] = {"callback.id": account.receipt_id, "callback.param": receipts.echo}
     kind = account.by_kind[push.kind]
     own = push.options.vivo if push.options is not None else None
-    asked = content | _class(kind, own or VivoOptions())
-    return asked if own is None or len(encode(asked)) <= limit else content | _class(kind, VivoOptions())
+    silent = android_sound(push) == ""
+    asked = content | _class(kind, own or VivoOptions(), silent)
+    return asked if own is None or len(encode(asked)) <= limit else content | _class(kind, VivoOptions(), silent)
 
 
 def _old_receipts(account: VivoAccount, push: Push) -> dict[str, Any]:
@@ -327,8 +330,8 @@ def _intent(intent: str, push: Push) -> str:
     return next(f"{start}end" for start in made if len(start) + len("end") <= EXTRAS_CHARS_MAX)
 
 
-def _class(kind: VivoKind, own: VivoOptions) -> dict[str, Any]:
-    """Class and sound, as the message asks for, else as the kind is told."""
+def _class(kind: VivoKind, own: VivoOptions, silent: bool) -> dict[str, Any]:
+    """Class and sound, as the message asks for, else as the kind is told; *silent* takes the sound from the latter."""
     category, classification = kind.category, kind.classification
     if own.category or own.classification is not None:
         category, classification = own.category, own.classification
@@ -338,9 +341,14 @@ def _class(kind: VivoKind, own: VivoOptions) -> dict[str, Any]:
     fields = {
         "category": category or None,
         "classification": classification,
-        "notifyType": own.notify_type or kind.notify_type,
+        "notifyType": own.notify_type or _notify_type(kind, silent),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _notify_type(kind: VivoKind, silent: bool) -> int | None:
+    """What the kind is told; *silent* leaves the vibration of it."""
+    return kind.notify_type - 1 if silent and kind.notify_type in WITH_SOUND else kind.notify_type
 
 
 def _outcome(code: str, response: Response) -> Outcome:

@@ -26,6 +26,7 @@ from pushfleet_workers.vendors._answers import judge, parse_object, plain
 from pushfleet_workers.vendors._files import fixed_secret
 from pushfleet_workers.vendors._ids import notify_id
 from pushfleet_workers.vendors._receipts import ReceiptAccount, callback, receipt_flaws
+from pushfleet_workers.vendors._sounds import android_sound
 from pushfleet_workers.vendors._templates import TemplateParams, filled, texts_for
 from pushfleet_workers.vendors._text import BARE, FULL, NO_EXT, clip_chars, encode
 from pushfleet_workers.vendors._xiaomi_codes import CODES
@@ -46,6 +47,7 @@ VARIABLES_MAX = 9
 TTL_MS_MAX = 864_000_000
 PUBLIC_TTL_MS_MAX = 86_400_000
 NOTIFY_ALL = -1
+SOUND, ALL_OF_THEM = 1, 7
 CALLBACK_CHARS_MAX = 128
 EVERY_RECEIPT = 1 + 2 + 16 + 32 + 64 + 128 + 1_024
 _BARE_VALUE_CHARS_MAX = 32
@@ -285,13 +287,14 @@ def _fields(
         data["cid"] = push.conversation_id
     if push.ext and detail == FULL:
         data["ext"] = push.ext
+    sound = android_sound(push)
     longest_ms = PUBLIC_TTL_MS_MAX if push.kind in _PUBLIC else TTL_MS_MAX
     message: dict[str, str | int] = {
         "restricted_package_name": account.package_name,
         "pass_through": 0,
         "title": clip_chars(title, TITLE_CHARS_MAX, halve=halve),
         "description": clip_chars(body, DESCRIPTION_CHARS_MAX, halve=halve),
-        "notify_type": NOTIFY_ALL if kind.notify_type is None else kind.notify_type,
+        "notify_type": _notify_type(kind, sound),
         "notify_id": notify_id(push),
         "time_to_live": min(max(push.expires_at_ms - now_ms, 1_000), longest_ms),
         "payload": encode(data).decode(),
@@ -311,10 +314,17 @@ def _fields(
     asked = callback(account, push)
     if asked is not None:
         extra |= {"callback": asked.url, "callback.param": asked.echo, "callback.type": str(EVERY_RECEIPT)}
-    android = push.options.android if push.options is not None else None
-    if android is not None and android.sound and detail != BARE:
-        extra["sound_uri"] = f"android.resource://{account.package_name}/raw/{android.sound}"
+    if sound and detail != BARE:
+        extra["sound_uri"] = f"android.resource://{account.package_name}/raw/{sound}"
     return message, extra
+
+
+def _notify_type(kind: XiaomiKind, sound: str | None) -> int:
+    """How it knocks, without the sound where that is silence."""
+    told = NOTIFY_ALL if kind.notify_type is None else kind.notify_type
+    if sound != "":
+        return told
+    return (ALL_OF_THEM if told == NOTIFY_ALL else told) & ~SOUND
 
 
 def _class(account: XiaomiAccount, kind: XiaomiKind, push: Push) -> tuple[str | None, str | None, Mapping[str, str]]:
