@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from pushfleet.message import Element, OfflineMessage
 
-__all__ = ["CATALOGUE", "compose", "compose_recall", "language_of"]
+__all__ = ["CATALOGUE", "compose", "compose_recall", "compose_storm", "language_of"]
 
 CATALOGUE: Mapping[str, Mapping[str, str]] = {
     "en": {
@@ -28,6 +28,8 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = {
         "call_cancel": "Call ended",
         "mention": "[Mentioned you] ",
         "hidden": "You have a new message",
+        "storm_group": "{sender} and {others} others in {title}",
+        "storm": "{count} new messages",
         "recall": "A message was recalled",
         "recall_by": "{sender} recalled a message",
     },
@@ -45,6 +47,8 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = {
         "call_cancel": "通话已结束",
         "mention": "[有人@我] ",
         "hidden": "你收到一条新消息",
+        "storm_group": "{sender}等{count}条新消息（{title}）",
+        "storm": "{count}条新消息",
         "recall": "一条消息已被撤回",
         "recall_by": "{sender}撤回了一条消息",
     },
@@ -98,6 +102,18 @@ def compose_recall(message: OfflineMessage, language: str, app_name: str, *, hid
     # Not by str.format: a name may have braces in it.
     text = texts["recall_by"].replace("{sender}", sender) if sender else texts["recall"]
     return _title(message, app_name), text
+
+
+def compose_storm(language: str, title: str, sender: str, count: int, *, group: bool, hidden: bool = False) -> str:
+    """Text of the push that tells of *count* messages, the latest by *sender*, in the conversation called *title*."""
+    texts = CATALOGUE[language_of(language, _LAST_RESORT)]
+    sender = _clean_name(sender)
+    text = texts["storm_group" if group and sender and not hidden else "storm"]
+    for name, value in (("{count}", str(count)), ("{others}", str(count - 1))):
+        text = text.replace(name, value)
+    # Names last, and in one pass: they may look like places for others.
+    before, _, after = text.partition("{title}")
+    return title.join([one.replace("{sender}", sender) for one in ((before, after) if "{title}" in text else (text,))])
 
 
 def _title(message: OfflineMessage, app_name: str) -> str:

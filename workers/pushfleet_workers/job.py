@@ -11,7 +11,7 @@ from pushfleet.message import Conversation, OfflineMessage, Recall, Recipient
 from pushfleet.wire import part_id, recall_id
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import Raw
-from pushfleet_workers.push import Delivery
+from pushfleet_workers.push import Delivery, Wait
 
 __all__ = ["Group", "Job", "Manner", "job_for"]
 
@@ -36,6 +36,9 @@ class Job:
     """How long messages of the app can be taken back; 0: not at all."""
 
     recall: Recall | None = None
+    storms: bool = False
+    """Whether its pushes may wait for other messages of the conversation."""
+
     reads: bool = False
     """Whether it matters how far the recipients have read."""
 
@@ -50,8 +53,8 @@ class Job:
     texts: dict[tuple[str, bool, bool], tuple[str, str]] = field(default_factory=dict)
     """Language, whether mentioned and whether hidden to title and text."""
 
-    due_ms: dict[str, int] = field(default_factory=dict)
-    """Users whose pushes wait, and until when."""
+    waits: dict[str, tuple[int, Wait]] = field(default_factory=dict)
+    """Users whose pushes wait: until when, and why."""
 
     deliveries: int = 0
 
@@ -95,14 +98,30 @@ class Job:
             self.counts[name] = self.counts.get(name, 0) + count
             metrics.SUPPRESSED.labels(reason).inc(count)
 
-    def by_due(self, deliveries: list[Delivery]) -> dict[int, list[Delivery]]:
-        """*deliveries* by when they are due; 0: at once."""
-        if not self.due_ms:
-            return {0: deliveries}
-        found: dict[int, list[Delivery]] = {}
+    def wait(self, user: str, until_ms: int, why: Wait) -> None:
+        """Let the user's pushes wait, if they do not wait longer anyway; a storm is a storm whatever else."""
+        before_ms, before = self.waits.get(user, (0, why))
+        self.waits[user] = (max(until_ms, before_ms), "storm" if before == "storm" else why)
+
+    def by_wait(self, deliveries: list[Delivery]) -> dict[tuple[int, Wait], list[Delivery]]:
+        """*deliveries* by when they are due (0: at once), and why they wait."""
+        at_once: tuple[int, Wait] = (0, "")
+        if not self.waits:
+            return {at_once: deliveries}
+        found: dict[tuple[int, Wait], list[Delivery]] = {}
         for one in deliveries:
-            found.setdefault(self.due_ms.get(one.user, 0), []).append(one)
+            found.setdefault(self.waits.get(one.user, at_once), []).append(one)
         return found
+
+    def absorb(self, users: set[str]) -> None:
+        """Leave out what is planned for *users*: other pushes tell them of the message."""
+        before = self.planned_deliveries
+        self.planned = {
+            group: left
+            for group, some in self.planned.items()
+            if (left := [one for one in some if one.user not in users])
+        }
+        self.suppress("stormed", before - self.planned_deliveries)
 
     def remember(self, parts: Sequence[OfflineMessage]) -> None:
         """Of a recall's message these *parts* are known; whom the recall names wins over whom they went to."""

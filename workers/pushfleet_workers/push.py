@@ -13,7 +13,7 @@ from pushfleet.message import Kind, Lane, OfflinePush
 __all__ = ["Delivery", "Parcel", "Push", "Wait", "delivery_id", "fingerprint", "sent_id", "shared_id"]
 
 
-Wait = Literal["", "held"]
+Wait = Literal["", "held", "storm"]
 """Why a push was not put at once."""
 
 

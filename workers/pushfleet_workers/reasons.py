@@ -21,6 +21,7 @@ SUPPRESSED = {
     "device_stale": "the device has neither registered nor reported for as long as the app's device_unused_days say",
     "logged_out": "the user is logged out on the device",
     "foreground": "the app is in the foreground on the device",
+    "stormed": "many messages of the conversation came in a short time: another push tells of this one as well",
     "read": "the receiver has read the message already",
     "recalled": "the message was taken back before it left",
     "not_shown": "a message was taken back, and this is not what the device shows: it never got there, a newer push of "

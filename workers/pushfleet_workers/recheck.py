@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from pushfleet.message import Recipient
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.decision import refuse_device, refuse_hour, refuse_read, refuse_receiver
 from pushfleet_workers.ledger import Entry
+from pushfleet_workers.peace import read_storm, storm_command, told, told_by
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall import RecallMemory
 from pushfleet_workers.redis_link import Link, ReplyError
@@ -38,6 +40,7 @@ class Rechecker:
 
     * **recalls** - whether messages of the account's app can be taken back; where not, nothing is asked about it.
     * **reads** - the same for how far users have read.
+    * **locale** - the language of what is composed anew, for devices that report none.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Rechecker:
         *,
         recalls: bool = False,
         reads: bool = False,
+        locale: str = "en",
     ) -> None:
         self._state = state
         self._lookup = Lookup(prefix)
@@ -59,6 +63,7 @@ class Rechecker:
         self._credential = credential
         self._recalls = recalls
         self._reads = reads
+        self._locale = locale
         self._prefix = prefix
 
     async def recheck(self, entries: Sequence[Entry]) -> Rechecked:
@@ -74,16 +79,13 @@ class Rechecker:
             commands += self._lookup.commands(push.app, delivery.user, push.conversation_id)
         recallable = entries if self._recalls else [entry for entry in entries if entry.parcel.push.recall]
         commands += [self._recall_question(entry) for entry in recallable]
-        counted = [(push.app, delivery) for push, delivery in asked if push.later and delivery.counted]
-        commands += [self._lookup.counted(app, one.user, one.device) for app, one in counted]
-        readers = [(push, one) for push, one in asked if self._reads and push.conversation_id and not push.recall]
-        commands += [cursor_command(self._prefix, push.app, one.user, push.conversation_id) for push, one in readers]
+        further = [self._further(push, delivery) for push, delivery in asked]
+        commands += chain.from_iterable(one.values() for one in further)
         replies = await self._state.pipeline(commands)
         width, found = self._lookup.width, Rechecked()
-        further = iter(replies[len(asked) * width + len(recallable) :])
-        badges = {one.id: next(further) for _, one in counted}
-        cursors = {one.id: read_cursor(next(further)) for _, one in readers}
+        rest = iter(replies[len(asked) * width + len(recallable) :])
         for number, (push, delivery) in enumerate(asked):
+            learned = {name: next(rest) for name in further[number]}
             try:
                 state = self._lookup.read(replies[number * width : (number + 1) * width])
             except ReplyError as problem:
@@ -91,17 +93,45 @@ class Rechecker:
                     raise
                 # Keys that are not what they should be: for this user alone the first decision stands.
                 continue
-            reason = self._refuse(push, delivery, state, cursors.get(delivery.id, 0))
-            if reason:
-                found.refused[delivery.id] = reason
-            elif delivery.id in badges and not isinstance(badges[delivery.id], ReplyError):
-                base = state.devices[delivery.device].unread
-                delivery.badge = base + self._lookup.read_counted(badges[delivery.id])
+            self._decide(push, delivery, state, learned, found)
         if recallable:
             await self._recall(recallable, replies[len(asked) * width :][: len(recallable)], found.refused)
         return found
 
-    def _refuse(self, push: Push, delivery: Delivery, state: UserState, read_up_to_ms: int) -> str:
+    def _further(self, push: Push, delivery: Delivery) -> dict[str, tuple[str | bytes, ...]]:
+        """What else to ask for a delivery, by what it is for."""
+        commands: dict[str, tuple[str | bytes, ...]] = {}
+        place = (push.app, delivery.user)
+        if push.later and delivery.counted:
+            commands["badge"] = self._lookup.counted(*place, delivery.device)
+        if self._reads and push.conversation_id and not push.recall:
+            commands["read"] = cursor_command(self._prefix, *place, push.conversation_id)
+        if push.later == "storm":
+            commands["storm"] = storm_command(self._prefix, *place, push.conversation_id)
+        return commands
+
+    def _decide(
+        self, push: Push, delivery: Delivery, state: UserState, learned: Mapping[str, Any], found: Rechecked
+    ) -> None:
+        stormed = "storm" in learned
+        telling = told_by(read_storm(learned["storm"]), push, self._clock.now_ms()) if stormed else None
+        sent_at_ms = max(push.sent_at_ms, telling.sent_at_ms) if telling is not None else push.sent_at_ms
+        reason = self._refuse(push, delivery, state, sent_at_ms, read_cursor(learned.get("read")))
+        if not reason and stormed and telling is None:
+            reason = "stormed"
+        if reason:
+            found.refused[delivery.id] = reason
+            return
+        device = state.devices[delivery.device]
+        count = learned.get("badge")
+        if "badge" in learned and not isinstance(count, ReplyError):
+            delivery.badge = device.unread + self._lookup.read_counted(count)
+        if telling is not None:
+            if not delivery.counted and telling.unread >= 0:
+                delivery.badge = telling.unread
+            found.rendered[delivery.id] = told(push, telling, device.locale, self._locale)
+
+    def _refuse(self, push: Push, delivery: Delivery, state: UserState, sent_at_ms: int, read_up_to_ms: int) -> str:
         now_ms = self._clock.now_ms()
         device = state.devices.get(delivery.device)
         zone = device.time_zone if device is not None else ""
@@ -109,7 +139,7 @@ class Rechecker:
             recipient = Recipient(id=delivery.user, mention=delivery.mention)
             reason = refuse_receiver(push.kind, recipient, state.receive_at(now_ms), state.preferences)
             reason = reason or refuse_hour(push.kind, recipient, state.preferences, zone, now_ms)
-            reason = reason or refuse_read(push.kind, recipient, push.sent_at_ms, read_up_to_ms)
+            reason = reason or refuse_read(push.kind, recipient, sent_at_ms, read_up_to_ms)
             if reason:
                 return reason
         if device is None:

@@ -36,7 +36,7 @@ from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pac
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.ledger import PutEntry
 from pushfleet_workers.overrides import without_texts
-from pushfleet_workers.peace import hold_s
+from pushfleet_workers.peace import StormCall, hold_s, is_stormy, storm_call
 from pushfleet_workers.push import Delivery, Parcel, Push, delivery_id, sent_id
 from pushfleet_workers.recall import RecallDesk, overrides_of_recall, taken_back
 from pushfleet_workers.redis_link import Link, ReplyError
@@ -52,6 +52,7 @@ __all__ = ["Router"]
 
 log = logging.getLogger(__name__)
 
+_CARRIES, _ABSORBED = 1, 2
 _RECIPIENTS_AT_ONCE = 2_000
 _SOUNDS_LIKE_A_CHAT = frozenset({"chat", "mention", "summary"})
 _SECTIONS = ("apns", "android", "huawei", "honor", "xiaomi", "oppo", "vivo", "meizu", "harmony", "fcm")
@@ -160,6 +161,7 @@ class Router:
     def _new_job(self, raw: Raw, entry: OfflineMessage | Recall) -> Job:
         app = self._settings.apps[entry.app]
         job = job_for(raw, entry, app.recall_window_s)
+        job.storms = bool(app.storm_waits_s) and job.recall is None
         job.reads = app.reads and job.recall is None and job.message.conversation is not None
         return job
 
@@ -207,11 +209,15 @@ class Router:
                 self._plan_targets(job)
             elif not job.repeat:
                 job.suppress("recalled", job.people)
+        stormy = [one for job in open_jobs if job.storms and not job.recalled for one in self._stormy(job)]
         planned = [job for job in open_jobs if job.window_s and job.planned]
-        if planned:
+        if planned and not stormy:
             await asyncio.gather(self._count_badges(badges), self._recalls.look_at_screens(planned))
-        else:
-            await self._count_badges(badges)
+            return
+        await self._count_badges(badges, stormy)
+        if planned:
+            # Only now it is known what will be shown.
+            await self._recalls.look_at_screens([job for job in planned if job.planned])
 
     def _refusal(self, job: Job, now_ms: int) -> str:
         if job.recall is not None:
@@ -298,7 +304,7 @@ class Router:
         wait_s = hold_s(app, message.kind, lane, state.devices.values(), now_ms)
         due_ms = job.raw.time_ms + int(wait_s * 1000)
         if now_ms < due_ms < job.expires_at_ms:
-            job.due_ms[recipient.id] = due_ms
+            job.wait(recipient.id, due_ms, "held")
 
     def _plan_targets(self, job: Job) -> None:
         """Devices addressed directly, past state and badge."""
@@ -349,17 +355,50 @@ class Router:
                 delivery.badge = 0  # the vendor adds one by itself
         job.planned.setdefault(group, []).append(delivery)
 
-    async def _count_badges(self, badges: Sequence[_BadgeWanted]) -> None:
-        """Each device's base plus the pushes counted since; a message counts once, however often it is routed."""
-        if not badges:
+    def _stormy(self, job: Job) -> Iterator[tuple[Job, Recipient]]:
+        """The recipients whose planned pushes may wait for other messages of the conversation."""
+        app = self._settings.apps[job.message.app]
+        planned = {one.user for some in job.planned.values() for one in some}
+        for recipient in job.recipients:
+            if recipient.id in planned and is_stormy(app, job.message, recipient):
+                yield job, recipient
+
+    async def _count_badges(self, badges: Sequence[_BadgeWanted], stormy: Sequence[tuple[Job, Recipient]] = ()) -> None:
+        """Each device's base plus the pushes counted since; a message counts once, however often it is routed.
+
+        In the same round trip it is asked what *stormy* messages meet.
+        """
+        if not badges and not stormy:
             return
         calls = [
             self._lookup.badge_call(message.app, delivery.user, delivery.device, message.id)
             for delivery, message, _ in badges
         ]
-        for (delivery, _, base), counted in zip(badges, await self._state.run_many(calls), strict=True):
+        calls += [self._storm_call(job, recipient) for job, recipient in stormy]
+        answers = await self._state.run_many(calls)
+        absorbed: dict[int, set[str]] = {}
+        for number, (job, recipient) in enumerate(stormy, start=len(badges)):
+            verdict, *until_ms = _checked(answers[number])
+            if verdict == _CARRIES:
+                job.wait(recipient.id, until_ms[0], "storm")
+            elif verdict == _ABSORBED:
+                absorbed.setdefault(id(job), set()).add(recipient.id)
+        for job in {id(job): job for job, _ in stormy}.values():
+            job.absorb(absorbed.get(id(job), set()))
+        for (delivery, _, base), counted in zip(badges, answers, strict=False):
             delivery.badge = base + _checked(counted)
             delivery.counted = True
+
+    def _storm_call(self, job: Job, recipient: Recipient) -> StormCall:
+        return storm_call(
+            self._settings.redis.prefix,
+            self._settings.apps[job.message.app],
+            job.message,
+            recipient,
+            sent_at_ms=job.sent_at_ms,
+            expires_at_ms=job.expires_at_ms,
+            again=job.raw.again,
+        )
 
     # ---- to the ledgers
 
@@ -405,8 +444,8 @@ class Router:
         size = self._accounts[vendor, credential].parcel
         # Its age counts from the decision: what waited in the ingress has just been decided.
         now_ms = self._clock.now_ms()
-        for due_ms, some in job.by_due(deliveries).items():
-            carried = replace(push, later="held") if due_ms else push
+        for (due_ms, why), some in job.by_wait(deliveries).items():
+            carried = replace(push, later=why) if why else push
             for number, first in enumerate(range(0, len(some), size)):
                 identity = parcel_id(job.part, _name(manner), number, due_ms)
                 packed = pack(Entry(identity, Parcel(carried, some[first : first + size]), push.lane, now_ms))

@@ -237,6 +237,7 @@ class FleetRuntime:
                 credential,
                 recalls=settings.apps[account.app].recall_window_s > 0,
                 reads=settings.apps[account.app].reads,
+                locale=settings.apps[account.app].locale,
             ).recheck,
             on_change=drain.changed,
             mover=mover,

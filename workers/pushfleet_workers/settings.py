@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -256,6 +256,19 @@ class AppSettings(_Section):
         description="Silence after which a device is passed over and then removed: it has neither registered nor "
         "reported. 0: only what its vendor calls dead goes.",
     )
+    storm_waits_s: tuple[Annotated[float, Field(ge=1, le=3_600)], ...] = Field(
+        (),
+        max_length=20,
+        description="How long the next push of a conversation waits after the first one to a user, after the second, "
+        "and so on, such as [10, 20, 40, 80, 160, 300]; the last one holds for all further ones. What comes meanwhile is "
+        "told by that one push, with a count. Mentions, calls and the urgent lane pass. Empty: every message is pushed.",
+    )
+    storm_quiet_s: float = Field(
+        600,
+        ge=1,
+        le=86_400,
+        description="After so long without a message of the conversation the first one counts anew.",
+    )
     reads: bool = Field(
         False,
         description="Take reports of how far users have read, and push nothing that they have read. Costs one more "
@@ -275,6 +288,12 @@ class AppSettings(_Section):
     def device_unused_ms(self) -> int:
         """The same in milliseconds."""
         return self.device_unused_days * 86_400_000
+
+    @model_validator(mode="after")
+    def _ends_after_its_waits(self) -> AppSettings:
+        if self.storm_waits_s and self.storm_quiet_s < max(self.storm_waits_s):
+            raise ValueError("storm_quiet_s must not be shorter than the longest of storm_waits_s")
+        return self
 
     @model_validator(mode="after")
     def _signed(self) -> AppSettings:

@@ -90,6 +90,11 @@ class UserKeys:
         """How far the user has read their conversations."""
         return self.devices + ":reads"
 
+    @property
+    def storms(self) -> str:
+        """Conversations of which much came lately."""
+        return self.devices + ":storms"
+
 
 def devices_of(prefix: str, owner: str) -> str:
     """The key of an owner's devices."""

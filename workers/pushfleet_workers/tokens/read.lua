@@ -1,5 +1,5 @@
 -- A user has read a conversation up to a message, and perhaps has so many unread ones left, as of a time.
--- KEYS  devices, badges, reads of the user
+-- KEYS  devices, badges, reads, storms of the user
 -- ARGV  conversation, when the message was written (Unix ms), at_ms, unread ('' for none), most conversations,
 --       seconds to live
 -- Returns 1 when any of it was news. Of too many conversations the quarter goes that was read up to the oldest messages.
@@ -23,6 +23,14 @@ if not known or up_to_ms > known then
   redis.call('HSET', key, ARGV[1], ARGV[2])
   redis.call('EXPIRE', key, ARGV[6])
   news = 1
+end
+-- A storm whose messages are all read is over.
+local storm = redis.call('HGET', KEYS[4], ARGV[1])
+if storm then
+  local unpacked, fields = pcall(cmsgpack.unpack, storm)
+  if not unpacked or type(fields) ~= 'table' or (tonumber(fields[4]) or 0) <= up_to_ms then
+    redis.call('HDEL', KEYS[4], ARGV[1])
+  end
 end
 if not unread then return news end
 

@@ -42,7 +42,7 @@ class ReadStore:
         keys = UserKeys(self._prefix, app, user)
         left = "" if unread is None else unread
         args = (conversation, up_to_ms, at_ms or self._now_ms(), left, CONVERSATIONS_MAX, LIFE_S)
-        return bool(await self._link.run(_READ, (keys.devices, keys.badges, keys.reads), args))
+        return bool(await self._link.run(_READ, (keys.devices, keys.badges, keys.reads, keys.storms), args))
 
 
 def cursor_command(prefix: str, app: str, user: str, conversation: str) -> tuple[str, ...]:

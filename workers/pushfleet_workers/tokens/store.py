@@ -196,10 +196,11 @@ class TokenStore:
         return sum(count for count, _ in answers)
 
     async def forget_user(self, app: str, user: str) -> bool:
-        """Forget a user's devices, preferences, badges and reads; False when nothing was known."""
+        """Forget a user's devices, preferences, badges, reads and storms; False when nothing was known."""
         keys = UserKeys(self._prefix, app, user)
         devices = (await self.user(app, user)).devices
-        (gone,) = _good(await self._link.pipeline([("UNLINK", keys.devices, keys.options, keys.badges, keys.reads)]))
+        forget = ("UNLINK", keys.devices, keys.options, keys.badges, keys.reads, keys.storms)
+        (gone,) = _good(await self._link.pipeline([forget]))
         await self._disown(
             [
                 self._entry(keys.owner, channel.vendor, channel.token, channel.registered_at_ms)
@@ -222,8 +223,7 @@ class TokenStore:
         keys = UserKeys(self._prefix, app, user)
         args = (device_field(device), at_ms or self._now_ms(), platform, LIFE_S)
         return [
-            device_name(name)
-            for name in await self._link.run(_LOGIN, (keys.devices, keys.options, keys.badges), args)
+            device_name(name) for name in await self._link.run(_LOGIN, (keys.devices, keys.options, keys.badges), args)
         ]
 
     async def report(self, app: str, reports: Sequence[Report]) -> Reported:

@@ -1,0 +1,326 @@
+"""A group in which everybody talks at once rings now and then, and says how much was said."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+from tests.workers.ledger.support import an_entry
+from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, play
+
+from pushfleet import Conversation, Recipient, Sender
+from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.ledger import Entry
+from pushfleet_workers.peace.storms import CONVERSATIONS_MAX, Storm, Telling, read_storm, told, told_by
+from pushfleet_workers.recheck import Rechecked, Rechecker
+from pushfleet_workers.tokens.keys import UserKeys
+from pushfleet_workers.tokens.reads import ReadStore
+from pushfleet_workers.tokens.store import TokenStore
+
+WAITS: dict[str, Any] = {"demo": {"name": "Demo", "storm_waits_s": [10, 20, 40, 80, 160, 300], "reads": True}}
+APPS = {**WAITS, "lite": {}}
+BOB = UserKeys(PREFIX, "demo", "bob")
+
+
+def on(url: str, scenario: Callable[[Stage], Awaitable[None]]) -> None:
+    """Play with storms switched on for the app, and a phone of Bob's."""
+
+    async def run(stage: Stage) -> None:
+        await stage.device()
+        await scenario(stage)
+
+    play(url, run, apps=APPS)
+
+
+async def storm(stage: Stage, conversation: str = "g1") -> Storm:
+    """What is known of the storm."""
+    found = read_storm(await stage.queue.call("HGET", BOB.storms, conversation))
+    assert found is not None
+    return found
+
+
+async def pass_time(stage: Stage, ms: int, conversation: str = "g1") -> None:
+    """As if everything that was put down had been so earlier."""
+    fields = msgspec.msgpack.decode(await stage.queue.call("HGET", BOB.storms, conversation))
+    fields[1:3] = [at_ms - ms for at_ms in fields[1:3]]
+    await stage.queue.call("HSET", BOB.storms, conversation, msgspec.msgpack.encode(fields))
+
+
+async def recheck(stage: Stage, *entries: Entry, vendor: str = "apns") -> Rechecked:
+    """What a worker finds when it claims *entries*."""
+    return await Rechecker(stage.queue, PREFIX, FleetClock(), vendor, "main", reads=True).recheck(entries)
+
+
+async def bodies(stage: Stage, *entries: Entry) -> list[str]:
+    """What the deliveries of *entries* say, or why they are not sent."""
+    found = await recheck(stage, *entries)
+    return [
+        found.refused.get(one.id) or found.rendered[one.id].body for entry in entries for one in entry.parcel.deliveries
+    ]
+
+
+def said(number: int, name: str = "", **changes: Any) -> Any:
+    """A message of somebody's in the group."""
+    sender = Sender(id=f"u{number}", name=name or f"User {number}")
+    return group(f"m{number}", "bob", **{"sender": sender, **changes})
+
+
+def test_three_hundred_messages_a_minute_ring_four_times(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        rung: dict[str, str] = {}
+        for number in range(300):
+            await stage.route(said(number))
+            await pass_time(stage, 200)
+            known = await storm(stage)
+            for _, entry in await stage.delayed():
+                if entry.parcel.push.message_id not in rung and known.until_ms <= now_ms():
+                    (rung[entry.parcel.push.message_id],) = await bodies(stage, entry)
+        (at_once,) = await stage.entries()
+        assert at_once.parcel.push.message_id == "m0"
+        assert [entry.parcel.push.later for _, entry in await stage.delayed()] == ["storm"] * 3
+        told_so_far = list(rung.values())
+        assert len(told_so_far) == 2, "after ten seconds and twenty more; the next one waits for forty"
+        counts = [int(text.split(" and ")[1].split()[0]) + 1 for text in told_so_far]
+        waiting = (await storm(stage)).waiting.count
+        assert 1 + sum(counts) + waiting == 300, "none is left untold"
+        assert (await stage.suppressed())["stormed"] == 300 - 4
+        assert [one.badge for one in await stage.deliveries()] == [1]
+        books = await stage.books()
+        assert await stage.joined()
+        assert sum(lane.deliveries for lane in books.lanes.values()) + 296 == 300
+
+    on(redis_url, scenario)
+
+
+def test_the_push_that_waited_says_how_many_there_are_and_has_the_badge_of_now(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(name="pad", vendor="huawei", locale="zh-CN")
+        await stage.route(*(said(number) for number in range(13)), said(13, "Alice"))
+        ((due_ms, phone),) = await stage.delayed()
+        ((_, pad),) = await stage.delayed("huawei")
+        assert phone.parcel.push.message_id == pad.parcel.push.message_id == "m1"
+        assert now_ms() + 5_000 < due_ms < now_ms() + 11_000
+        assert await bodies(stage, phone) == ["Alice and 12 others in Team"]
+        assert [one.badge for one in phone.parcel.deliveries] == [14]
+        found = await recheck(stage, pad, vendor="huawei")
+        (push,) = found.rendered.values()
+        assert (push.title, push.body) == ("Team", "Alice等13条新消息（Team）")
+        assert await stage.suppressed() == {"stormed": 2 * 12}
+        assert await stage.joined()
+
+    on(redis_url, scenario)
+
+
+def test_what_waits_alone_says_what_it_is(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(said(0), said(1, "Alice"))
+        ((_, entry),) = await stage.delayed()
+        assert await bodies(stage, entry) == ["Alice: Lunch?"]
+        await stage.queue.call("DEL", BOB.storms)
+        assert await bodies(stage, entry) == ["Alice: Lunch?"], "of what was forgotten it tells itself"
+
+    on(redis_url, scenario)
+
+
+def test_the_unread_number_of_the_latest_message_is_the_badge(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(*(said(n, recipients=(Recipient(id="bob", unread=10 + n),)) for n in range(4)))
+        ((_, entry),) = await stage.delayed()
+        await bodies(stage, entry)
+        assert [one.badge for one in entry.parcel.deliveries] == [13]
+
+    on(redis_url, scenario)
+
+
+def test_mentions_calls_and_what_is_urgent_or_forced_pass(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(
+            said(0),
+            said(1, recipients=(Recipient(id="bob", mention=True),)),
+            said(2, recipients=(Recipient(id="bob", push="force"),)),
+            said(3, kind="call"),
+            said(4, kind="mention"),
+            said(5, lane="urgent"),
+            said(6, kind="system"),
+            chat("m7"),
+            chat("m8", conversation=None, replace_key="x"),
+        )
+        at_once = {entry.parcel.push.message_id for entry in await stage.entries()}
+        assert at_once == {f"m{number}" for number in range(9)}
+        assert await stage.delayed() == []
+        assert (await storm(stage)).waiting.count == 0
+
+    on(redis_url, scenario)
+
+
+def test_waits_grow_while_it_storms_and_shrink_when_it_calms(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        waits = []
+        for number in range(9):
+            await stage.route(said(number))
+            known = await storm(stage)
+            waits.append(round((known.until_ms - now_ms()) / 1000))
+            await pass_time(stage, known.until_ms - now_ms() + 1 if number % 2 else 1_000)
+        assert waits[0] == 10
+        assert sorted(waits[1::2]) == waits[1::2]
+        assert waits[7] > 60
+        calm = []
+        for number in range(20, 28):
+            await pass_time(stage, 400_000)
+            await stage.route(said(number))
+            calm.append(round(((await storm(stage)).until_ms - now_ms()) / 1000))
+        assert calm[1:] == [300, 160, 80, 40, 20, 10, 10], "the first one still met what waited"
+        await stage.route(said(30))
+        await pass_time(stage, 601_000)
+        await stage.route(said(31))
+        assert (await storm(stage)).pushes == 1, "after a quiet time the first one counts anew"
+
+    on(redis_url, scenario)
+
+
+def test_a_read_of_everything_ends_the_storm_and_one_of_less_does_not(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        reads, start_ms = ReadStore(stage.queue, PREFIX, now_ms), now_ms()
+        await stage.route(*(said(number, sent_at_ms=start_ms + number) for number in range(4)))
+        ((_, entry),) = await stage.delayed()
+        await reads.mark("demo", "bob", "g1", start_ms + 1)
+        assert await bodies(stage, entry) == ["User 3 and 2 others in Team"], "the latest is not read"
+        await reads.mark("demo", "bob", "g1", start_ms + 3)
+        assert await bodies(stage, entry) == ["read"]
+        assert await stage.queue.call("EXISTS", BOB.storms) == 0
+        await stage.route(said(9, sent_at_ms=start_ms + 9))
+        assert [one.parcel.push.message_id for one in await stage.entries()] == ["m0", "m9"]
+
+    on(redis_url, scenario)
+
+
+def test_of_carriers_that_are_claimed_late_the_last_one_is_sent(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(said(0), said(1), said(2))
+        await pass_time(stage, 10_500)
+        await stage.route(said(3), said(4))
+        entries = [entry for _, entry in await stage.delayed()]
+        assert await bodies(stage, *entries) == ["User 2 and 1 others in Team", "User 4 and 1 others in Team"]
+        await pass_time(stage, 20_500)
+        assert await bodies(stage, *entries) == ["stormed", "User 4 and 1 others in Team"]
+
+    on(redis_url, scenario)
+
+
+def test_a_router_that_died_changes_nothing_of_what_was_decided(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.enqueue(*(said(number) for number in range(5)))
+        await stage.put_and_die(*await stage.read())
+        before = await storm(stage)
+        await stage.router.route(stage.streams["normal"], await stage.read_again())
+        after = await storm(stage)
+        assert (after.waiting, after.shown, after.until_ms) == (before.waiting, before.shown, before.until_ms)
+        assert (len(await stage.entries()), len(await stage.delayed())) == (1, 1)
+        assert await stage.suppressed() == {"stormed": 3}
+        assert await stage.joined()
+
+    on(redis_url, scenario)
+
+
+def test_what_would_expire_while_it_waits_carries_nothing(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(said(0), said(1, ttl_s=5), said(2))
+        ((_, entry),) = await stage.delayed()
+        assert entry.parcel.push.message_id == "m2"
+        assert await stage.suppressed() == {"stormed": 1}
+
+    on(redis_url, scenario)
+
+
+def test_a_recall_of_what_another_push_tells_of_takes_nothing_off_the_screen(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(said(0), said(1), said(2))
+        await stage.recall("m2", "bob", conversation="g1")
+        assert [entry.parcel.push.recall for entry in await stage.entries()] == [False]
+        assert await stage.suppressed() == {"stormed": 1, "not_shown": 1}
+
+    play(redis_url, scenario, apps={"demo": {**APPS["demo"], "recall_window_s": 120}, "lite": {}})
+
+
+def test_no_more_than_some_conversations_storm_at_once(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        for _ in range(2):
+            await stage.route(
+                *(chat(f"m{n}-{_}", conversation=Conversation(id=f"c{n}")) for n in range(CONVERSATIONS_MAX + 3))
+            )
+        assert await stage.queue.call("HLEN", BOB.storms) == CONVERSATIONS_MAX
+        assert len(await stage.entries()) == CONVERSATIONS_MAX + 3 + 3
+        await pass_time(stage, 700_000, "c0")
+        await stage.route(chat("last", conversation=Conversation(id="c-new")))
+        assert await stage.queue.call("HEXISTS", BOB.storms, "c0") == 0, "one that is over makes room"
+        assert await stage.queue.call("HEXISTS", BOB.storms, "c-new") == 1
+
+    on(redis_url, scenario)
+
+
+def test_who_is_forgotten_leaves_no_name_behind(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(said(0), said(1))
+        assert 0 < await stage.queue.call("TTL", BOB.storms) <= 600
+        await TokenStore(stage.queue, PREFIX, now_ms).forget_user("demo", "bob")
+        assert await stage.queue.call("EXISTS", BOB.storms) == 0
+
+    on(redis_url, scenario)
+
+
+def test_a_damaged_record_is_as_good_as_none(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(said(0), said(1))
+        await stage.queue.call("HSET", BOB.storms, "g1", b"\xc1 nothing")
+        ((_, entry),) = await stage.delayed()
+        assert await bodies(stage, entry) == ["User 1: Lunch?"]
+        await stage.route(said(2))
+        assert (await storm(stage)).pushes == 1
+
+    on(redis_url, scenario)
+
+
+def test_where_storms_are_off_nothing_is_kept(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(said(0), said(1))
+        assert len(await stage.entries()) == 2
+        assert await stage.queue.call("EXISTS", BOB.storms) == 0
+
+    play(redis_url, scenario)
+
+
+PUSH = replace(an_entry("m1").parcel.push, title="Team", body="Lunch?", group=True)
+
+
+@pytest.mark.parametrize(
+    ("locale", "changes", "text"),
+    [
+        ("en", {}, "A {title} and 2 others in Team"),
+        ("zh-Hant", {}, "A {title}等3条新消息（Team）"),
+        ("fr", {}, "A {title}等3条新消息（Team）"),
+        ("en", {"group": False}, "3 new messages"),
+        ("en", {"hidden": True}, "3 new messages"),
+        ("en", {"title": "{sender}"}, "A {title} and 2 others in {sender}"),
+    ],
+)
+def test_the_text_says_how_many_in_the_languages_way(locale: str, changes: dict[str, Any], text: str) -> None:
+    push = replace(PUSH, **changes)
+    assert told(push, Telling("d", 3, "A {title}"), locale, "zh").body == text
+    assert told(push, Telling("d", 1, "A"), locale, "zh") is push
+
+
+def test_a_carrier_is_told_of_itself_where_the_storm_is_unknown() -> None:
+    telling = told_by(None, PUSH, 1)
+    assert telling is not None
+    assert (telling.count, telling.sent_at_ms) == (1, PUSH.sent_at_ms)
+    assert told_by(Storm(1, 2, 3, 4, "", Telling(), Telling()), PUSH, 1) is None
+
+
+def test_what_is_no_storm_is_none() -> None:
+    assert read_storm(None) is None
+    assert read_storm(b"") is None

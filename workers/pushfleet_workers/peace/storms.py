@@ -1,0 +1,165 @@
+"""Many messages of one conversation in a short time: what a user's devices are told of them, and when.
+
+The first is pushed at once. What follows within the wait is told by one push at its end, which says how many there are;
+then the next wait begins, a longer one. Which of this a message meets is one script, per user and conversation.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pushfleet.message import OfflineMessage, Recipient
+from pushfleet_workers.compose import compose_storm, language_of
+from pushfleet_workers.push import Push
+from pushfleet_workers.redis_link import ReplyError
+from pushfleet_workers.scripts import Script, load
+from pushfleet_workers.settings import AppSettings
+from pushfleet_workers.tokens.keys import UserKeys
+
+__all__ = [
+    "CONVERSATIONS_MAX",
+    "Storm",
+    "StormCall",
+    "Telling",
+    "is_stormy",
+    "read_storm",
+    "storm_call",
+    "storm_command",
+    "told",
+    "told_by",
+]
+
+CONVERSATIONS_MAX = 200
+"""Most conversations of a user that may storm at once; the messages of others are pushed as they come."""
+
+_KINDS = frozenset({"chat", "summary"})
+_STORM = load("pushfleet_workers.peace", "storm")
+
+StormCall = tuple[Script, tuple[str, ...], tuple[str | bytes | int, ...]]
+
+
+class Telling(Struct, array_like=True, frozen=True):
+    """A push that tells of several messages."""
+
+    message: str = ""
+    """Digest of the message that carries it; empty: there is none."""
+
+    count: int = 0
+    sender: str = ""
+    """Who wrote the latest."""
+
+    sent_at_ms: int = 0
+    """When the latest was written."""
+
+    unread: int = -1
+    """The latest unread number that the backend gave; -1: none."""
+
+
+class Storm(Struct, array_like=True, frozen=True):
+    """What came of one conversation for one user, as `storm.lua` keeps it."""
+
+    pushes: int
+    until_ms: int
+    last_ms: int
+    sent_at_ms: int
+    shown: str
+    waiting: Telling
+    """Of the push that is due at ``until_ms``."""
+
+    before: Telling
+    """Of the push before it."""
+
+
+_decode = msgspec.msgpack.Decoder(Storm).decode
+
+
+def is_stormy(app: AppSettings, message: OfflineMessage, recipient: Recipient) -> bool:
+    """Whether a push of *message* may wait for others; mentions, calls, whatever is urgent or forced may not."""
+    return (
+        bool(app.storm_waits_s)
+        and message.kind in _KINDS
+        and message.conversation is not None
+        and message.effective_lane != "urgent"
+        and not recipient.mention
+        and recipient.push != "force"
+    )
+
+
+def storm_call(
+    prefix: str,
+    app: AppSettings,
+    message: OfflineMessage,
+    recipient: Recipient,
+    *,
+    sent_at_ms: int,
+    expires_at_ms: int,
+    again: bool,
+) -> StormCall:
+    """The script call that decides on *message*; its answer: `storm.lua` says.
+
+    * **again** - it may have been asked before, by a router that died.
+    """
+    assert message.conversation is not None
+    sender = message.sender.name if message.sender is not None else ""
+    args: tuple[str | bytes | int, ...] = (
+        message.conversation.id,
+        _digest(message.id),
+        sender[:64].encode(errors="replace"),
+        sent_at_ms,
+        expires_at_ms,
+        -1 if recipient.unread is None else recipient.unread,
+        int(again),
+        int(app.storm_quiet_s * 1000),
+        CONVERSATIONS_MAX,
+        *(int(wait_s * 1000) for wait_s in app.storm_waits_s),
+    )
+    return _STORM, (UserKeys(prefix, message.app, recipient.id).storms,), args
+
+
+def storm_command(prefix: str, app: str, user: str, conversation: str) -> tuple[str, ...]:
+    """The command whose reply :func:`read_storm` takes."""
+    return "HGET", UserKeys(prefix, app, user).storms, conversation
+
+
+def read_storm(reply: Any) -> Storm | None:
+    """The storm in *reply*; None where it is over, read away, or cannot be read."""
+    if isinstance(reply, ReplyError):
+        if not str(reply).startswith("WRONGTYPE"):
+            raise reply
+        return None
+    try:
+        return _decode(reply) if reply is not None else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def told_by(storm: Storm | None, push: Push, now_ms: int) -> Telling | None:
+    """What the carrier *push* tells of at *now_ms*; None: a newer push tells it, and this one is not needed.
+
+    Where nothing is known any more it tells of itself.
+    """
+    digest = _digest(push.message_id)
+    if storm is None:
+        return Telling(digest, 1, push.sender_name, push.sent_at_ms)
+    if storm.waiting.message == digest:
+        return storm.waiting
+    newer_is_due = storm.waiting.message and storm.until_ms <= now_ms
+    return storm.before if storm.before.message == digest and not newer_is_due else None
+
+
+def told(push: Push, telling: Telling, locale: str, default: str) -> Push:
+    """*push* with a text that says how many messages there are, in the language of *locale*; one speaks for itself."""
+    if telling.count < 2:
+        return push
+    language = language_of(locale, default)
+    text = compose_storm(language, push.title, telling.sender, telling.count, group=push.group, hidden=push.hidden)
+    return replace(push, body=text)
+
+
+def _digest(message_id: str) -> str:
+    return blake2b(message_id.encode(errors="surrogatepass"), digest_size=6).hexdigest()
