@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tomllib
@@ -51,6 +52,29 @@ def test_the_example_keeps_the_contract(installed: dict[str, str]) -> None:
     counted = re.search(r"(\d+) passed", done.stdout)
     assert counted is not None
     assert int(counted[1]) > 40, "the suites cover it"
+
+
+def test_the_page_leads_to_a_push(installed: dict[str, str], tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "add-a-vendor.md").read_text(encoding="utf-8")
+    (settings,) = re.findall(r"^```toml\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    (serve,) = re.findall(r"^pushfleet (fakecloud .*)$", page, flags=re.MULTILINE)
+    (send,) = re.findall(r"^pushfleet (send .*)$", page, flags=re.MULTILINE)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    # The port on the page may be taken on this machine.
+    assert "9443" in serve
+    (tmp_path / "pushfleet.toml").write_text(settings.replace("9443", port), encoding="utf-8")
+    words = [sys.executable, "-m", "pushfleet", *serve.replace("9443", port).split()]
+    with subprocess.Popen(words, cwd=tmp_path, env=installed, stdout=subprocess.PIPE, text=True) as cloud:
+        try:
+            assert cloud.stdout is not None
+            assert any("Ctrl-C ends it." in line for line in cloud.stdout)
+            for command in ("check", send):
+                done = run(installed, "-m", "pushfleet", *command.split(), folder=tmp_path)
+                assert done.returncode == 0, (command, done.stdout, done.stderr)
+            assert done.stdout.startswith("acme took the push to token ")
+        finally:
+            cloud.kill()
 
 
 def test_the_commands_know_it(installed: dict[str, str], tmp_path: Path) -> None:

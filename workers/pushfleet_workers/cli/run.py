@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -104,7 +106,9 @@ def api(context: Context) -> None:
     "--control-port", type=click.IntRange(0, _PORT_MAX), default=0, help="Port of /stats and /rules; 0: a free one."
 )
 @click.option(
-    "--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="Written with all addresses once it listens."
+    "--ready-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Written with all addresses once it listens, in place of showing them.",
 )
 def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port: int, ready_file: Path | None) -> None:
     """Play all vendors on this machine: strict, scriptable, for development and tests."""
@@ -122,7 +126,14 @@ def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port
 
     async def run(stop: asyncio.Event) -> None:
         serving = asyncio.ensure_future(
-            serve(credentials=credentials, host=host, ports=fixed, control_port=control_port, ready_file=ready_file)
+            serve(
+                credentials=credentials,
+                host=host,
+                ports=fixed,
+                control_port=control_port,
+                ready_file=ready_file,
+                on_ready=partial(_show_fake_cloud, credentials) if ready_file is None else None,
+            )
         )
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -137,6 +148,20 @@ def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port
             raise FleetError(f"the fake cloud cannot listen on {host}, {given}: {problem}") from problem
 
     run_until_signal(run)
+
+
+def _show_fake_cloud(folder: Path, ready: Mapping[str, Any]) -> None:
+    """For people: where it listens, and how to point an account at it."""
+    from pushfleet_workers.cli.fake_accounts import accounts_toml
+
+    accounts = folder / "accounts.toml"
+    accounts.write_text(accounts_toml(ready), encoding="utf-8")
+    rows = [(name, address["url"]) for name, address in ready["vendors"].items()]
+    rows += [("control", f"{ready['control_url']}/stats"), ("folder", f"{folder}  (throw-away credentials, ca.pem)")]
+    for what, where in rows:
+        console.print(f"{what:8} {where}", markup=False, highlight=False, soft_wrap=True)
+    told = f"To send through it, copy an account from {accounts} into pushfleet.toml. Ctrl-C ends it."
+    console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 @click.command()

@@ -251,7 +251,7 @@ def _issue(project_id: str = "388421840000000001", client_id: str = "110000001")
     return Issued(
         project_id,
         {**known, "client_id": client_id, "public_key": public.decode()},
-        {"project_id": project_id, "client_id": client_id},
+        {"client_id": client_id},
         {f"{project_id}.json": content},
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,14 @@ async def serve(
     vendors: Sequence[str] | None = None,
     public_host: str = "",
     keep: int = 10_000,
+    on_ready: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> None:
     """Run the fake cloud until cancelled.
 
     *credentials* is the folder of certificates and credentials; a vendor that has none there is given one.
     *ready_file* is written once everything listens, and removed at the end: JSON with ``pid``, ``ca_file``,
     ``control_url``, ``vendors`` (name to ``url`` and ``port``) and ``credentials`` (``vendor``, ``id``,
-    ``settings``, ``file``). The other options are those of :class:`FakeCloud`.
+    ``settings``, ``file``). *on_ready* is called with the same. The other options are those of :class:`FakeCloud`.
     """
     async with FakeCloud(
         vendors=vendors,
@@ -49,7 +50,10 @@ async def serve(
         for name in cloud.vendors:
             if name not in held:
                 cloud.credential(name)
-        with _announced(ready_file, _ready(cloud)):
+        ready = _ready(cloud)
+        if on_ready is not None:
+            on_ready(ready)
+        with _announced(ready_file, ready):
             await asyncio.get_running_loop().create_future()
 
 

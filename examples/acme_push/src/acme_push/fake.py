@@ -93,8 +93,7 @@ class FakeAcme:
         return Call(client_id, endpoint="auth")
 
 
-def _issue(client_id: str = "") -> Issued:
-    client_id = client_id or secrets.token_hex(8)
+def _issue(client_id: str = "demo") -> Issued:
     known = {"client_id": client_id}
     return Issued(client_id, known, known, {f"{client_id}.secret": secrets.token_hex(16).encode()})
 
