@@ -63,6 +63,20 @@ def test_a_credential_from_its_beginning_to_its_end(cli: Cli, key_file: Path) ->
 
 
 @pytest.mark.usefixtures("fleet")
+def test_the_list_has_a_line_for_each_whatever_the_width(
+    cli: Cli, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert cli("credentials", "add", "apns", "main", *APNS, "--file", f"key_file={key_file}").code == 0
+    settled, stored = cli("credentials", "list").out.splitlines()
+    assert settled.startswith("huawei:settled: app demo, production, settings, key ")
+    assert stored.startswith(f"apns:main: app demo, production, stored, key {sha256(P8).hexdigest()[:16]}, created 20")
+    key_file.write_bytes(OTHER_P8)
+    cli("credentials", "rotate", "apns", "main", "--file", f"key_file={key_file}")
+    assert ", old key kept until 20" in cli("credentials", "list").out.splitlines()[1]
+
+
+@pytest.mark.usefixtures("fleet")
 def test_a_secret_that_is_typed_in_is_nowhere_to_be_seen(cli: Cli) -> None:
     for words in (ADD_HUAWEI, ("credentials", "list"), ("credentials", "list", "--json"), ("check",)):
         said = cli(*words, stdin=SECRET.encode() + b"\n")
@@ -96,6 +110,9 @@ def test_a_refused_credential_is_an_exit_code(cli: Cli, tmp_path: Path, redis_ur
         (("add", "huawei", "settled", "--app", "demo"), "huawei:settled comes from the settings"),
         (("add", "huawei", "main", "--app", "demo", "--set", "clientid=1"), "clientid is no setting: did you mean"),
         (("add", "huawei", "main", "--app", "demo", "--set", "a=1", "--set", "a.b=1"), "a is set to a value already"),
+        (("add", "apns", "main", *APNS, "--set", "ca_bundle=ca.pem"), "is a file, so write --file ca_bundle=PATH"),
+        (("rotate", "apns", "main", "--set", "key_file=k.p8"), "key_file is a file, so write --file key_file=PATH"),
+        (("add", "nobody", "main", "--app", "demo", "--set", "a=1"), "nobody"),
         (("add", "apns", "main", *APNS, "--file", "key_file=none.p8"), "No such file or directory: 'none.p8'"),
         (("rotate", "huawei", "main", "--set", "client_id=1"), "there is no credential huawei:main"),
         (("remove", "huawei", "main"), "there is no credential huawei:main"),

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-from rich.table import Table
 
+from pushfleet_workers import registry
 from pushfleet_workers.cli.context import Context, console, json_option, pass_context
+from pushfleet_workers.credential_store.contents import file_settings
 from pushfleet_workers.credential_store.management import (
     FILE_BYTES_MAX,
     OVERLAP_S,
@@ -97,7 +98,7 @@ def add(
     as_json: bool,
 ) -> None:
     """Check credential ID of VENDOR and store it sealed; routers and workers take it up within seconds."""
-    name, given = Name(vendor, credential), _given(pairs, paths)
+    name, given = Name(vendor, credential), _given(vendor, pairs, paths)
     shown = _managed(context, lambda manager: manager.add(name, app, given))
     _say(shown, as_json, f"{name} is stored, key {shown.key_fingerprint}. Does the vendor take it? "
                          f"pushfleet credentials test {vendor} {credential} --probe")  # fmt: skip
@@ -112,12 +113,8 @@ def list_(context: Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(shown)))
         return
-    table = Table("vendor", "id", "app", "environment", "source", "created", "expires", "key", "rotation")
     for one in shown:
-        row = (one.vendor, one.id, one.app, one.environment, one.source, _date(one.created_at_ms),
-               _date(one.expires_at_ms), one.key_fingerprint, _rotation(one))  # fmt: skip
-        table.add_row(*row)
-    console.print(table)
+        console.print(_line(one), markup=False, highlight=False, soft_wrap=True)
 
 
 @credentials.command()
@@ -157,7 +154,7 @@ def rotate(
     as_json: bool,
 ) -> None:
     """Replace settings and secrets of a stored credential; what is not named stays."""
-    name, given = Name(vendor, credential), _given(pairs, paths, dropped)
+    name, given = Name(vendor, credential), _given(vendor, pairs, paths, dropped)
     shown = _managed(context, lambda manager: manager.rotate(name, given, overlap_s))
     kept = f"; the one before is kept until {_date(shown.overlap_until_ms)}" if shown.overlap_until_ms else ""
     _say(shown, as_json, f"{name} is rotated to key {shown.key_fingerprint}{kept}.")
@@ -201,9 +198,15 @@ def _managed(context: Context, work: Callable[[CredentialManager], Awaitable[T]]
     return asyncio.run(run())
 
 
-def _given(pairs: Sequence[tuple[str, str]], paths: Sequence[tuple[str, str]], dropped: Sequence[str] = ()) -> Given:
+def _given(
+    vendor: str, pairs: Sequence[tuple[str, str]], paths: Sequence[tuple[str, str]], dropped: Sequence[str] = ()
+) -> Given:
     settings: dict[str, Any] = dict.fromkeys(dropped)
+    files = file_settings(registry.load(vendor).account_type)
     for name, value in pairs:
+        if name in files:
+            # What was given is not repeated: it may be the content.
+            raise SettingsError(f"--set {name}: {name} is a file, so write --file {name}=PATH")
         *tables, last = name.split(".")
         table = settings
         for part in tables:
@@ -226,6 +229,19 @@ def _say(shown: object, as_json: bool, sentence: str) -> None:
         click.echo(json.dumps(msgspec.to_builtins(shown)))
     else:
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def _line(one: CredentialShown) -> str:
+    facts = [
+        f"app {one.app}",
+        one.environment,
+        one.source,
+        f"key {one.key_fingerprint}" if one.key_fingerprint else "no key",
+        f"created {_date(one.created_at_ms)}" if one.created_at_ms else "",
+        f"expires {_date(one.expires_at_ms)}" if one.expires_at_ms else "",
+        _rotation(one),
+    ]
+    return f"{one.vendor}:{one.id}: {', '.join([fact for fact in facts if fact])}"
 
 
 def _date(at_ms: int) -> str:
