@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
@@ -15,11 +16,12 @@ from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.callers import Callers
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credential_store import Accounts
+from pushfleet_workers.credential_store.store import CredentialStore, Name
 from pushfleet_workers.credentials import UNREACHABLE_CODE, AuthRefused
 from pushfleet_workers.errors import CredentialError, FleetError, NoAnswer, SettingsError
 from pushfleet_workers.exchange import Exchange
 from pushfleet_workers.explain import answered, consequence
-from pushfleet_workers.outcome import Outcome, Verdict
+from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push, delivery_id, fingerprint
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.retry import RetryPolicy
@@ -83,6 +85,8 @@ class _Sender:
     credential: str
     account: AccountSettings
     clock: FleetClock
+    overlap_until_ms: int
+    """Until when the fleet keeps the secret before the one that is sent with; 0: it has none."""
 
     async def send(self, push: Push, delivery: Delivery) -> Sent:
         _refuse_unusable(self.vendor, self.account, self.clock.now_ms() / 1000)
@@ -118,7 +122,7 @@ class _Sender:
         policy = RetryPolicy(self.account.attempts_max, retry.first_s, retry.longest_s)
         name, token = self.vendor.name, fingerprint(delivery.token)
         row = self.vendor.codes.get(outcome.code)
-        fleet = consequence(outcome, push, delivery, self.clock.now_ms(), policy)
+        fleet = self._goes_back(outcome) or consequence(outcome, push, delivery, self.clock.now_ms(), policy)
         accepted = outcome.verdict is Verdict.OK
         said = answered(outcome, self.vendor.codes, status)
         said = f" ({said})" if said else ""
@@ -138,6 +142,14 @@ class _Sender:
             sentence=f"{name} {what}{said}{verdict}; the fleet would {fleet}.",
         )
 
+    def _goes_back(self, outcome: Outcome) -> str:
+        """What the fleet does where the vendor refuses what a rotation brought; empty where that is not so."""
+        refused = outcome.verdict is Verdict.MISCONFIGURED and outcome.scope is Scope.ACCOUNT
+        if not refused or not self.overlap_until_ms:
+            return ""
+        until = datetime.fromtimestamp(self.overlap_until_ms / 1000, UTC)
+        return f"go back to the secret before the rotation, which is kept until {until:%Y-%m-%d %H:%M UTC}"
+
 
 async def send_one(
     settings: Settings, vendor: str, credential: str, message: OfflineMessage, *, badge: int, token_kind: str
@@ -156,7 +168,13 @@ async def send_one(
             seconds, micros = await link.call("TIME")
             clock.heard(int(seconds) * 1000 + int(micros) / 1000)
         account = await stack.enter_async_context(_account(settings, link, vendor, credential))
-        sender = _Sender(settings, link, registry.load(vendor), credential, account, clock)
+        if account.transport == "pyreqwest":
+            # Its threads abort a process that ends right after its request, which this one does.
+            account = account.model_copy(update={"transport": "httpx"})
+        overlap_until_ms = 0
+        if link is not None and credential not in settings.accounts.get(vendor, {}):
+            overlap_until_ms = await _overlap_until_ms(settings, link, Name(vendor, credential), clock)
+        sender = _Sender(settings, link, registry.load(vendor), credential, account, clock, overlap_until_ms)
         push, delivery = _letter(message, account.app, clock.now_ms(), badge, token_kind)
         return await sender.send(push, delivery)
 
@@ -176,6 +194,14 @@ async def _account(
         yield _named(found, vendor, credential)
     finally:
         accounts.close()
+
+
+async def _overlap_until_ms(settings: Settings, link: Link, name: Name, clock: FleetClock) -> int:
+    stored = await CredentialStore(link, settings.redis.prefix).get(name)
+    # Once the vendor has refused the new secret, the one before is what is sent with.
+    if stored is None or stored.record.refused or not stored.record.overlaps(clock.now_ms()):
+        return 0
+    return stored.record.overlap_until_ms
 
 
 def _named(known: dict[str, Any], vendor: str, credential: str) -> AccountSettings:

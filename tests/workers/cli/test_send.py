@@ -207,3 +207,28 @@ def test_a_stored_credential_is_sent_with(cli: Cli, tmp_path: Path, cloud: FakeC
     assert said.code == 0, said
     assert send(cli, "meizu").code == 0
     assert len(cloud.received("meizu")) == 1
+
+
+def test_a_rotation_that_is_refused_sends_the_fleet_back(
+    cli: Cli, tmp_path: Path, cloud: FakeCloudThread, redis_url: str
+) -> None:
+    settings_file(tmp_path, redis_url, "[credentials]", f'master_key = "{MASTER_KEY}"')
+    issued = cloud.credential("meizu")
+    files = ("--file", f"app_secret={issued.file}", "--file", f"ca_bundle={cloud.ca_file}")
+    sets = ("--set", f"app_id={issued.settings['app_id']}", "--set", f"base_url={cloud.url('meizu')}")
+    assert cli("credentials", "add", "meizu", "main", "--app", "demo", *sets, *files).code == 0
+    wrong = ("credentials", "rotate", "meizu", "main", "--file", "app_secret=-", "--overlap")
+    assert cli(*wrong, "1h", stdin=b"wrong").code == 0
+    said = send(cli, "meizu")
+    assert said.code == 1
+    assert "the fleet would go back to the secret before the rotation, which is kept until 20" in said.out
+    assert cli(*wrong, "0s", stdin=b"wrong as well").code == 0
+    said = send(cli, "meizu")
+    assert "hold the account's work until the fault is mended" in said.out
+
+
+def test_a_token_that_tpns_cannot_have_given_is_explained(cli: Cli, account: Any) -> None:
+    account("tpns")
+    said = cli("send", "--vendor", "tpns", "--token", "ab" * 32, "--title", "Li Lei")
+    assert said.code == 1
+    assert "of 36 characters at most" in said.out
