@@ -10,6 +10,7 @@ from tests.workers.doubles import QUICK, Bench, Cloud, a_bench, until
 from tests.workers.ledger.support import PLENTY, a_ledger, an_entry, put
 
 from pushfleet.message import ApnsOptions, Lane, OfflinePush
+from pushfleet_workers.courier import Courier
 from pushfleet_workers.errors import NoAnswer, RedisUnusable
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, pack, unpack
 from pushfleet_workers.ledger.ledger import Breaker, Rate, Want
@@ -1069,6 +1070,29 @@ def test_a_class_that_the_message_asked_for_is_its_own_fault(redis_url: str) -> 
         asking = replaced(named("asks"), options=OfflinePush(apns=ApnsOptions(push_type="voip")))
         await put(bench.link, asking, named("chat"))
         assert await bench.finish() == {"dead:bad_payload": 1, "sent": 1}
+
+    on_bench(redis_url, scenario)
+
+
+# ---- what it costs
+
+
+def test_no_more_senders_start_than_there_is_work(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have just ended and those that have not begun yet must not call for the same work again."""
+    started = 0
+    begin = Courier._send_until_dry
+
+    async def counted(courier: Courier) -> None:
+        nonlocal started
+        started += 1
+        await begin(courier)
+
+    monkeypatch.setattr(Courier, "_send_until_dry", counted)
+
+    async def scenario(bench: Bench) -> None:
+        await put(bench.link, *(named(f"m{number}") for number in range(400)))
+        assert await bench.finish() == {"sent": 400}
+        assert 1 <= started <= 400
 
     on_bench(redis_url, scenario)
 

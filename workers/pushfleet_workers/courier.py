@@ -101,6 +101,9 @@ class Courier:
         self._waiting = 0
         self._in_flight: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._senders: set[asyncio.Task[None]] = set()
+        self._starting = 0
+        """Senders that have not looked for work yet: some that still counts as waiting is meant for each."""
+
         self._suspects_turn = True
         self._clearing = False
         """A suspect waits: nothing more is claimed until nothing is in hand, since it travels alone."""
@@ -311,9 +314,15 @@ class Courier:
             self._waiting += 1
 
     def _pump(self) -> None:
+        wanted = min(self._waiting - self._starting, self._window - len(self._senders))
+        if wanted <= 0:
+            return
         # Of a vendor that mixes nobody knows how many requests will carry what waits: each sender calls the next one.
-        for _ in range(min(self._waiting, 1 if self._mixes else self._window, self._window - len(self._senders))):
-            sender = asyncio.get_running_loop().create_task(self._send_until_dry())
+        wanted = 1 if self._mixes else wanted
+        loop = asyncio.get_running_loop()
+        self._starting += wanted
+        for _ in range(wanted):
+            sender = loop.create_task(self._send_until_dry())
             self._senders.add(sender)
             sender.add_done_callback(self._sender_ended)
 
@@ -334,6 +343,7 @@ class Courier:
         return any(queue and (lane != "bulk" or bulk_goes) for lane, queue in self._queues.items())
 
     async def _send_until_dry(self) -> None:
+        self._starting -= 1
         while load := self._next():
             lane = load[0][0].entry.lane
             self._in_flight[lane] += 1

@@ -11,14 +11,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.errors import NoAnswer, where_raised
 from pushfleet_workers.outcome import NOT_RECALLABLE, OK, Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.transports.base import Transport
-from pushfleet_workers.vendor import Request, Vendor
+from pushfleet_workers.vendor import Request, Response, Vendor
 
 __all__ = ["Exchange", "Letters"]
 
@@ -31,6 +31,12 @@ _BROKEN_MODULE = Outcome(Verdict.BAD_PAYLOAD, code="vendor_module_failed")
 _UNREADABLE = Outcome(Verdict.RETRY, Scope.DEVICE, code="no_answer")
 _STAGED_LIFE_S = 600.0
 _STAGED_MAX = 256
+
+
+class _Content(NamedTuple):
+    """What a vendor stores ahead of the targets."""
+
+    staging: Request
 
 
 class Exchange:
@@ -70,8 +76,11 @@ class Exchange:
         ]
 
     async def _outcomes(self, load: Sequence[Letters], deliveries: list[Delivery], auth: str) -> list[Outcome]:
+        staged = ""
         try:
-            request = await self._request(load, auth)
+            request = self._request(load, auth)
+            if isinstance(request, _Content):
+                request, staged = await self._with_staged(request, load[0], auth)
         except NoAnswer:
             raise
         except Exception as problem:  # noqa: BLE001 - a defect of a vendor module costs only its own deliveries
@@ -79,14 +88,16 @@ class Exchange:
             return [_BROKEN_MODULE] * len(deliveries)
         if isinstance(request, Outcome):
             return [request] * len(deliveries)
-        request, staged = request if isinstance(request, tuple) else (request, "")
-        outcomes = await self._ask(request, deliveries)
+        started = time.perf_counter()
+        response = await self._transport.send(request)
+        self._observe(time.perf_counter() - started)
+        outcomes = self._read(deliveries, response)
         if staged and all(outcome.verdict is not Verdict.OK for outcome in outcomes):
             self._forget_staged(staged)
         return outcomes
 
-    async def _request(self, load: Sequence[Letters], auth: str) -> Request | tuple[Request, str] | Outcome:
-        """The request for *load*, with the id of content handed over for it; or what keeps it from being made."""
+    def _request(self, load: Sequence[Letters], auth: str) -> Request | Outcome | _Content:
+        """The request for *load*, or what keeps it from being made, or content that goes ahead of it."""
         vendor, account, now_ms = self._vendor, self._account, self._clock.now_ms()
         if len(load) > 1:
             letters = [(push, delivery) for push, some in load for delivery in some]
@@ -99,14 +110,20 @@ class Exchange:
             if not (vendor.replaces and push.replace_key):
                 return NOT_RECALLABLE
         staging = vendor.stage(account, push, deliveries, auth, now_ms)
-        if staging is not None and self._no_staging is not None and now_ms < self._no_staging_until_ms:
-            return self._no_staging
         if staging is None:
             return vendor.build(account, push, deliveries, auth, now_ms)
-        staged = await self._stage(staging)
+        if self._no_staging is not None and now_ms < self._no_staging_until_ms:
+            return self._no_staging
+        return _Content(staging)
+
+    async def _with_staged(self, content: _Content, letters: Letters, auth: str) -> tuple[Request | Outcome, str]:
+        """The request that names *content*, and the vendor's id for it."""
+        staged = await self._stage(content.staging)
         if isinstance(staged, Outcome):
-            return staged
-        return vendor.build_staged(account, push, deliveries, auth, now_ms, staged), staged
+            return staged, ""
+        push, deliveries = letters
+        now_ms = self._clock.now_ms()
+        return self._vendor.build_staged(self._account, push, deliveries, auth, now_ms, staged), staged
 
     async def _stage(self, request: Request) -> str | Outcome:
         """The vendor's id for the content of *request*; the same content is handed over once."""
@@ -145,10 +162,7 @@ class Exchange:
         """Whatever was at fault: the next request hands its content over anew."""
         self._staged = OrderedDict((content, known) for content, known in self._staged.items() if known[0] != value)
 
-    async def _ask(self, request: Request, deliveries: list[Delivery]) -> list[Outcome]:
-        started = time.perf_counter()
-        response = await self._transport.send(request)
-        self._observe(time.perf_counter() - started)
+    def _read(self, deliveries: list[Delivery], response: Response) -> list[Outcome]:
         try:
             outcomes = self._vendor.read(deliveries, response)
             if len(outcomes) != len(deliveries):

@@ -18,9 +18,12 @@ from pushfleet_workers.push import Delivery, Push
 __all__ = ["AuthAnswer", "Identity", "Request", "Response", "Staged", "Vendor", "VendorDefaults"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """One HTTP request. Its repr shows neither address nor body: both may hold tokens and texts."""
+    """One HTTP request. Its repr shows neither address nor body: both may hold tokens and texts.
+
+    Not frozen, as making it for each push would cost three times as much.
+    """
 
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
@@ -30,7 +33,7 @@ class Request:
     method: str = "POST"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Response:
     """One HTTP answer."""
 
