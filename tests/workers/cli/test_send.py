@@ -231,4 +231,4 @@ def test_a_token_that_tpns_cannot_have_given_is_explained(cli: Cli, account: Any
     account("tpns")
     said = cli("send", "--vendor", "tpns", "--token", "ab" * 32, "--title", "Li Lei")
     assert said.code == 1
-    assert "of 36 characters at most" in said.out
+    assert "36 characters at most" in said.out

@@ -44,8 +44,7 @@ CODES = table(
         "1008007",
         "any",
         BAD_PAYLOAD,
-        "A parameter is wrong: tokens are those of TPNS' own SDK, of 36 characters at most; then look at the message's "
-        "overrides and the account's kinds.",
+        "A parameter is wrong: tokens are TPNS' own, 36 characters at most; else look at overrides and kinds.",
     ),
     ("1008011", "any", MISCONFIGURED, _CONSOLE),
     ("1008012", "any", MISCONFIGURED, _CONSOLE),
