@@ -214,7 +214,7 @@ def test_every_key_has_a_row_and_no_other_has() -> None:
     assert set(rows) - token_state == every_key()
     user = UserKeys("P", "A", "U")
     keys = {spelled(getattr(user, slot), user.devices, "<user>") for slot in set(user.__slots__) - {"owner"}}
-    keys |= {spelled(key, user.devices, "<user>") for key in (user.reads, user.storms)}
+    keys |= {spelled(key, user.devices, "<user>") for key in (user.reads, user.storms, user.calls)}
     log = log_key("<prefix>", "<app>")
     keys |= {log, f"{log}:sent", ward_key("<prefix>", "<vendor>", "<credential>"), keeper_key("<prefix>")}
     keys |= set(vars(ReportKeys("<prefix>")).values())

@@ -45,6 +45,7 @@ Recheck = Callable[[Sequence[Entry]], Awaitable[Rechecked]]
 """Decides again on entries that waited, see :class:`pushfleet_workers.recheck.Rechecker`."""
 
 CLAIM_PARCELS = 100
+_OF_CALLS = frozenset({"call", "call_cancel"})
 _LOW_WATER = 50
 _BULK_WINDOW_SHARE = 0.7
 _LAST_SETTLE_S = 3.0
@@ -563,7 +564,9 @@ class Courier:
 def _had_its_chance(entry: Entry) -> bool:
     """Whether what holds for it may have changed however young it is.
 
-    It was tried, or put for later, or it takes a message back.
+    It was tried, or put for later, it takes a message back, or it is a call, which may be over.
     """
     first, push = entry.parcel.deliveries[0], entry.parcel.push
+    if push.kind in _OF_CALLS:
+        return True
     return bool(first.tries or first.tried or entry.lost or push.recall or push.later)

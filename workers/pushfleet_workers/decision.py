@@ -69,12 +69,15 @@ def refuse_receiver(kind: str, recipient: Recipient, receive: str, preferences: 
     return "" if _mentions(kind, recipient) or kind in _CALLS else "mentions_only"
 
 
-def refuse_read(kind: str, recipient: Recipient, sent_at_ms: int, read_up_to_ms: int) -> str:
-    """Why the receiver needs no push of what was written at *sent_at_ms*; empty where they have not read so far.
+def refuse_read(kind: str, recipient: Recipient, sent_at_ms: int, done_up_to_ms: int) -> str:
+    """Why the receiver needs no push of what was written at *sent_at_ms*; empty where they do.
 
-    A call rings whatever was read.
+    *done_up_to_ms* is how far they have read the conversation; for a call, which rings whatever was read, it is when a
+    call in it ended last.
     """
-    if sent_at_ms > read_up_to_ms or recipient.push == "force" or kind in _CALLS:
+    if kind == "call":
+        return "call_over" if sent_at_ms <= done_up_to_ms else ""
+    if sent_at_ms > done_up_to_ms or recipient.push == "force" or kind in _CALLS:
         return ""
     return "read"
 

@@ -23,6 +23,7 @@ SUPPRESSED = {
     "foreground": "the app is in the foreground on the device",
     "stormed": "many messages of the conversation came in a short time: another push tells of this one as well",
     "read": "the receiver has read the message already",
+    "call_over": "the call had ended before it rang",
     "recalled": "the message was taken back before it left",
     "not_shown": "a message was taken back, and this is not what the device shows: it never got there, a newer push of "
     "the conversation has replaced it, or it was a call, which call_cancel ends",

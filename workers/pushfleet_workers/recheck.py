@@ -94,6 +94,7 @@ class Rechecker:
                 # Keys that are not what they should be: for this user alone the first decision stands.
                 continue
             self._decide(push, delivery, state, learned, found)
+        _say_no_end_of_what_never_rang(entries, found)
         if recallable:
             await self._recall(recallable, replies[len(asked) * width :][: len(recallable)], found.refused)
         return found
@@ -104,8 +105,8 @@ class Rechecker:
         place = (push.app, delivery.user)
         if push.later and delivery.counted:
             commands["badge"] = self._lookup.counted(*place, delivery.device)
-        if self._reads and push.conversation_id and not push.recall:
-            commands["read"] = cursor_command(self._prefix, *place, push.conversation_id)
+        if (self._reads or push.kind == "call") and push.conversation_id and not push.recall:
+            commands["read"] = cursor_command(self._prefix, *place, push.conversation_id, push.kind)
         if push.later == "storm":
             commands["storm"] = storm_command(self._prefix, *place, push.conversation_id)
         return commands
@@ -215,3 +216,19 @@ class Rechecker:
 
     def _place(self, delivery: Delivery) -> bytes:
         return self._memory.place_of(delivery, self._vendor, self._credential)
+
+
+def _say_no_end_of_what_never_rang(entries: Sequence[Entry], found: Rechecked) -> None:
+    """A call that is stopped here, before anybody tried to send it, needs no push that ends it."""
+    silent = {
+        (entry.parcel.push.conversation_id, one.user, one.device)
+        for entry in entries
+        for one in entry.parcel.deliveries
+        if found.refused.get(one.id) == "call_over" and not (one.tries or one.unknown or entry.lost)
+    }
+    for entry in entries if silent else ():
+        push = entry.parcel.push
+        if push.kind == "call_cancel":
+            for one in entry.parcel.deliveries:
+                if (push.conversation_id, one.user, one.device) in silent:
+                    found.refused.setdefault(one.id, "call_over")

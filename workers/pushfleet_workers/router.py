@@ -44,7 +44,7 @@ from pushfleet_workers.runtime import rate_of
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.tokens.lookup import Lookup, UserState
 from pushfleet_workers.tokens.preferences import Preferences
-from pushfleet_workers.tokens.reads import cursor_command, read_cursor
+from pushfleet_workers.tokens.reads import call_over, cursor_command, read_cursor
 from pushfleet_workers.tokens.record import Channel, Device
 from pushfleet_workers.wake import Trigger, ring_call
 
@@ -162,7 +162,9 @@ class Router:
         app = self._settings.apps[entry.app]
         job = job_for(raw, entry, app.recall_window_s)
         job.storms = bool(app.storm_waits_s) and job.recall is None
-        job.reads = app.reads and job.recall is None and job.message.conversation is not None
+        job.reads = (
+            (app.reads or job.message.kind == "call") and job.recall is None and job.message.conversation is not None
+        )
         return job
 
     async def _refuse(self, stream: IngressStream, raw: Raw, reason: str, problem: str) -> None:
@@ -210,11 +212,12 @@ class Router:
             elif not job.repeat:
                 job.suppress("recalled", job.people)
         stormy = [one for job in open_jobs if job.storms and not job.recalled for one in self._stormy(job)]
+        ended = [job for job in open_jobs if job.message.kind == "call_cancel" and job.recall is None]
         planned = [job for job in open_jobs if job.window_s and job.planned]
-        if planned and not stormy:
+        if planned and not (stormy or ended):
             await asyncio.gather(self._count_badges(badges), self._recalls.look_at_screens(planned))
             return
-        await self._count_badges(badges, stormy)
+        await self._count_badges(badges, stormy, ended)
         if planned:
             # Only now it is known what will be shown.
             await self._recalls.look_at_screens([job for job in planned if job.planned])
@@ -252,8 +255,9 @@ class Router:
             return UserState()
 
     def _cursor_command(self, job: Job, recipient: Recipient) -> tuple[str, ...]:
-        assert job.message.conversation is not None
-        return cursor_command(self._settings.redis.prefix, job.message.app, recipient.id, job.message.conversation.id)
+        message, conversation = job.message, job.message.conversation
+        assert conversation is not None
+        return cursor_command(self._settings.redis.prefix, message.app, recipient.id, conversation.id, message.kind)
 
     def _decide_receiver(
         self, job: Job, recipient: Recipient, state: UserState, badges: list[_BadgeWanted], read_up_to_ms: int
@@ -363,22 +367,26 @@ class Router:
             if recipient.id in planned and is_stormy(app, job.message, recipient):
                 yield job, recipient
 
-    async def _count_badges(self, badges: Sequence[_BadgeWanted], stormy: Sequence[tuple[Job, Recipient]] = ()) -> None:
+    async def _count_badges(
+        self, badges: Sequence[_BadgeWanted], stormy: Sequence[tuple[Job, Recipient]] = (), ended: Sequence[Job] = ()
+    ) -> None:
         """Each device's base plus the pushes counted since; a message counts once, however often it is routed.
 
-        In the same round trip it is asked what *stormy* messages meet.
+        In the same round trip it is asked what *stormy* messages meet, and noted which calls have *ended*.
         """
-        if not badges and not stormy:
+        if not (badges or stormy or ended):
             return
         calls = [
             self._lookup.badge_call(message.app, delivery.user, delivery.device, message.id)
             for delivery, message, _ in badges
         ]
         calls += [self._storm_call(job, recipient) for job, recipient in stormy]
-        answers = await self._state.run_many(calls)
+        for job in ended:
+            calls += self._over_calls(job)
+        answers = [_checked(answer) for answer in await self._state.run_many(calls)]
         absorbed: dict[int, set[str]] = {}
         for number, (job, recipient) in enumerate(stormy, start=len(badges)):
-            verdict, *until_ms = _checked(answers[number])
+            verdict, *until_ms = answers[number]
             if verdict == _CARRIES:
                 job.wait(recipient.id, until_ms[0], "storm")
             elif verdict == _ABSORBED:
@@ -386,8 +394,15 @@ class Router:
         for job in {id(job): job for job, _ in stormy}.values():
             job.absorb(absorbed.get(id(job), set()))
         for (delivery, _, base), counted in zip(badges, answers, strict=False):
-            delivery.badge = base + _checked(counted)
+            delivery.badge = base + counted
             delivery.counted = True
+
+    def _over_calls(self, job: Job) -> list[Any]:
+        message, conversation = job.message, job.message.conversation
+        if conversation is None:
+            return []
+        prefix = self._settings.redis.prefix
+        return [call_over(prefix, message.app, one.id, conversation.id, job.sent_at_ms) for one in job.recipients]
 
     def _storm_call(self, job: Job, recipient: Recipient) -> StormCall:
         return storm_call(

@@ -91,6 +91,11 @@ class UserKeys:
         return self.devices + ":reads"
 
     @property
+    def calls(self) -> str:
+        """Conversations in which a call ended lately."""
+        return self.devices + ":calls"
+
+    @property
     def storms(self) -> str:
         """Conversations of which much came lately."""
         return self.devices + ":storms"

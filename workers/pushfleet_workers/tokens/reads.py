@@ -1,4 +1,4 @@
-"""How far users have read their conversations: by its time, the last message that they read."""
+"""Up to when conversations are done with: how far users have read them, and when a call in them ended."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pushfleet_workers.redis_link import Link, ReplyError
-from pushfleet_workers.scripts import load
+from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.tokens.keys import UserKeys
 
-__all__ = ["CONVERSATIONS_MAX", "ReadStore", "cursor_command", "read_cursor"]
+__all__ = ["CONVERSATIONS_MAX", "ReadStore", "call_over", "cursor_command", "read_cursor"]
 
 LIFE_S = 28 * 86_400
 """After that no message is left whose push it could stop: none lives longer."""
@@ -17,7 +17,16 @@ LIFE_S = 28 * 86_400
 CONVERSATIONS_MAX = 1_000
 """Most conversations of a user that are remembered; beyond that the ones with the oldest messages are forgotten."""
 
+CALL_LIFE_MS = 3_600_000
+"""How long it is known that a call ended: none rings for longer than that."""
+
+CALLS_MAX = 50
+"""Most conversations of a user in which ended calls are known."""
+
+_OVER = load("pushfleet_workers.tokens", "over")
 _READ = load("pushfleet_workers.tokens", "read", preamble="common")
+
+Call = tuple[Script, tuple[str, ...], tuple[str | int, ...]]
 
 
 class ReadStore:
@@ -45,13 +54,20 @@ class ReadStore:
         return bool(await self._link.run(_READ, (keys.devices, keys.badges, keys.reads, keys.storms), args))
 
 
-def cursor_command(prefix: str, app: str, user: str, conversation: str) -> tuple[str, ...]:
-    """The command whose reply :func:`read_cursor` takes."""
-    return "HGET", UserKeys(prefix, app, user).reads, conversation
+def call_over(prefix: str, app: str, user: str, conversation: str, ended_at_ms: int) -> Call:
+    """The script call that notes that a call in *conversation* is over for *user*."""
+    args = (conversation, ended_at_ms, CALLS_MAX, CALL_LIFE_MS)
+    return _OVER, (UserKeys(prefix, app, user).calls,), args
+
+
+def cursor_command(prefix: str, app: str, user: str, conversation: str, kind: str) -> tuple[str, ...]:
+    """The command whose reply :func:`read_cursor` takes, for messages of *kind*: of a call, when one ended."""
+    keys = UserKeys(prefix, app, user)
+    return "HGET", keys.calls if kind == "call" else keys.reads, conversation
 
 
 def read_cursor(reply: Any) -> int:
-    """Up to when the user has read, Unix milliseconds; 0: nobody knows, or the key is not what it should be."""
+    """Up to when it is done with, Unix milliseconds; 0: nobody knows, or the key is not what it should be."""
     if isinstance(reply, ReplyError):
         if not str(reply).startswith("WRONGTYPE"):
             raise reply

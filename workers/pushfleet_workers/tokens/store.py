@@ -199,7 +199,7 @@ class TokenStore:
         """Forget a user's devices, preferences, badges, reads and storms; False when nothing was known."""
         keys = UserKeys(self._prefix, app, user)
         devices = (await self.user(app, user)).devices
-        forget = ("UNLINK", keys.devices, keys.options, keys.badges, keys.reads, keys.storms)
+        forget = ("UNLINK", keys.devices, keys.options, keys.badges, keys.reads, keys.storms, keys.calls)
         (gone,) = _good(await self._link.pipeline([forget]))
         await self._disown(
             [

@@ -1,0 +1,127 @@
+"""A call that is over does not ring."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, play
+
+from pushfleet import Recipient
+from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.ledger import Entry
+from pushfleet_workers.recheck import Rechecker
+from pushfleet_workers.tokens.keys import UserKeys
+from pushfleet_workers.tokens.reads import CALLS_MAX, call_over
+from pushfleet_workers.tokens.record import Channel
+from pushfleet_workers.tokens.store import TokenStore
+
+BOB = UserKeys(PREFIX, "demo", "bob")
+
+
+def on(url: str, scenario: Callable[[Stage], Awaitable[None]]) -> None:
+    """Play with a phone of Bob's that has a VoIP token."""
+
+    async def run(stage: Stage) -> None:
+        channels = [Channel("apns", "main", "alert", 1), Channel("apns", "main", "voip", 1, "voip")]
+        await stage.device(channels=channels)
+        await scenario(stage)
+
+    play(url, run)
+
+
+async def reasons(stage: Stage, entries: list[Entry]) -> dict[str, str]:
+    """What a worker finds that claims *entries* together: message id to reason; empty: it is sent."""
+    refused = (await Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main").recheck(entries)).refused
+    return {
+        entry.parcel.push.message_id: refused.get(one.id, "") for entry in entries for one in entry.parcel.deliveries
+    }
+
+
+def test_a_call_rings_at_the_head_by_voip_and_not_for_long(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(chat("m1"), chat("ring", kind="call", sent_at_ms=now_ms()))
+        call, text = await stage.entries()
+        assert (call.parcel.push.message_id, call.lane, text.lane) == ("ring", "urgent", "normal")
+        assert [one.token for one in call.parcel.deliveries] == ["voip"]
+        assert call.parcel.push.expires_at_ms <= now_ms() + 30_000
+        assert await reasons(stage, [call]) == {"ring": ""}
+
+    on(redis_url, scenario)
+
+
+def test_a_queued_call_is_stopped_and_its_end_not_told(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(
+            chat("ring", kind="call"), chat("end", kind="call_cancel"), chat("missed", kind="missed_call")
+        )
+        entries = await stage.entries()
+        assert await reasons(stage, entries) == {"ring": "call_over", "end": "call_over", "missed": ""}
+
+    on(redis_url, scenario)
+
+
+@pytest.mark.parametrize("happened", ["tried", "unknown", "lost", "sent"])
+def test_what_may_ring_already_is_ended(redis_url: str, happened: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(chat("ring", kind="call"), chat("end", kind="call_cancel"))
+        ring, end = await stage.entries()
+        (delivery,) = ring.parcel.deliveries
+        delivery.tries, delivery.unknown = int(happened == "tried"), int(happened == "unknown")
+        ring.lost = int(happened == "lost")
+        claimed = [end] if happened == "sent" else [ring, end]
+        assert (await reasons(stage, claimed))["end"] == ""
+        assert ring.parcel.push.replace_key == end.parcel.push.replace_key, "it replaces what is shown"
+
+    on(redis_url, scenario)
+
+
+def test_a_call_that_comes_after_its_end_is_not_even_put(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        at_ms = now_ms()
+        await stage.route(chat("end", kind="call_cancel", sent_at_ms=at_ms))
+        forced = Recipient(id="bob", push="force")
+        await stage.route(
+            chat("ring", kind="call", sent_at_ms=at_ms), chat("r2", forced, kind="call", sent_at_ms=at_ms)
+        )
+        assert await stage.suppressed() == {"call_over": 2}
+        assert await stage.joined()
+
+    on(redis_url, scenario)
+
+
+def test_other_calls_go_on(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        at_ms = now_ms()
+        await stage.device("eve")
+        await stage.route(
+            group("ring", "bob", "eve", kind="call", sent_at_ms=at_ms),
+            group("end", "eve", kind="call_cancel", sent_at_ms=at_ms + 1),
+            group("again", "eve", kind="call", sent_at_ms=at_ms + 2),
+            chat("other", "eve", kind="call", sent_at_ms=at_ms),
+        )
+        entries = await stage.entries()
+        refused = (await Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main").recheck(entries)).refused
+        over = {
+            (entry.parcel.push.message_id, one.user)
+            for entry in entries
+            for one in entry.parcel.deliveries
+            if one.id in refused
+        }
+        assert over == {("ring", "eve"), ("end", "eve")}
+
+    on(redis_url, scenario)
+
+
+def test_ends_are_remembered_for_an_hour_and_of_few_conversations(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        for number in range(CALLS_MAX + 1):
+            await stage.queue.run(*call_over(PREFIX, "demo", "bob", f"c{number}", 1_000))
+        assert await stage.queue.call("HLEN", BOB.calls) == 1
+        assert 0 < await stage.queue.call("TTL", BOB.calls) <= 3_600
+        late = call_over(PREFIX, "demo", "bob", f"c{CALLS_MAX}", 999)
+        assert await stage.queue.run(*late) == 0, "an older end is no news"
+        await TokenStore(stage.queue, PREFIX, now_ms).forget_user("demo", "bob")
+        assert await stage.queue.call("EXISTS", BOB.calls) == 0
+
+    on(redis_url, scenario)
