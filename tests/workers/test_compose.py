@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pushfleet.message import Conversation, Element, Kind, OfflineMessage, OfflinePush, Sender
-from pushfleet_workers.compose import CATALOGUE, compose, compose_recall, language_of
+from pushfleet_workers.catalogue import BUILT_IN, STANDARD
+from pushfleet_workers.compose import compose, compose_recall
 
 KINDS = get_args(Kind)
 GROUP = Conversation(id="g", kind="group", name="Family")
@@ -29,11 +30,11 @@ def test_elements_are_joined_in_order_without_a_separator() -> None:
     assert composed(elements=(text("Look "), Element(type="image"), text("!"))) == ("Demo", "Look [Image]!")
 
 
-@pytest.mark.parametrize("language", CATALOGUE)
+@pytest.mark.parametrize("language", BUILT_IN)
 @pytest.mark.parametrize("kind", ["image", "sound", "video", "file", "location", "face", "merged"])
 def test_every_kind_of_element_has_a_text_in_every_language(language: str, kind: str) -> None:
     _, body = composed(language, elements=(Element(type=kind),))
-    assert body == CATALOGUE[language][kind]
+    assert body == BUILT_IN[language][kind]
     assert body
 
 
@@ -47,8 +48,8 @@ def test_what_an_element_says_of_itself_wins_over_the_catalogue() -> None:
 
 
 def test_the_catalogues_speak_of_the_same_things() -> None:
-    assert {frozenset(texts) for texts in CATALOGUE.values()} == {frozenset(CATALOGUE["en"])}
-    assert all(text for texts in CATALOGUE.values() for text in texts.values())
+    assert {frozenset(texts) for texts in BUILT_IN.values()} == {frozenset(BUILT_IN["en"])}
+    assert all(text for texts in BUILT_IN.values() for text in texts.values())
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_the_catalogues_speak_of_the_same_things() -> None:
     ],
 )
 def test_the_language_is_the_devices_else_the_apps_else_english(locale: str, default: str, language: str) -> None:
-    assert language_of(locale, default) == language
+    assert STANDARD.language_of(locale, default) == language
 
 
 @pytest.mark.parametrize("language", ["zh-Hans-CN", "fr", ""])
@@ -102,6 +103,76 @@ def test_what_is_empty_once_cleaned_counts_as_absent() -> None:
     )
     assert (title, body) == ("Ann", "Ann: hi")
     assert composed(body="hi", conversation=GROUP, sender=Sender(id="a", name=blank)) == ("Family", "hi")
+
+
+@pytest.mark.parametrize(
+    ("own", "shown"),
+    [
+        ({"push": "Push", "message": "Message"}, "Push"),
+        ({"push": "", "message": "Message"}, "Message"),
+        ({"message": "Message"}, "Message"),
+        ({}, "Family"),
+    ],
+)
+def test_the_title_by_precedence(own: dict[str, str], shown: str) -> None:
+    push = OfflinePush(title=own["push"]) if "push" in own else None
+    assert composed(offline_push=push, title=own.get("message"), conversation=GROUP, sender=ANN, body="hi")[0] == shown
+
+
+@pytest.mark.parametrize(
+    ("desc", "body", "shown"),
+    [
+        ("Desc", "Body", "Desc"),
+        ("", "Body", "Body"),
+        (None, "Body", "Body"),
+        (None, None, "words[Image]"),
+        (None, "", "words[Image]"),
+    ],
+)
+def test_the_text_by_precedence(desc: str | None, body: str | None, shown: str) -> None:
+    fields: dict[str, Any] = {"elements": (text("words"), Element(type="image"))}
+    assert composed(offline_push=OfflinePush(desc=desc), body=body, **fields)[1] == shown
+
+
+def test_a_desc_gives_a_text_to_a_custom_element_without_one() -> None:
+    lone = (Element(type="custom"),)
+    assert composed(elements=lone) == ("", "")
+    assert composed(elements=lone, offline_push=OfflinePush(desc="A poll"))[1] == "A poll"
+    assert (
+        composed(elements=(Element(type="custom", desc="own"),), offline_push=OfflinePush(desc="A poll"))[1] == "A poll"
+    )
+    assert composed(elements=(text("hello"), Element(type="custom", desc="world")))[1] == "helloworld"
+
+
+# ---- who wrote it
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"conversation": SINGLE, "sender": ANN}, ("Ann", "hi")),
+        ({"conversation": SINGLE, "sender": ANN, "title": "Ann"}, ("Ann", "hi")),
+        ({"conversation": SINGLE, "sender": ANN, "title": "News"}, ("News", "Ann: hi")),
+        ({"conversation": SINGLE, "title": "News"}, ("News", "hi")),
+        ({"sender": ANN, "offline_push": OfflinePush(title="News")}, ("News", "Ann: hi")),
+        ({"conversation": GROUP, "sender": ANN}, ("Family", "Ann: hi")),
+        ({"conversation": GROUP, "sender": ANN, "title": "Family"}, ("Family", "Ann: hi")),
+        ({"conversation": GROUP, "sender": ANN, "title": "News"}, ("News", "Ann(Family): hi")),
+        ({"conversation": GROUP, "title": "News"}, ("News", "(Family): hi")),
+        ({"conversation": GROUP}, ("Family", "hi")),
+        (
+            {"conversation": GROUP, "sender": ANN, "title": "News", "kind": "mention"},
+            ("News", "[Mentioned you] Ann(Family): hi"),
+        ),
+        # What is no chat has said in its title what it wants to say.
+        ({"conversation": SINGLE, "sender": ANN, "title": "News", "kind": "official"}, ("News", "hi")),
+        ({"conversation": SINGLE, "sender": ANN, "title": "Voice call", "kind": "call"}, ("Voice call", "hi")),
+    ],
+)
+def test_the_text_tells_of_sender_and_group_what_the_title_keeps_back(
+    fields: dict[str, Any], told: tuple[str, str]
+) -> None:
+    assert composed(body="hi", **fields) == told
 
 
 # ---- groups and mentions
@@ -145,7 +216,7 @@ def test_an_empty_text_pushes_nothing(fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", ["call", "missed_call", "call_cancel"])
 def test_calls_have_a_text_of_their_own(kind: str) -> None:
-    assert composed("zh", kind=kind, sender=ANN) == ("Ann", CATALOGUE["zh"][kind])
+    assert composed("zh", kind=kind, sender=ANN) == ("Ann", BUILT_IN["zh"][kind])
     assert composed(kind=kind, body="Video call")[1] == "Video call"
 
 
@@ -201,7 +272,7 @@ messages = st.builds(
 )
 
 
-@given(message=messages, language=st.sampled_from([*CATALOGUE, "xx", ""]), mentioned=st.booleans())
+@given(message=messages, language=st.sampled_from([*BUILT_IN, "xx", ""]), mentioned=st.booleans())
 def test_whatever_a_message_holds_title_and_text_are_clean_and_come_together(
     message: OfflineMessage, language: str, mentioned: bool
 ) -> None:
@@ -212,11 +283,6 @@ def test_whatever_a_message_holds_title_and_text_are_clean_and_come_together(
         assert not set(shown) & set("\x00\x1b\u202e\u200e\u200f\u061c\u2066\ufeff")
         assert shown.strip() == shown
     assert "\n" not in title
-
-
-@given(locale=st.text(max_size=12), default=st.text(max_size=12))
-def test_there_is_a_language_for_every_locale(locale: str, default: str) -> None:
-    assert language_of(locale, default) in CATALOGUE
 
 
 # ---- what replaces a recalled message

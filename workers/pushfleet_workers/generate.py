@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from pushfleet.message import Recall, schema
-from pushfleet_workers import death_webhook, reasons, registry, stock
+from pushfleet_workers import catalogue, death_webhook, reasons, registry, stock
 from pushfleet_workers.account import AccountSettings, kind_settings
 from pushfleet_workers.api import app as api_app
 from pushfleet_workers.api import vendor_receipts
@@ -50,6 +50,8 @@ def _settings() -> Iterator[str]:
             yield from _table(f"`[{name}]`", field.annotation)
         elif name == "apps":
             yield from _table("`[apps.<name>]`", AppSettings)
+        elif name == "texts":
+            yield from _texts(field.description or "")
         elif name != "accounts":
             yield f"`{name}` ({_default(field)}): {field.description}\n"
     yield from _table("`[accounts.<vendor>.<credential>]`, every vendor", AccountSettings)
@@ -70,6 +72,14 @@ def _table(title: str, model: type[BaseModel], leave_out: set[str] | None = None
         base = AccountSettings.model_fields.get(name) if leave_out and name in leave_out else None
         if base is None or base.default != field.default:
             yield f"| `{name}` | {_default(field)} | {_cell(field.description or '')} |"
+
+
+def _texts(about: str) -> Iterator[str]:
+    yield f"\n## `[texts.<language>]`\n\n{about}"
+    yield "A language is written as `fr`, `zh-Hant` or `pt-BR`. What it lacks it takes from the wider one or English."
+    yield "Only what stands in braces here is filled.\n\n| name | `en` | `zh` |\n| --- | --- | --- |"
+    for name, text in catalogue.BUILT_IN["en"].items():
+        yield f"| `{name}` | `{text}` | `{catalogue.BUILT_IN['zh'][name]}` |"
 
 
 def _kind_defaults(account_type: type[AccountSettings]) -> Iterator[str]:

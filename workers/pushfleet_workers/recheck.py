@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from pushfleet.message import Recipient
+from pushfleet_workers.catalogue import STANDARD, Catalogue
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.decision import refuse_device, refuse_hour, refuse_read, refuse_receiver
 from pushfleet_workers.ledger import Entry
@@ -41,6 +42,7 @@ class Rechecker:
     * **recalls** - whether messages of the account's app can be taken back; where not, nothing is asked about it.
     * **reads** - the same for how far users have read.
     * **locale** - the language of what is composed anew, for devices that report none.
+    * **catalogue** - its texts.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Rechecker:
         recalls: bool = False,
         reads: bool = False,
         locale: str = "en",
+        catalogue: Catalogue = STANDARD,
     ) -> None:
         self._state = state
         self._lookup = Lookup(prefix)
@@ -64,6 +67,7 @@ class Rechecker:
         self._recalls = recalls
         self._reads = reads
         self._locale = locale
+        self._catalogue = catalogue
         self._prefix = prefix
 
     async def recheck(self, entries: Sequence[Entry]) -> Rechecked:
@@ -130,7 +134,7 @@ class Rechecker:
         if telling is not None:
             if not delivery.counted and telling.unread >= 0:
                 delivery.badge = telling.unread
-            found.rendered[delivery.id] = told(push, telling, device.locale, self._locale)
+            found.rendered[delivery.id] = told(push, telling, device.locale, self._locale, self._catalogue)
 
     def _refuse(self, push: Push, delivery: Delivery, state: UserState, sent_at_ms: int, read_up_to_ms: int) -> str:
         now_ms = self._clock.now_ms()

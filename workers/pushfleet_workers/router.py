@@ -25,8 +25,9 @@ from pushfleet.message import OfflineMessage, OfflinePush, Recall, Recipient
 from pushfleet.wire import read_entry
 from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
+from pushfleet_workers.catalogue import Catalogue
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.compose import compose, compose_recall, language_of
+from pushfleet_workers.compose import compose, compose_recall
 from pushfleet_workers.decision import reach, refuse_hour, refuse_message, refuse_read, refuse_recall, refuse_receiver
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
@@ -90,6 +91,7 @@ class Router:
         self._lookup = Lookup(settings.redis.prefix)
         self._recalls = RecallDesk(state, settings.redis.prefix)
         self._clock = clock or FleetClock()
+        self._catalogue = Catalogue(settings.texts)
         self._holding = frozenset(name for name, app in settings.apps.items() if app.holds)
         self._accounts: dict[tuple[str, str], _Account] = {}
         self._vendors: dict[str, VendorKeys] = {}
@@ -229,7 +231,7 @@ class Router:
 
     def _has_text(self, job: Job) -> bool:
         app = self._settings.apps[job.message.app]
-        return bool(self._texts(job, language_of("", app.locale))[1])
+        return bool(self._texts(job, self._catalogue.language_of("", app.locale))[1])
 
     def _texts(self, job: Job, language: str, *, mentioned: bool = False, hidden: bool = False) -> tuple[str, str]:
         """Title and text of the job's message in a language, composed once."""
@@ -237,10 +239,11 @@ class Router:
         if composed is None:
             app = self._settings.apps[job.message.app]
             name = app.name or job.message.app
+            texts = self._catalogue
             if job.recall is None:
-                composed = compose(job.message, language, name, mentioned=mentioned, hidden=hidden)
+                composed = compose(job.message, language, name, mentioned=mentioned, hidden=hidden, catalogue=texts)
             else:
-                composed = compose_recall(job.message, language, name, hidden=hidden)
+                composed = compose_recall(job.message, language, name, hidden=hidden, catalogue=texts)
             job.texts[language, mentioned, hidden] = composed
         return composed
 
@@ -334,7 +337,7 @@ class Router:
         badges: list[_BadgeWanted],
     ) -> None:
         message = job.message
-        language = language_of(device.locale, self._settings.apps[message.app].locale)
+        language = self._catalogue.language_of(device.locale, self._settings.apps[message.app].locale)
         hidden = preferences is not None and preferences.hide_text
         sound = _sound(job, preferences) if preferences is not None else None
         group = (channel.vendor, channel.credential, (language, recipient.mention, hidden, sound))

@@ -23,6 +23,7 @@ import uvloop
 from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.callers import Caller, Callers
+from pushfleet_workers.catalogue import Catalogue
 from pushfleet_workers.checks import refuse_old_redis
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.courier import Courier
@@ -238,6 +239,7 @@ class FleetRuntime:
                 recalls=settings.apps[account.app].recall_window_s > 0,
                 reads=settings.apps[account.app].reads,
                 locale=settings.apps[account.app].locale,
+                catalogue=Catalogue(settings.texts),
             ).recheck,
             on_change=drain.changed,
             mover=mover,

@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceError
 
 from pushfleet.message import NAME
-from pushfleet_workers import registry
+from pushfleet_workers import catalogue, registry
 from pushfleet_workers.account import AccountSettings, kind_settings
 from pushfleet_workers.errors import SettingsError
 
@@ -220,7 +220,10 @@ class AppSettings(_Section):
     """One IM product."""
 
     name: str = Field("", description="Shown as title where a message has neither title nor names.")
-    locale: str = Field("en", description="Language of composed texts for devices that report none: en or zh.")
+    locale: str = Field(
+        "en",
+        description="Language of composed texts for devices that report none: en, zh, or one that texts has as well.",
+    )
     recall_window_s: int = Field(
         0,
         ge=0,
@@ -328,6 +331,10 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     apps: dict[str, AppSettings] = Field(default_factory=dict, description="The IM products, by the name in messages.")
+    texts: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="What the fleet itself writes into pushes, by language: texts.<language>.<name>.",
+    )
     accounts: dict[str, dict[str, SerializeAsAny[AccountSettings]]] = Field(
         default_factory=dict, description="The vendor credentials: accounts.<vendor>.<credential>."
     )
@@ -352,6 +359,14 @@ class Settings(BaseSettings):
         for name in apps:
             _check_name(f"apps.{name}", name)
         return apps
+
+    @field_validator("texts", mode="after")
+    @classmethod
+    def _texts_that_the_fleet_has_use_for(cls, texts: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        found = [f"texts.{flaw}" for flaw in catalogue.flaws(texts)]
+        if found:
+            raise SettingsError("; ".join(found))
+        return texts
 
     @classmethod
     def settings_customise_sources(

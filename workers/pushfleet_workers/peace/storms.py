@@ -14,7 +14,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pushfleet.message import OfflineMessage, Recipient
-from pushfleet_workers.compose import compose_storm, language_of
+from pushfleet_workers.catalogue import STANDARD, Catalogue
+from pushfleet_workers.compose import compose_storm
 from pushfleet_workers.push import Push
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.scripts import Script, load
@@ -152,12 +153,19 @@ def told_by(storm: Storm | None, push: Push, now_ms: int) -> Telling | None:
     return storm.before if storm.before.message == digest and not newer_is_due else None
 
 
-def told(push: Push, telling: Telling, locale: str, default: str) -> Push:
+def told(push: Push, telling: Telling, locale: str, default: str, catalogue: Catalogue = STANDARD) -> Push:
     """*push* with a text that says how many messages there are, in the language of *locale*; one speaks for itself."""
     if telling.count < 2:
         return push
-    language = language_of(locale, default)
-    text = compose_storm(language, push.title, telling.sender, telling.count, group=push.group, hidden=push.hidden)
+    text = compose_storm(
+        catalogue.language_of(locale, default),
+        push.title,
+        telling.sender,
+        telling.count,
+        group=push.group,
+        hidden=push.hidden,
+        catalogue=catalogue,
+    )
     return replace(push, body=text)
 
 
