@@ -372,7 +372,7 @@ def test_every_suppression_is_in_the_table_and_none_else() -> None:
 
 
 @pytest.mark.parametrize(("end", "table"), [("dropped", reasons.DROPPED), ("dead", reasons.DEAD)])
-def test_every_other_end_is_in_its_table_and_none_else(end: str, table: dict[str, str]) -> None:
+def test_every_other_end_is_in_its_table_and_none_else(end: str, table: dict[str, reasons.Reason]) -> None:
     told = {NOT_RECALLABLE.code} if end == "dropped" else set()
     assert given_to("End", 1, end) | in_books(end) | told == set(table)
 
@@ -381,9 +381,12 @@ def test_every_refusal_of_an_entry_is_in_the_table_and_none_else() -> None:
     assert given_to("_refuse", 2) == set(reasons.REFUSED_ENTRIES)
 
 
-def test_every_reason_has_a_sentence() -> None:
-    for table in (reasons.SUPPRESSED, reasons.DROPPED, reasons.DEAD, reasons.REFUSED_ENTRIES):
-        for reason, sentence in table.items():
-            assert re.fullmatch(r"[a-z_]+", reason)
-            assert len(sentence) > 20
-            assert not sentence.endswith(".")
+def test_every_reason_has_a_sentence_and_an_example() -> None:
+    tables = (reasons.SUPPRESSED, reasons.DROPPED, reasons.MOVED, reasons.DEAD, reasons.REFUSED_ENTRIES)
+    told = [text for table in tables for reason in table.values() for text in reason]
+    for text in told:
+        assert len(text) > 20
+        assert not text.endswith(".")
+    assert all(re.fullmatch(r"[a-z_]+", reason) for table in tables for reason in table)
+    examples = [reason.example for table in tables for reason in table.values()]
+    assert len(set(examples)) == len(examples)

@@ -61,6 +61,6 @@ def test_what_the_receiver_wants_counts_for_all_devices(option: bytes, asked: di
 
 def test_a_refusal_is_told_in_words() -> None:
     (verdict,) = verdicts(UserState({"a": Device()}), "demo", "bob", NOW, lambda *_: True).values()
-    assert verdict.sentence == SUPPRESSED["no_channel"]
+    assert verdict.sentence == SUPPRESSED["no_channel"].sentence
     (verdict,) = verdicts(UserState({"a": Device([ALERT])}), "demo", "bob", NOW, lambda *_: True).values()
     assert verdict.sentence == ""

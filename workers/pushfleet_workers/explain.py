@@ -50,7 +50,7 @@ def consequence(outcome: Outcome, push: Push, delivery: Delivery, now_ms: int, p
         case Verdict.MUTE_DEVICE:
             return "end it, and send nothing to this device until it registers anew"
         case Verdict.BAD_PAYLOAD:
-            return f"put it among the dead letters, since {DEAD['bad_payload']}"
+            return f"put it among the dead letters, since {DEAD['bad_payload'].sentence}"
     return ", and ".join(
         [part for part in (_for_all(outcome, push, now_ms), _for_itself(outcome, step, policy)) if part]
     )
@@ -86,7 +86,7 @@ def _for_all(outcome: Outcome, push: Push, now_ms: int) -> str:
 def _for_itself(outcome: Outcome, step: End | Later, policy: RetryPolicy) -> str:
     if isinstance(step, End):
         if step.end == "dead":
-            return f"put it among the dead letters, since {DEAD[step.reason]}"
+            return f"put it among the dead letters, since {DEAD[step.reason].sentence}"
         return "let it expire, as its time to live is over by then"
     if outcome.verdict is Verdict.MISCONFIGURED and outcome.scope is not Scope.DEVICE:
         return ""

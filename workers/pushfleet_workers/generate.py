@@ -117,7 +117,7 @@ def _labels(labels: tuple[str, ...]) -> str:
 
 
 def _reasons() -> Iterator[str]:
-    groups: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+    groups: tuple[tuple[str, str, Mapping[str, reasons.Reason]], ...] = (
         ("Suppressed", "The decision said no.", reasons.SUPPRESSED),
         ("Dropped", "It was due, but made no sense any more.", reasons.DROPPED),
         ("Moved", "The device has another channel; the delivery ends in that channel's account.", reasons.MOVED),
@@ -129,8 +129,8 @@ def _reasons() -> Iterator[str]:
         ),
     )
     for title, about, table in groups:
-        yield f"\n## {title}\n\n{about}\n\n| reason | meaning |\n| --- | --- |"
-        yield from (f"| `{reason}` | {sentence} |" for reason, sentence in table.items())
+        yield f"\n## {title}\n\n{about}\n\n| reason | meaning | for example |\n| --- | --- | --- |"
+        yield from (f"| `{reason}` | {told.sentence} | {_cell(told.example)} |" for reason, told in table.items())
 
 
 def _commands(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:

@@ -27,7 +27,7 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The reason in words; empty where it would go."""
-        return SUPPRESSED[self.reason] if self.reason else ""
+        return SUPPRESSED[self.reason].sentence if self.reason else ""
 
 
 def verdicts(

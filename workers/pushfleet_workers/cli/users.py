@@ -46,7 +46,7 @@ def show(context: Context, app: str, user: str, conversation: str, kind: str, me
         click.echo(msgspec.json.encode(shown))
         return
     if not shown.devices:
-        console.print(f"No push: {SUPPRESSED['no_device']} (no_device).", highlight=False)
+        console.print(f"No push: {SUPPRESSED['no_device'].sentence} (no_device).", highlight=False)
         return
     table = Table("device", "platform", "state", "since", "push now", "why")
     for name, device in shown.devices.items():
