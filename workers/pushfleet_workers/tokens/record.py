@@ -1,8 +1,8 @@
 """A device as it lies in Redis: packed msgpack, one hash field per device.
 
 Array-like on the wire: fields are only ever appended, each with a default, so that older records decode; the scripts
-keep fields that they do not know (`common.lua` names the positions). States are single letters, because there is a
-record for every device in the world.
+keep fields that they do not know (`common.lua` names the positions). States are single letters and common words single
+characters, because there is a record for every device in the world.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pushfleet_workers.tokens.keys import device_name
+from pushfleet_workers.tokens.words import shortened, spelled
 
 __all__ = ["Channel", "Device", "State", "TokenKind", "channel_name", "decode_device", "encode_device", "read_devices"]
 
@@ -108,12 +110,23 @@ _decoder = msgspec.msgpack.Decoder(Device)
 
 def encode_device(device: Device) -> bytes:
     """The packed form of *device*."""
-    return _encoder.encode(device)
+    return _encoder.encode(
+        replace(
+            device,
+            locale=shortened(device.locale),
+            time_zone=shortened(device.time_zone),
+            platform=shortened(device.platform),
+            maker=shortened(device.maker),
+        )
+    )
 
 
 def decode_device(data: bytes) -> Device:
     """The device in *data*; raises :class:`msgspec.DecodeError`."""
-    return _decoder.decode(data)
+    device = _decoder.decode(data)
+    device.locale, device.time_zone = spelled(device.locale), spelled(device.time_zone)
+    device.platform, device.maker = spelled(device.platform), spelled(device.maker)
+    return device
 
 
 def read_devices(fields: Sequence[bytes]) -> dict[str, Device]:
@@ -125,7 +138,7 @@ def read_devices(fields: Sequence[bytes]) -> dict[str, Device]:
     for at in range(0, len(fields), 2):
         name = device_name(fields[at])
         try:
-            devices[name] = _decoder.decode(fields[at + 1])
+            devices[name] = decode_device(fields[at + 1])
         except (msgspec.DecodeError, UnicodeDecodeError):
             log.warning("the record of device %r cannot be read and is left out", name)
     return devices

@@ -18,6 +18,7 @@ from pushfleet_workers.tokens.changes import STATES, Registration, Report, new_d
 from pushfleet_workers.tokens.keys import UserKeys, device_field, device_name, devices_of, token_place
 from pushfleet_workers.tokens.lookup import Lookup, Receive, UserState, pack_option, read_option
 from pushfleet_workers.tokens.record import Channel, Device, decode_device, encode_device, read_devices
+from pushfleet_workers.tokens.words import shortened
 
 __all__ = ["OptionsFull", "Registered", "Reported", "StoredUser", "TokenStore"]
 
@@ -221,7 +222,7 @@ class TokenStore:
         A registration after that ends it, as it ends a logout.
         """
         keys = UserKeys(self._prefix, app, user)
-        args = (device_field(device), at_ms or self._now_ms(), platform, LIFE_S)
+        args = (device_field(device), at_ms or self._now_ms(), shortened(platform), LIFE_S)
         return [
             device_name(name) for name in await self._link.run(_LOGIN, (keys.devices, keys.options, keys.badges), args)
         ]
