@@ -16,14 +16,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench import rows
+from bench import rows, states
 from bench.cpu import machine
 from bench.stage import ROOT, Stage, stage
 from rich.console import Console
 from rich.table import Table
 
 OUT = ROOT / "bench" / "out" / "latest.json"
-FIGURES = ("per_cpu_s", "per_s", "p50_ms", "p99_ms")
+FIGURES = ("per_cpu_s", "per_s", "p50_ms", "p99_ms", "bytes_per_device")
 
 ROWS: dict[str, Callable[[Stage], rows.Figures]] = {
     "raw": partial(rows.raw, engine="pyreqwest"),
@@ -32,7 +32,12 @@ ROWS: dict[str, Callable[[Stage], rows.Figures]] = {
     "naive_aioapns": rows.naive_aioapns,
     "single_chat": rows.single_chat,
     "idle": rows.idle,
+    "state_reports": states.state_reports,
+    "state_memory": states.state_memory,
 }
+
+ONCE = {"state_memory"}
+"""Rows that take a minute and are the same in every round: memory has no fast and slow phases."""
 
 console = Console(stderr=True)
 
@@ -49,6 +54,8 @@ def main() -> int:
     measured: dict[str, list[rows.Figures]] = {name: [] for name in chosen.row or ROWS}
     for number in range(chosen.rounds):
         for name, figures in measured.items():
+            if number and name in ONCE:
+                continue
             console.print(f"round {number + 1} of {chosen.rounds}: {name}")
             with tempfile.TemporaryDirectory(prefix="pushfleet-bench-") as folder, stage(Path(folder)) as ready:
                 figures.append(ROWS[name](ready))
