@@ -23,8 +23,8 @@ COMMANDS = list(commands(root))
 
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words, _ in COMMANDS} == {
-        "", "up", "api", "router", "worker", "fakecloud", "enqueue", "devices", "devices import", "audit", "check",
-        "users", "users show",
+        "", "up", "api", "router", "worker", "fakecloud", "enqueue", "devices", "devices import", "devices export",
+        "audit", "check", "users", "users show",
         "credentials", "credentials add", "credentials list", "credentials test", "credentials rotate",
         "credentials remove", "credentials reseal", "vendors", "receipts", "send",
         "tokens", "tokens dead", "tokens restore", "tokens guards", "tokens confirm", "tokens lift",

@@ -15,7 +15,7 @@ from pushfleet_workers.push import fingerprint
 from pushfleet_workers.tokens.changes import (
     DEVICE_BYTES_MAX,
     ID_BYTES_MAX,
-    STATES,
+    STATE_NAMES,
     Accounts,
     Registration,
     Report,
@@ -32,7 +32,6 @@ __all__ = ["REPORTS_MAX", "DeviceShown", "body_schemas", "device_routes", "shown
 REPORTS_MAX = 1_000
 ONE_BYTES_MAX = 64 * 1024
 MANY_BYTES_MAX = 4 * 1024 * 1024
-_STATE_NAMES = {short: name for name, short in STATES.items()}
 
 DeviceId = Annotated[str, Path(description="The installation's id, percent-encoded; 1 to 128 bytes of UTF-8.")]
 ConversationId = Annotated[str, Path(description="As in messages, percent-encoded; 1 to 256 bytes of UTF-8.")]
@@ -251,7 +250,7 @@ def _json(shown: Struct) -> Response:
 def shown_fields(device: Device) -> dict[str, Any]:
     """The fields of :class:`DeviceShown` for *device*."""
     return {
-        "state": "logged_out" if device.logged_out else _STATE_NAMES.get(device.state, "unknown"),
+        "state": "logged_out" if device.logged_out else STATE_NAMES.get(device.state, "unknown"),
         "state_at_ms": device.state_at_ms,
         "lease_until_ms": device.lease_until_ms,
         "unread": device.unread,

@@ -1,9 +1,10 @@
-"""Commands that feed the fleet from files."""
+"""Commands that feed the fleet from files, and write devices to one."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import IO
 
 import click
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from pushfleet import OfflineMessage, Producer
 from pushfleet.errors import EnqueueError, InvalidMessage
 from pushfleet.wire import decode_message
 from pushfleet_workers.cli.context import Context, console, errors, json_option, pass_context, with_link
 from pushfleet_workers.credential_store import Accounts
+from pushfleet_workers.errors import FleetError
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.settings import Settings
 
@@ -124,6 +126,49 @@ def import_devices(context: Context, file: Path, as_json: bool) -> None:
 
         asyncio.run(run())
     _report({"imported": imported, "refused": refused}, as_json)
+
+
+@devices.command("export")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, dir_okay=False))
+@click.option("--app", help="Only the devices of this app.")
+@pass_context
+def export_devices(context: Context, file: Path, app: str | None) -> None:
+    """Write all devices to FILE, one JSON object a line, as the import takes them; `-` writes to standard output.
+
+    Their push tokens are in it: FILE is made readable for its owner alone.
+    """
+    from pushfleet_workers.tokens.exporting import export_lines
+
+    settings, url = context.settings, context.state_url
+    if app is not None and app not in settings.apps:
+        raise FleetError(f"there is no app {app}; there are: {', '.join(sorted(settings.apps)) or 'none'}")
+    exported = 0
+    bar = Progress(
+        TextColumn("export"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=errors,
+        disable=not errors.is_terminal, transient=True,
+    )  # fmt: skip
+
+    async def run(target: IO[bytes]) -> None:
+        nonlocal exported
+        task = bar.add_task("export", total=None)
+        async for page in export_lines(url, settings.redis.prefix, app):
+            target.writelines(line + b"\n" for line in page.lines)
+            exported += len(page.lines)
+            bar.update(task, advance=page.keys, total=page.keys_max)
+
+    with _target(file) as target, bar:
+        asyncio.run(run(target))
+    errors.print(f"{exported} exported", highlight=False)
+
+
+@contextmanager
+def _target(file: Path) -> Iterator[IO[bytes]]:
+    if str(file) == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with open(file, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as target:
+        yield target
 
 
 async def _apps(settings: Settings, link: Link) -> Mapping[tuple[str, str], str]:

@@ -28,6 +28,7 @@ __all__ = [
     "FUTURE_MS_MAX",
     "ID_BYTES_MAX",
     "STATES",
+    "STATE_NAMES",
     "Accounts",
     "ChannelGiven",
     "DeviceId",
@@ -67,6 +68,7 @@ STATES: dict[StateName, State] = {
     "killed": KILLED,
     "logged_out": LOGGED_OUT,
 }
+STATE_NAMES: dict[State, StateName] = {short: name for name, short in STATES.items()}
 
 # Ids are limited in bytes, which `check_id` counts; JSON Schema counts characters, and its bound is the wider one.
 UserId = Annotated[
