@@ -465,7 +465,7 @@ class Router:
         for (due_ms, why), some in job.by_wait(deliveries).items():
             carried = replace(push, later=why) if why else push
             for number, first in enumerate(range(0, len(some), size)):
-                identity = parcel_id(job.part, _name(manner), number, due_ms)
+                identity = parcel_id(job.part, _name(manner), number, due_ms, why.encode())
                 packed = pack(Entry(identity, Parcel(carried, some[first : first + size]), push.lane, now_ms))
                 yield (due_ms, packed) if due_ms else packed
 

@@ -181,6 +181,27 @@ def test_waits_grow_while_it_storms_and_shrink_when_it_calms(redis_url: str) -> 
     on(redis_url, scenario)
 
 
+def test_parcels_that_wait_equally_long_for_other_reasons_are_not_one(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device("eve")
+        stage.enqueue(group("m1", "bob", "eve"))
+        (raw,) = await stage.read()
+        job = await stage.router._job(stage.streams["normal"], raw)
+        assert job is not None
+        await stage.router._decide(stage.streams["normal"], [job])
+        due_ms = now_ms() + 60_000
+        job.wait("bob", due_ms, "held")
+        job.wait("eve", due_ms, "storm")
+        await stage.router._put([job])
+        waiting = await stage.delayed()
+        assert {(at_ms, entry.parcel.push.later) for at_ms, entry in waiting} == {(due_ms, "held"), (due_ms, "storm")}
+        book = (await stage.books()).accounts["apns:main"]
+        assert book.balanced
+        assert book.delayed == 2
+
+    on(redis_url, scenario)
+
+
 def test_a_read_of_everything_ends_the_storm_and_one_of_less_does_not(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         reads, start_ms = ReadStore(stage.queue, PREFIX, now_ms), now_ms()
