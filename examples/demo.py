@@ -32,6 +32,7 @@ from pushfleet.wire import decode_message
 from pushfleet_workers import registry
 from pushfleet_workers.audit import Books, read_books
 from pushfleet_workers.errors import FleetError
+from pushfleet_workers.reasons import SUPPRESSED
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.settings import load
 from pushfleet_workers.stop_signals import AskedToStop, StopSignals
@@ -100,6 +101,8 @@ def fake_cloud(folder: Path, stop: StopSignals) -> Iterator[dict[str, Any]]:
 def write_settings(folder: Path, cloud: dict[str, Any]) -> Path:
     """The settings file of the demo's fleet, with credentials that the fake vendors gave out."""
     lines = ['data_dir = "data"', "[api]", "port = 0", "[log]", 'level = "warning"', "[apps.demo]", 'name = "Demo"']
+    # Short waits, so that the hour passes in seconds.
+    lines += ["hold_normal_s = 2", "reads = true", "storm_waits_s = [1, 2, 4, 8]"]
     lines += ["[apps.lite]", 'name = "Demo Lite"']
     for vendor, credential, app in ACCOUNTS:
         issued = call(f"{cloud['control_url']}/credentials", {"vendor": vendor})
@@ -136,23 +139,41 @@ def registration(device: dict[str, Any]) -> dict[str, Any]:
 
 
 def register(fleet: Fleet, hour: Hour, bar: Progress, stop: StopSignals) -> None:
-    """The devices with their states, and what their users muted, over HTTP as an IM backend would."""
+    """The devices with their states, and what their users want, over HTTP as an IM backend would."""
     paths = {
         "device": "/v1/apps/{app}/users/{user}/devices/{device}",
         "option": "/v1/apps/{app}/users/{user}/conversations/{conversation}/receive-option",
+        "preferences": "/v1/apps/{app}/users/{user}/preferences",
     }
+    asleep = {"do_not_disturb": {"daily": [{"start": "00:00", "duration_s": 86_400}]}}
     calls = [(paths["device"].format(**device), registration(device)) for device in hour.devices]
     calls += [(paths["option"].format(**option), {"receive": option["receive"]}) for option in hour.options]
+    calls += [(paths["preferences"].format(**user), asleep) for user in hour.preferences]
+    call_many(fleet, calls, "PUT", "devices and preferences registered", bar, stop)
+
+
+def call_many(
+    fleet: Fleet, calls: list[tuple[str, Any]], method: str, description: str, bar: Progress, stop: StopSignals
+) -> None:
+    """Each of *calls* (path, body), a few at once."""
     threads = ThreadPoolExecutor(4)
     try:
         for _ in bar.track(
-            threads.map(lambda one: call(fleet.api_url + one[0], one[1], "PUT"), calls),
+            threads.map(lambda one: call(fleet.api_url + one[0], one[1], method), calls),
             total=len(calls),
-            description="devices and preferences registered",
+            description=description,
         ):
             stop.check()
     finally:
         threads.shutdown(cancel_futures=True)
+
+
+def read_elsewhere(fleet: Fleet, hour: Hour, bar: Progress, stop: StopSignals) -> None:
+    """Some users have read the last messages on another device while their pushes were held."""
+    path = "/v1/apps/{app}/users/{user}/conversations/{conversation}/read"
+    body = {"up_to_ms": int(time.time() * 1000)}
+    calls = [(path.format(**read), body) for read in hour.reads]
+    call_many(fleet, calls, "POST", "conversations read elsewhere", bar, stop)
 
 
 def enqueue(fleet: Fleet, hour: Hour, bar: Progress, stop: StopSignals) -> int:
@@ -211,10 +232,32 @@ def show(books: Books, stats: dict[str, Any]) -> None:
             suppressed[named.split(":")[1]] += count
     table.add_row("(before any vendor)", "0", "0", str(suppressed.total()), "0", "0", _listed(suppressed))
     console.print(table)
+    console.print(peace(books))
     taken = Table("vendor", "requests", "pushes taken", title="What the fake vendors say")
     for vendor, page in stats["vendors"].items():
         taken.add_row(vendor, str(page["requests"]), str(page["accepted"]))
     console.print(taken)
+
+
+PEACE = ("stormed", "read", "muted", "mentions_only", "do_not_disturb")
+"""Reasons for which users were left in peace."""
+
+
+def peace(books: Books) -> Table:
+    """How many pushes users were spared, and why."""
+    spared: Counter[str] = Counter()
+    for lane in books.lanes.values():
+        for named, count in lane.suppressed.items():
+            spared[named.split(":")[1]] += count
+    for account in books.accounts.values():
+        for named, count in account.ends.items():
+            _, end, reason = named.split(":")
+            if end == "suppressed":
+                spared[reason] += count
+    table = Table("reason", "pushes", "why", title="Left in peace")
+    for reason in PEACE:
+        table.add_row(reason, str(spared[reason]), SUPPRESSED[reason].sentence)
+    return table
 
 
 def _listed(reasons: Counter[str]) -> str:
@@ -249,6 +292,7 @@ def run(folder: Path, stop: StopSignals, *, stay: bool) -> int:
             # A token that died before it was registered would count as registered anew.
             script_the_vendors(cloud, hour)
             accepted = enqueue(fleet, hour, bar, stop)
+            read_elsewhere(fleet, hour, bar, stop)
             books = until_idle(fleet, bar, stop)
         result = summary(books, accepted, time.monotonic() - started)
         show(books, call(f"{cloud['control_url']}/stats", method="GET"))

@@ -17,6 +17,12 @@ from typing import Any
 SEED = 20_261
 USERS = 2_000
 MESSAGES = 5_000
+STORM = 300
+"""Messages of one group within a minute."""
+
+READ = 300
+"""Of the last messages, how many are read on another device at once."""
+
 DEAD_TOKEN_SHARE = 0.02
 MAKERS = {
     "apns": 34, "fcm": 20, "huawei": 10, "harmony": 6, "honor": 7, "xiaomi": 9, "oppo": 7, "vivo": 8, "meizu": 2,
@@ -66,6 +72,12 @@ class Hour:
     options: list[dict[str, Any]] = field(default_factory=list)
     """Conversations that somebody muted."""
 
+    preferences: list[dict[str, Any]] = field(default_factory=list)
+    """Users who are not to be disturbed."""
+
+    reads: list[dict[str, Any]] = field(default_factory=list)
+    """Who has read which conversation right after the last message was enqueued."""
+
     messages: list[dict[str, Any]] = field(default_factory=list)
     dead_tokens: dict[str, list[str]] = field(default_factory=dict)
     """Tokens of each vendor whose app was uninstalled."""
@@ -86,7 +98,37 @@ def make_hour() -> Hour:
             hour.options.append({"app": "demo", "user": person, "conversation": identity, "receive": receive})
     for number in range(MESSAGES):
         hour.messages.append(_message(rng, number, people, groups))
+    _let_it_storm(hour, groups[8])
+    sleepers = random.Random(SEED).sample(people, USERS // 25)
+    hour.preferences += [{"app": "demo", "user": person} for person in sleepers]
+    _read_the_last(hour)
     return hour
+
+
+def _let_it_storm(hour: Hour, storming: tuple[str, str, list[str]]) -> None:
+    """In one group everybody writes at once: some messages in the middle of the hour become its."""
+    identity, name, members = storming
+    first = len(hour.messages) // 2
+    for number, message in enumerate(hour.messages[first : first + STORM]):
+        author = members[number % len(members)]
+        message.pop("kind", None)
+        message.update(
+            app="demo",
+            sender={"id": author, "name": NAMES[number % len(NAMES)]},
+            conversation={"id": identity, "kind": "group", "name": name},
+            recipients=[person for person in members if person != author],
+            elements=[{"type": "text", "text": ENGLISH[number % len(ENGLISH)]}],
+        )
+        message.pop("online_only", None)
+
+
+def _read_the_last(hour: Hour) -> None:
+    singles = [message for message in hour.messages if message["app"] == "demo" and len(message["recipients"]) == 1]
+    hour.reads += [
+        {"app": "demo", "user": message["recipients"][0], "conversation": message["conversation"]["id"]}
+        for message in singles[-READ:]
+        if isinstance(message["recipients"][0], str)
+    ]
 
 
 def _add_devices(hour: Hour, rng: random.Random, person: str) -> None:

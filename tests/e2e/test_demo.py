@@ -43,6 +43,36 @@ def test_the_last_line_counts_and_the_exit_code_is_its_verdict(monkeypatch: pyte
     assert demo.exit_code(done | {"balanced": False}) == 1
 
 
+def test_the_hour_has_a_storm_sleepers_and_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    im_hour = importlib.import_module("im_hour")
+    hour = im_hour.make_hour()
+    assert len(hour.messages) == im_hour.MESSAGES
+    middle = hour.messages[len(hour.messages) // 2 :][: im_hour.STORM]
+    assert len({message["conversation"]["id"] for message in middle}) == 1
+    assert all(message.get("kind", "chat") == "chat" for message in middle)
+    assert len(hour.preferences) == im_hour.USERS // 25
+    assert len(hour.reads) == im_hour.READ
+
+
+def test_what_users_were_spared_is_counted_before_and_after_routing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    demo = importlib.import_module("demo")
+    lane = LaneBook(
+        added=5, present=0, routed=5, malformed=0, repeated=0, deliveries=4, recipients=5, oldest_ms=0,
+        suppressed={"demo:muted": 2, "lite:muted": 1, "demo:stormed": 4, "demo:no_device": 9},
+    )  # fmt: skip
+    account = AccountBook(
+        put=4, ready=0, leased=0, delayed=0, ended=4, unknown=0, dead_letters=0, oldest_ms=0, open=False,
+        pause_reason="", ends={"normal:sent:": 3, "normal:suppressed:stormed": 1}, recounted=(0, 0, 0),
+    )  # fmt: skip
+    table = demo.peace(Books(lanes={"normal": lane}, accounts={"apns:main": account}))
+    reasons, counts = (list(column.cells) for column in table.columns[:2])
+    assert dict(zip(reasons, counts, strict=True)) == {
+        "stormed": "5", "read": "0", "muted": "3", "mentions_only": "0", "do_not_disturb": "0",
+    }  # fmt: skip
+
+
 def test_make_run_stays_up_until_it_is_broken_off(tmp_path: Path, demo: Callable[..., Command]) -> None:
     running = demo("--stay")
     until(lambda: "Ctrl-C ends it." in running.said(), 90, what="the fleet")
