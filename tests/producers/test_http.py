@@ -100,16 +100,16 @@ def a_registration(token: str = TOKEN, **more: Any) -> Registration:
 
 
 def test_a_device_lives_through_every_call(tokens: Any) -> None:
-    registered = tokens.register("ann", "d1", a_registration(locale="zh-CN", state="foreground", at_ms=1))
+    start_ms = int(time.time() * 1000) - 1_000
+    registered = tokens.register("ann", "d1", a_registration(locale="zh-CN", state="foreground", at_ms=start_ms))
     assert registered.applied
     assert registered.device.locale == "zh-CN"
     assert [channel.token_fingerprint for channel in registered.device.channels] == [fingerprint(TOKEN)]
 
-    assert tokens.report(StateReport(user="ann", device="d1", state="background", unread=3, at_ms=10)) == Reported(
-        applied=1
-    )
+    left = StateReport(user="ann", device="d1", state="background", unread=3, at_ms=start_ms + 10)
+    assert tokens.report(left) == Reported(applied=1)
     late = [
-        StateReport(user="ann", device="d1", state="killed", at_ms=5),
+        StateReport(user="ann", device="d1", state="killed", at_ms=start_ms + 5),
         StateReport(user="bob", device="d1", state="killed"),
     ]
     assert tokens.report_many(iter(late)) == Reported(outdated=1, unknown=1)

@@ -101,6 +101,9 @@ class Vendor(Protocol):
     replaces: ClassVar[bool]
     """Whether a push replaces, on screen, an earlier one with the same replace key."""
 
+    token_shape: ClassVar[str]
+    """Regular expression that each of its tokens matches as a whole; empty: whatever comes may be one."""
+
     def build(self, account: Any, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int) -> Request:
         """The request for at most ``batch_size`` deliveries, its texts cut to the vendor's limits."""
         ...
@@ -169,6 +172,7 @@ class VendorDefaults:
     """What a vendor need not say: a key that never changes hands, one push a request, nothing staged or taken back."""
 
     replaces: ClassVar[bool] = True
+    token_shape: ClassVar[str] = ""
 
     def mint(self, account: Any, now_s: float) -> AuthAnswer | None:
         """None: access tokens are fetched."""

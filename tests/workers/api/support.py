@@ -52,7 +52,7 @@ class Api:
         return int(answer.split(b" ", 2)[1]), answer
 
 
-def a_body(token: str = TOKEN, vendor: str = "apns", **more: Any) -> dict[str, Any]:
+def a_body(token: str = TOKEN, vendor: str = "huawei", **more: Any) -> dict[str, Any]:
     return {"channels": [{"vendor": vendor, "token": token}], **more}
 
 

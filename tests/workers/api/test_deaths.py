@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.workers.api.support import ACCOUNTS, NOW_MS, TOKEN, Api, a_body, served
+from tests.workers.api.support import ACCOUNTS, NOW_MS, Api, a_body, served
 
 from pushfleet_workers.api.deaths import death_routes, death_schemas
 from pushfleet_workers.death_desk import DeathDesk
@@ -18,6 +18,7 @@ from pushfleet_workers.settings import DeathsSettings
 from pushfleet_workers.token_feedback import TokenFeedback
 
 DEAD = "/v1/apps/demo/dead-tokens"
+TOKEN = "5ec2e7a0" * 8
 LIMITS = DeathsSettings(guard_floor=2)
 CERTAIN = Outcome(Verdict.DROP_TOKEN, code="Unregistered", since_ms=NOW_MS + 1)
 UNDATED = Outcome(Verdict.DROP_TOKEN, code="Unregistered")
@@ -29,7 +30,7 @@ class Fleet:
         self._feedback = TokenFeedback(api.link, api.link, "t", LIMITS, lambda: NOW_MS)
 
     async def dies(self, user: str, token: str = TOKEN, outcome: Outcome = CERTAIN) -> None:
-        answer = await self.api.put(f"/v1/apps/demo/users/{user}/devices/d1", a_body(token, at_ms=NOW_MS))
+        answer = await self.api.put(f"/v1/apps/demo/users/{user}/devices/d1", a_body(token, "apns", at_ms=NOW_MS))
         assert answer.status_code == 200, answer.text
         delivery = Delivery(b"x" * 16, user, "d1", token, NOW_MS)
         await self._feedback.tell("apns", "main", "demo", [delivery], [outcome])
@@ -55,14 +56,14 @@ def play(url: str, scenario: Callable[[Api, Fleet], Awaitable[None]]) -> None:
 def test_deaths_are_listed_without_their_tokens_and_read_on(redis_url: str) -> None:
     async def scenario(api: Api, fleet: Fleet) -> None:
         for user in ("ann", "bob", "eve"):
-            await fleet.dies(user, f"{TOKEN}-{user}")
+            await fleet.dies(user, TOKEN + user.encode().hex())
         first = await api.get(f"{DEAD}?limit=2")
         assert [one["user"] for one in first["deaths"]] == ["ann", "bob"]
         assert first["more"]
         second = await api.get(f"{DEAD}?limit=2&after={first['cursor']}")
         assert ([one["user"] for one in second["deaths"]], second["more"]) == (["eve"], False)
         (one,) = second["deaths"]
-        assert one["token_fingerprint"] == fingerprint(f"{TOKEN}-eve")
+        assert one["token_fingerprint"] == fingerprint(TOKEN + b"eve".hex())
         assert TOKEN not in json.dumps([first, second])
         only = await api.get(f"{DEAD}?user=bob&code=Unregistered&fate=dropped&vendor=apns&credential=main")
         assert [one["user"] for one in only["deaths"]] == ["bob"]
@@ -91,7 +92,7 @@ def test_a_token_is_brought_back(redis_url: str) -> None:
 def test_a_guarded_account_is_decided_on(redis_url: str, decision: str, told: str, left: int) -> None:
     async def scenario(api: Api, fleet: Fleet) -> None:
         for number in range(3):
-            await fleet.dies(f"u{number}", f"{TOKEN}-{number}", UNDATED)
+            await fleet.dies(f"u{number}", f"{TOKEN}{number:02x}", UNDATED)
         (account,) = (await api.get(f"{DEAD}/accounts"))["accounts"]
         assert (account["vendor"], account["quarantined"], account["guarded_since_ms"] > 0) == ("apns", 1, True)
         assert (await api.get("/v1/apps/lite/dead-tokens/accounts"))["accounts"] == []

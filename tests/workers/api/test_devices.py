@@ -80,7 +80,10 @@ def test_a_state_takes_effect_by_its_own_time(redis_url: str) -> None:
 
 def reports(count: int, **more: Any) -> dict[str, Any]:
     return {
-        "reports": [{"user": "ann", "device": "d1", "state": "killed", "at_ms": n + 1, **more} for n in range(count)]
+        "reports": [
+            {"user": "ann", "device": "d1", "state": "killed", "at_ms": NOW_MS - 2_000 + n, **more}
+            for n in range(count)
+        ]
     }
 
 
@@ -97,7 +100,7 @@ def test_a_thousand_reports_are_taken_and_one_more_refuses_them_all(redis_url: s
         assert await api.get(USER) == before
         taken = await api.post("/v1/apps/demo/states", reports(1_000))
         assert taken.json() == {"applied": 1_000, "outdated": 0, "unknown": 0}
-        assert (await api.get(USER))["devices"]["d1"]["state_at_ms"] == 1_000
+        assert (await api.get(USER))["devices"]["d1"]["state_at_ms"] == NOW_MS - 1_001
 
     served(redis_url, scenario)
 
@@ -109,6 +112,7 @@ def test_one_wrong_report_refuses_the_batch(redis_url: str) -> None:
         for wrong, field in (
             ({"state": "asleep"}, "reports[1].state"),
             ({"at_ms": NOW_MS + 300_001}, "reports[1].at_ms"),
+            ({"at_ms": NOW_MS // 1_000}, "reports[1].at_ms"),
             ({"user": "用" * 86}, "reports[1]"),
             ({"unread": -1}, "reports[1].unread"),
         ):
@@ -241,7 +245,12 @@ WRONG_BODIES: list[tuple[Any, str]] = [
     ({}, ""),
     ([], ""),
     (a_body(at_ms=NOW_MS + 300_001), "at_ms"),
+    (a_body(at_ms=NOW_MS // 1_000), "at_ms"),
     (a_body(at_ms=-1), "at_ms"),
+    (a_body(time_zone="Asia/Atlantis"), "time_zone"),
+    (a_body(time_zone="../../etc/passwd"), "time_zone"),
+    (a_body(TOKEN, vendor="apns"), "channels[0].token"),
+    ({"channels": [{"vendor": "apns", "token": "70ce"}, {"vendor": "apns", "token": "70c"}]}, "channels[1].token"),
     (a_body(at_ms="now"), "at_ms"),
     (a_body(state="asleep"), "state"),
     (a_body(unread=1), ""),

@@ -65,7 +65,10 @@ def test_one_login_per_platform_asks_for_the_platform_or_knows_it(redis_url: str
 
     async def scenario(api: Api) -> None:
         for device, platform in (("i1", "ios"), ("i2", "ios"), ("a1", "android")):
-            body = {"channels": [{"vendor": "apns", "credential": "lite", "token": device}], "platform": platform}
+            body = {
+                "channels": [{"vendor": "apns", "credential": "lite", "token": device.encode().hex()}],
+                "platform": platform,
+            }
             assert (await api.put(f"{user}/devices/{device}", {**body, "at_ms": NOW_MS - 9})).status_code == 200
         before = await states(api, user)
         refused = await api.post(f"{user}/logins", {"device": "new"})

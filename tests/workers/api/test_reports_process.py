@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,11 @@ def test_a_report_from_the_stream_reaches_the_device(
     tmp_path: Path, redis_url: str, redis_client: redis.Redis, reads: bool, state: str
 ) -> None:
     with started(tmp_path, redis_url, SETTINGS + ("" if reads else "[reports]\nstream = false\n")) as api:
-        body = {"channels": [{"vendor": "huawei", "token": "t1"}], "state": "background", "at_ms": 1_000}
+        body = {
+            "channels": [{"vendor": "huawei", "token": "t1"}],
+            "state": "background",
+            "at_ms": int(time.time() * 1000) - 1_000,
+        }
         assert api.put(f"{USER}/devices/d1", body).status_code == 200
         redis_client.xadd(STREAM, {"app": "demo", "user": "ann", "device": "d1", "state": "killed"})
         if reads:

@@ -30,13 +30,13 @@ def fleet(tmp_path: Path, redis_url: str) -> None:
 
 def test_the_devices_of_a_file_are_registered(cli: Cli, tmp_path: Path, redis_client: redis.Redis) -> None:
     file = tmp_path / "devices.jsonl"
-    channel = [{"vendor": "apns", "token": f"t{number}"} for number in range(1_100)]
+    channel = [{"vendor": "apns", "token": f"{number:064x}"} for number in range(1_100)]
     file.write_text("\n".join(line(f"u{n}", channels=[one], locale="zh-CN") for n, one in enumerate(channel)))
     said = cli("devices", "import", file)
     assert (said.code, said.out, said.err) == (0, "1100 imported, 0 refused\n", "")
     record = redis_client.hget(UserKeys("t", "demo", "u1099").devices, "phone")
     assert isinstance(record, bytes)
-    assert decode_device(record).channels[0].token == "t1099"
+    assert decode_device(record).channels[0].token == f"{1099:064x}"
     assert decode_device(record).locale == "zh-CN"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,14 @@ from tests.workers.commands import apns_account, settings_file
 from pushfleet_workers.tokens.keys import UserKeys, device_field
 from pushfleet_workers.tokens.record import Channel, Device, decode_device, encode_device
 
+HEARD = int(time.time() * 1000) - 5_000
 WHOLE = Device(
     channels=[
-        Channel("apns", "main", "token-1", 1_700_000_000_000, "voip", "cn"),
-        Channel("apns", "main", "token-2", 1_700_000_000_000),
+        Channel("apns", "main", "70ce01", HEARD, "voip", "cn"),
+        Channel("apns", "main", "70ce02", HEARD),
     ],
     state="b",
-    state_at_ms=1_700_000_000_000,
+    state_at_ms=HEARD,
     unread=3,
     permitted=False,
     locale="zh-CN",
@@ -51,9 +53,14 @@ def get(client: redis.Redis, user: str, device: str) -> Device:
 def test_what_was_exported_is_the_same_when_it_is_imported(cli: Cli, tmp_path: Path, redis_client: redis.Redis) -> None:
     user, device = "用户 }:1", "8E8A1C9D-5B1C-4C50-9B0A-4E7F3D2C1B0A"
     put(redis_client, user, device, WHOLE)
-    put(redis_client, "out", "d1", Device([Channel("apns", "main", "t3", 1_000)], "k", 3_000, logged_out_at_ms=2_000))
-    put(redis_client, "silent", "d1", Device([Channel("apns", "main", "t4", 1_000)]))
-    put(redis_client, "tokenless", "d1", Device(registered_at_ms=5))
+    put(
+        redis_client,
+        "out",
+        "d1",
+        Device([Channel("apns", "main", "70ce03", HEARD)], "k", HEARD + 3, logged_out_at_ms=HEARD + 2),
+    )
+    put(redis_client, "silent", "d1", Device([Channel("apns", "main", "70ce04", HEARD)]))
+    put(redis_client, "tokenless", "d1", Device(registered_at_ms=HEARD))
     said = cli("devices", "export", "devices.jsonl")
     assert (said.code, said.out, said.err) == (0, "", "3 exported\n")
     assert stat.S_IMODE((tmp_path / "devices.jsonl").stat().st_mode) == 0o600
@@ -61,8 +68,8 @@ def test_what_was_exported_is_the_same_when_it_is_imported(cli: Cli, tmp_path: P
     assert cli("devices", "import", "devices.jsonl").out == "3 imported, 0 refused\n"
     assert get(redis_client, user, device) == WHOLE
     out = get(redis_client, "out", "d1")
-    assert (out.logged_out, out.heard_at_ms) == (True, 3_000)
-    assert get(redis_client, "silent", "d1") == Device([Channel("apns", "main", "t4", 1_000)])
+    assert (out.logged_out, out.heard_at_ms) == (True, HEARD + 3)
+    assert get(redis_client, "silent", "d1") == Device([Channel("apns", "main", "70ce04", HEARD)])
 
 
 def test_one_app_is_exported_to_standard_output(cli: Cli, redis_client: redis.Redis) -> None:

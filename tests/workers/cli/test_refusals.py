@@ -17,7 +17,7 @@ from pushfleet_workers.redis_server import EmbeddedRedis
 
 NEED_REDIS = [("router",), ("worker",), ("api",), ("enqueue", "-"), ("devices", "import", "-"), ("audit",)]
 MESSAGE = b'{"id": "m1", "app": "demo", "recipients": ["bob"], "body": "Lunch?"}\n'
-DEVICE = b'{"app": "demo", "user": "bob", "device": "d", "channels": [{"vendor": "apns", "token": "t"}]}\n'
+DEVICE = b'{"app": "demo", "user": "bob", "device": "d", "channels": [{"vendor": "apns", "token": "5ec2e7"}]}\n'
 
 
 def inputs(words: tuple[str, ...]) -> bytes:

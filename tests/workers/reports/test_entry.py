@@ -31,10 +31,10 @@ ONE = {"user": "ann", "device": "d1", "state": "killed"}
             [Report(user="12", device="d1", state="background", unread=3, at_ms=NOW_MS + 1)],
         ),
         (
-            many(ONE, {**ONE, "unread": 0, "at_ms": 5}),
+            many(ONE, {**ONE, "unread": 0, "at_ms": NOW_MS - 5}),
             [
                 Report(user="ann", device="d1", state="killed", at_ms=NOW_MS - 7),
-                Report(user="ann", device="d1", state="killed", unread=0, at_ms=5),
+                Report(user="ann", device="d1", state="killed", unread=0, at_ms=NOW_MS - 5),
             ],
         ),
     ],
@@ -59,7 +59,8 @@ def test_an_entry_is_one_report_in_fields_or_many_in_json(fields: dict[bytes, by
         ({**FLAT, b"reports": b"[]"}, "other fields"),
         (many(), "length >= 1"),
         (many(*[ONE] * 1_001), "length <= 1000"),
-        (many(ONE, {**ONE, "at_ms": NOW_MS + 300_001}), "the time of report 1"),
+        (many(ONE, {**ONE, "at_ms": NOW_MS + 300_001}), "report 1: the time lies more than five minutes in the future"),
+        ({**FLAT, b"at_ms": b"1750000000"}, "is it in milliseconds?"),
         (many(ONE, {"user": "ann"}), "at `[1]`"),
         ({b"app": b"demo", b"reports": b"nonsense"}, "not JSON"),
         ({b"app": b"demo", b"reports": b"[" * 60_000}, "at `[0]`"),

@@ -22,8 +22,8 @@ from pushfleet_workers.tokens.changes import (
     StateName,
     UnixMs,
     Unread,
-    no_account,
 )
+from pushfleet_workers.tokens.intake import fault_in
 from pushfleet_workers.tokens.record import Device
 from pushfleet_workers.tokens.store import TokenStore
 
@@ -166,11 +166,9 @@ class _Devices:
         """Register a device after login: its push tokens, language and state; tokens move to it from other users."""
         app, user, device = self._app(app), user_id(user), _device(device)
         given = await decode(request, _registration, ONE_BYTES_MAX)
-        for number, channel in enumerate(given.channels):
-            if self._accounts.get((channel.vendor, channel.credential)) != app:
-                where = f"channels[{number}].credential"
-                raise Problem(422, "unknown_account", no_account(app, channel, self._accounts), where)
-        check_time(given.at_ms, self._now_ms(), "at_ms")
+        fault = fault_in(given, app, self._accounts, self._now_ms())
+        if fault is not None:
+            raise Problem(422, *fault)
         done = await self._store.register(app, user, device, given)
         return _json(RegisteredShown(done.applied, DeviceShown(**shown_fields(done.device))))
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Path
 
 from pushfleet_workers.api.problems import Problem
-from pushfleet_workers.tokens.changes import ID_BYTES_MAX, check_id, in_future
+from pushfleet_workers.tokens.changes import ID_BYTES_MAX, check_id, wrong_time
 
 __all__ = ["AppId", "UserId", "app_id", "check_time", "decoded", "identity", "user_id"]
 
@@ -50,9 +50,8 @@ def app_id(encoded: str, apps: Mapping[str, Any]) -> str:
     return app
 
 
-def check_time(at_ms: int, now_ms: int, field: str) -> None:
-    """Raise :class:`Problem` for a time that lies too far ahead to be believed."""
-    if in_future(at_ms, now_ms):
-        raise Problem(
-            422, "time_in_future", "the time lies more than five minutes in the future: check the clock", field
-        )
+def check_time(at_ms: int, now_ms: int, field: str, *, may_be_old: bool = False) -> None:
+    """Raise :class:`Problem` for a time that cannot be meant: far ahead, or long past unless that *may_be_old*."""
+    code, sentence = wrong_time(at_ms, now_ms)
+    if code and not (may_be_old and at_ms < now_ms):
+        raise Problem(422, code, sentence, field)

@@ -85,7 +85,7 @@ class _Reads:
         given = await decode(request, _read, _BYTES_MAX)
         if not self._apps[app].reads:
             raise Problem(409, "reads_off", f"reads are off for this app: set apps.{app}.reads")
-        check_time(given.up_to_ms, self._now_ms(), "up_to_ms")
+        check_time(given.up_to_ms, self._now_ms(), "up_to_ms", may_be_old=True)
         check_time(given.at_ms, self._now_ms(), "at_ms")
         applied = await self._store.mark(
             app, user, conversation, given.up_to_ms, unread=given.unread, at_ms=given.at_ms

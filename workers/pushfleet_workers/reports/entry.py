@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from pushfleet_workers.tokens.changes import Report, explain, in_future
+from pushfleet_workers.tokens.changes import Report, explain, wrong_time
 
 __all__ = ["REPORTS_MAX", "InvalidEntry", "read_entry"]
 
@@ -38,8 +38,9 @@ def read_entry(fields: Mapping[bytes, bytes], arrived_ms: int, now_ms: int) -> t
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidEntry("it is not text in UTF-8, or its reports are not JSON") from None
     for number, one in enumerate(reports):
-        if in_future(one.at_ms, now_ms):
-            raise InvalidEntry(f"the time of report {number} lies more than five minutes in the future")
+        _, sentence = wrong_time(one.at_ms, now_ms)
+        if sentence:
+            raise InvalidEntry(f"report {number}: {sentence}")
     return app, tuple(one if one.at_ms else replace(one, at_ms=arrived_ms) for one in reports)
 
 

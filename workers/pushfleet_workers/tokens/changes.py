@@ -43,6 +43,7 @@ __all__ = [
     "in_future",
     "new_device",
     "no_account",
+    "wrong_time",
 ]
 
 ID_BYTES_MAX = 256
@@ -53,6 +54,9 @@ DEVICE_BYTES_MAX = 128
 
 FUTURE_MS_MAX = 300_000
 """How far ahead of the fleet's clock a time may lie; later ones would shut out the truth until then."""
+
+PAST_MS_MAX = 5 * 365 * 86_400_000
+"""How old a time may be; nothing that old is worth keeping, and seconds taken for milliseconds are of 1970."""
 
 Accounts = Mapping[tuple[str, str], str]
 """Vendor and credential to the app they belong to."""
@@ -140,6 +144,15 @@ def explain(problem: msgspec.ValidationError) -> tuple[str, str]:
 def in_future(at_ms: int, now_ms: int) -> bool:
     """Whether a time given lies too far ahead to be believed, see :data:`FUTURE_MS_MAX`."""
     return at_ms > now_ms + FUTURE_MS_MAX
+
+
+def wrong_time(at_ms: int, now_ms: int) -> tuple[str, str]:
+    """A code and a sentence about a time that cannot be meant; both empty for one that can, and for 0: now."""
+    if in_future(at_ms, now_ms):
+        return "time_in_future", "the time lies more than five minutes in the future: check the clock"
+    if 0 < at_ms < now_ms - PAST_MS_MAX:
+        return "time_too_old", "the time lies more than five years in the past: is it in milliseconds?"
+    return "", ""
 
 
 class ChannelGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,9 +16,8 @@ from pushfleet_workers.tokens.changes import (
     Registration,
     check_id,
     explain,
-    in_future,
-    no_account,
 )
+from pushfleet_workers.tokens.intake import fault_in
 from pushfleet_workers.tokens.store import TokenStore
 
 __all__ = ["DeviceLine", "ImportProgress", "import_lines"]
@@ -100,11 +99,9 @@ def _read(line: bytes, known_apps: Container[str], accounts: Accounts, now_ms: i
         return "not a device: it is not UTF-8"
     if device.app not in known_apps:
         return f"the settings have no app {device.app[:80]!r}"
-    if in_future(device.at_ms, now_ms):
-        return "at_ms lies more than five minutes in the future"
-    for channel in device.channels:
-        if accounts.get((channel.vendor, channel.credential)) != device.app:
-            return no_account(device.app, channel, accounts)
+    fault = fault_in(device, device.app, accounts, now_ms)
+    if fault is not None:
+        return f"{fault.message} - at `{fault.field}`"
     batch.append(device)
     return ""
 

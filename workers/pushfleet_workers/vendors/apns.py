@@ -210,6 +210,8 @@ class Apns(VendorDefaults):
     payload_limit: ClassVar[int] = 4_096
     http2: ClassVar[bool] = True
     exact_badge: ClassVar[bool] = True
+    # Apple says to assume no length.
+    token_shape: ClassVar[str] = "(?:[0-9A-Fa-f]{2})+"
 
     def build(
         self, account: ApnsAccount, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int

@@ -133,6 +133,7 @@ class Tpns(VendorDefaults):
     http2: ClassVar[bool] = False
     exact_badge: ClassVar[bool] = False
     replaces: ClassVar[bool] = False
+    token_shape: ClassVar[str] = ".{1,36}"
 
     def build(
         self, account: TpnsAccount, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int
