@@ -17,7 +17,7 @@ def a_line(number: int = 1, **more: Any) -> bytes:
         "app": "demo",
         "user": f"u{number}",
         "device": "d1",
-        "channels": [{"vendor": "apns", "token": f"t{number}"}],
+        "channels": [{"vendor": "apns", "token": f"{number:064x}"}],
         **more,
     }
     return json.dumps(line).encode() + b"\n"
@@ -44,7 +44,7 @@ def test_lines_are_registered_with_progress_on_the_way(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         for number in (0, 499, 500, 1_099):
             device = await stage.device(f"u{number}")
-            assert (device.channels[0].token, device.state, device.unread) == (f"t{number}", "b", 2)
+            assert (device.channels[0].token, device.state, device.unread) == (f"{number:064x}", "b", 2)
 
     on_redis(redis_url, scenario)
 
@@ -74,6 +74,9 @@ def test_a_bad_line_is_named_with_its_reason_and_stops_nothing(redis_url: str) -
         19: (b"[" * 100_000, "not a device"),
         20: (b'{"user": "\\ud800"}', "not a device"),
         21: (a_line(channels=[{"vendor": "apns", "token": "secret\n"}]), "at `channels[0].token`"),
+        22: (a_line(channels=[{"vendor": "apns", "token": "secret"}]), "apns gives no such tokens"),
+        23: (a_line(time_zone="secret/zone"), "no time zone of the IANA list"),
+        24: (a_line(at_ms=1_750_000_000), "is it in milliseconds?"),
     }
     (step,) = imported(redis_url, a_line(1), *(line for line, _ in bad.values()), a_line(2))
     assert (step.imported, step.refused) == (2, len(bad))
@@ -84,12 +87,12 @@ def test_a_bad_line_is_named_with_its_reason_and_stops_nothing(redis_url: str) -
 
 
 def test_importing_again_changes_nothing_and_a_token_has_its_last_owner(redis_url: str) -> None:
-    lines = [a_line(1), a_line(2), a_line(3, channels=[{"vendor": "apns", "token": "t1"}])]
+    lines = [a_line(1), a_line(2), a_line(3, channels=[{"vendor": "apns", "token": f"{1:064x}"}])]
     for _ in range(2):
         imported(redis_url, *lines)
 
         async def scenario(stage: Stage) -> None:
-            assert [await stage.tokens(user) for user in ("u1", "u2", "u3")] == [[], ["t2"], ["t1"]]
+            assert [await stage.tokens(user) for user in ("u1", "u2", "u3")] == [[], [f"{2:064x}"], [f"{1:064x}"]]
 
         on_redis(redis_url, scenario)
 
