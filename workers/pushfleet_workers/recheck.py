@@ -144,6 +144,7 @@ class Rechecker:
             recipient = Recipient(id=delivery.user, mention=delivery.mention)
             reason = refuse_receiver(push.kind, recipient, state.receive_at(now_ms), state.preferences)
             reason = reason or refuse_read(push.kind, recipient, sent_at_ms, read_up_to_ms)
+            reason = reason or refuse_hour(push.kind, recipient, state.preferences, zone, now_ms)
             if reason:
                 return reason
         if device is None:
@@ -162,7 +163,6 @@ class Rechecker:
         channel = next((one for one in channels if one.token == delivery.token), channels[0])
         delivery.token, delivery.registered_at_ms = channel.token, channel.registered_at_ms
         return ""
-            reason = reason or refuse_hour(push.kind, recipient, state.preferences, zone, now_ms)
 
     # ---- recalls
 
