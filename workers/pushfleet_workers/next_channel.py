@@ -168,7 +168,9 @@ class NextChannel:
         exact = registry.load(channel.vendor).exact_badge
         if badge >= 0 and exact and not registry.load(self._here[0]).exact_badge:
             # The first vendor counts by itself; this one wants to be told, and the message counts once.
-            script, keys, arguments = self._lookup.badge_call(push.app, delivery.user, delivery.device, push.message_id)
+            script, keys, arguments = self._lookup.badge_call(
+                push.app, delivery.user, delivery.device, push.message_id, push.sent_at_ms
+            )
             badge = device.unread + await self._state.run(script, keys, arguments)
         return replace(
             delivery,

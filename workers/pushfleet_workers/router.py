@@ -357,7 +357,7 @@ class Router:
             delivery.badge = recipient.unread
         elif _counts_in_badge(message):
             if registry.load(channel.vendor).exact_badge:
-                badges.append((delivery, message, device.unread))
+                badges.append((delivery, job, device.unread))
             else:
                 delivery.badge = 0  # the vendor adds one by itself
         job.planned.setdefault(group, []).append(delivery)
@@ -380,8 +380,8 @@ class Router:
         if not (badges or stormy or ended):
             return
         calls = [
-            self._lookup.badge_call(message.app, delivery.user, delivery.device, message.id)
-            for delivery, message, _ in badges
+            self._lookup.badge_call(job.message.app, delivery.user, delivery.device, job.message.id, job.sent_at_ms)
+            for delivery, job, _ in badges
         ]
         calls += [self._storm_call(job, recipient) for job, recipient in stormy]
         for job in ended:
@@ -519,8 +519,8 @@ class Router:
                 self._trigger(vendor)
 
 
-_BadgeWanted = tuple[Delivery, OfflineMessage, int]
-"""A delivery, its message, and the device's unread number when it went to the background."""
+_BadgeWanted = tuple[Delivery, Job, int]
+"""A delivery, the job of its message, and the device's unread number when it went to the background."""
 
 
 def _overrides(push: OfflinePush | None) -> OfflinePush | None:

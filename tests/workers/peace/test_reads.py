@@ -101,7 +101,7 @@ def test_of_two_reports_the_one_that_read_further_holds_in_any_order(redis_url: 
 def test_what_is_left_unread_is_what_badges_count_on_from(redis_url: str) -> None:
     async def scenario(stage: Stage, reads: ReadStore) -> None:
         await stage.device(name="pad", state="b", state_at_ms=START_MS, unread=5)
-        await stage.route(chat("m1"))
+        await stage.route(chat("m1", sent_at_ms=START_MS + 4))
         assert [one.badge for one in await stage.deliveries()] == [6, 6]
         await reads.mark("demo", "bob", "c1", 1, unread=2, at_ms=START_MS + 5)
         assert not await reads.mark("demo", "bob", "c1", 1, unread=9, at_ms=START_MS + 4), "older than what is known"
@@ -114,6 +114,17 @@ def test_what_is_left_unread_is_what_badges_count_on_from(redis_url: str) -> Non
         )
         devices = (await store.user("demo", "bob")).devices
         assert {name: device.unread for name, device in devices.items()} == {"pad": 2, "phone": 8}
+
+    on(redis_url, scenario)
+
+
+def test_a_read_that_is_reported_late_keeps_what_was_written_after_it_in_the_badge(redis_url: str) -> None:
+    async def scenario(stage: Stage, reads: ReadStore) -> None:
+        await stage.device(unread=0, state_at_ms=START_MS)
+        await stage.route(chat("m1", sent_at_ms=START_MS + 10_000), chat("m2"), chat("m3"))
+        await reads.mark("demo", "bob", "c0", START_MS + 30_000, unread=1, at_ms=START_MS + 30_000)
+        await stage.route(chat("m4"))
+        assert [one.badge for one in await stage.deliveries()] == [1, 2, 3, 4]
 
     on(redis_url, scenario)
 

@@ -206,11 +206,12 @@ def test_a_damaged_badge_starts_again(redis_url: str, value: bytes) -> None:
         key = UserKeys(PREFIX, APP, "ann").badges
         await stage.link.call("HSET", key, device_field("d1"), value)
         lookup = Lookup(PREFIX)
-        counted = await stage.link.run_many([lookup.badge_call(APP, user, "d1", "m1") for user in ("ann", "bob")])
+        calls = [lookup.badge_call(APP, user, "d1", "m1", NOW_MS) for user in ("ann", "bob")]
+        counted = await stage.link.run_many(calls)
         assert counted[0] in (1, 2)
         assert counted[1] == 1
         await stage.store.report(APP, [a_report("background", NOW_MS + 1, 4)])
-        assert await stage.link.run(*lookup.badge_call(APP, "ann", "d1", "m2")) == 1
+        assert await stage.link.run(*lookup.badge_call(APP, "ann", "d1", "m2", NOW_MS + 2)) == 1
         assert await stage.link.call("HSTRLEN", key, device_field("d1")) <= 512
 
     on_redis(redis_url, scenario)

@@ -25,9 +25,11 @@ from pushfleet_workers.tokens.lookup import Lookup
 from pushfleet_workers.tokens.store import OPTIONS_MAX, OptionsFull
 
 
-async def badge(stage: Stage, message: str, user: str = "ann", device: str = "d1") -> int:
+async def badge(
+    stage: Stage, message: str, user: str = "ann", device: str = "d1", sent_at_ms: int = NOW_MS - 1_000
+) -> int:
     """The badge that the push of *message* shows."""
-    counted = await stage.link.run(*Lookup(PREFIX).badge_call(APP, user, device, message))
+    counted = await stage.link.run(*Lookup(PREFIX).badge_call(APP, user, device, message, sent_at_ms))
     return int((await stage.device(user, device)).unread + counted)
 
 
@@ -390,6 +392,50 @@ def test_a_base_that_comes_late_or_twice_does_not_end_the_count(redis_url: str) 
     on_redis(redis_url, scenario)
 
 
+@pytest.mark.parametrize(("at_ms", "shown"), [(99, 8), (100, 7), (150, 7), (200, 6), (300, 5), (400, 5)])
+def test_a_base_ends_the_count_of_what_was_written_until_then(redis_url: str, at_ms: int, shown: int) -> None:
+    """Times in units that a badge tells apart; one message is routed later than a newer one."""
+
+    async def scenario(stage: Stage) -> None:
+        start_ms = NOW_MS - 60_000
+        await stage.store.register(APP, "ann", "d1", a_registration(state="background", unread=0, at_ms=start_ms))
+        for message, sent_at in (("m1", 100), ("m3", 300), ("m2", 200)):
+            await badge(stage, message, sent_at_ms=start_ms + 16 * sent_at)
+        await stage.store.report(APP, [a_report("background", start_ms + 16 * at_ms, 4)])
+        assert await badge(stage, "m2", sent_at_ms=start_ms + 16 * 200) == shown - 1
+        assert await badge(stage, "m4", sent_at_ms=start_ms + 16 * 500) == shown
+        await stage.store.report(APP, [a_report("foreground", start_ms + 16 * 501)])
+        assert await badge(stage, "m5", sent_at_ms=start_ms + 16 * 502) == 1
+
+    on_redis(redis_url, scenario)
+
+
+@pytest.mark.parametrize(("counted", "shown"), [(63, 64), (64, 64), (200, 64)])
+def test_a_base_that_is_older_than_all_that_is_remembered_keeps_no_more(
+    redis_url: str, counted: int, shown: int
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.store.register(APP, "ann", "d1", a_registration(state="background", at_ms=NOW_MS - 60_000))
+        for number in range(counted):
+            await badge(stage, f"m{number}")
+        await stage.store.report(APP, [a_report("background", NOW_MS - 30_000, 0)])
+        assert await badge(stage, "new") == shown
+
+    on_redis(redis_url, scenario)
+
+
+@pytest.mark.parametrize("age_days", [50, 300])
+def test_what_was_counted_long_ago_ends_all_the_same(redis_url: str, age_days: int) -> None:
+    async def scenario(stage: Stage) -> None:
+        long_ago_ms = NOW_MS - age_days * 86_400_000
+        await stage.store.register(APP, "ann", "d1", a_registration(state="background", at_ms=long_ago_ms))
+        assert await badge(stage, "m1", sent_at_ms=long_ago_ms + 1_000) == 1
+        await stage.store.report(APP, [a_report("foreground", NOW_MS)])
+        assert await badge(stage, "m2", sent_at_ms=NOW_MS + 1_000) == 1
+
+    on_redis(redis_url, scenario)
+
+
 def test_a_registration_without_a_state_does_not_end_the_count(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration("t1", state="background", unread=3))
@@ -404,11 +450,11 @@ def test_a_registration_without_a_state_does_not_end_the_count(redis_url: str) -
 def test_older_messages_that_are_routed_again_do_not_count(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration())
-        messages = [f"m{number}" for number in range(64)]
+        messages = [f"m{number}" for number in range(63)]
         for message in messages:
             await badge(stage, message)
         dice = random.Random(3)
-        assert {await badge(stage, dice.choice(messages)) for _ in range(100)} == {64}
+        assert {await badge(stage, dice.choice(messages)) for _ in range(100)} == {63}
 
     on_redis(redis_url, scenario)
 
@@ -426,7 +472,7 @@ def test_a_message_that_counted_before_a_new_base_does_not_count_after_it(redis_
 def test_the_memory_of_a_badge_is_bounded(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration())
-        calls = [Lookup(PREFIX).badge_call(APP, "ann", "d1", f"m{number}") for number in range(2_000)]
+        calls = [Lookup(PREFIX).badge_call(APP, "ann", "d1", f"m{number}", NOW_MS) for number in range(2_000)]
         assert await stage.link.run_many(calls) == list(range(1, 2_001))
         key = UserKeys(PREFIX, APP, "ann").badges
         assert await stage.link.call("HSTRLEN", key, device_field("d1")) <= 512
@@ -439,7 +485,7 @@ def test_the_memory_of_a_badge_is_bounded(redis_url: str) -> None:
 def test_concurrent_counts_of_a_badge_lose_nothing(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration())
-        calls = [Lookup(PREFIX).badge_call(APP, "ann", "d1", f"m{number % 50}") for number in range(200)]
+        calls = [Lookup(PREFIX).badge_call(APP, "ann", "d1", f"m{number % 50}", NOW_MS) for number in range(200)]
         stores = [stage.a_store() for _ in range(4)]
         assert stores
         counted = await asyncio.gather(*(stage.links[n % 5].run(*call) for n, call in enumerate(calls)))

@@ -83,10 +83,21 @@ local function stay_alive(devices, options, life_s)
   redis.call('EXPIRE', options, life_s)
 end
 
--- A new base: what was counted on the old one is over. The digests stay, so that a repeat still does not count.
-local function reset_badge(badges, name)
+-- Times in a badge are u32 of these, which come round after two years; nothing in it becomes half as old.
+local BADGE_TICK_MS, BADGE_TICKS = 16, 2 ^ 32
+
+-- A new base: of what was counted, the messages that were written after it still count; of more than 63, the last 63 may.
+-- All digests stay, so that a repeat still does not count.
+local function rebase_badge(badges, name, at_ms)
   local value = redis.call('HGET', badges, name)
-  if value then redis.call('HSET', badges, name, '\0\0\0\0' .. string.sub(value, 5)) end
+  if not value or #value < 4 then return end
+  local base, newer = math.floor(at_ms / BADGE_TICK_MS), 0
+  for at = 9, #value - 3, 8 do
+    local ahead = (struct.unpack('>I4', value, at) - base) % BADGE_TICKS
+    if ahead > 0 and ahead < BADGE_TICKS / 2 then newer = newer + 1 end
+  end
+  newer = math.min(newer, (struct.unpack('>I4', value)))
+  redis.call('HSET', badges, name, struct.pack('>I4', newer) .. string.sub(value, 5))
 end
 
 -- Count on from *base* as of a time, where it is news.
@@ -94,7 +105,7 @@ local function rebase(device, name, badges, at_ms, base)
   local unread_at = device[STATE_AT] - device[UNREAD_LAG]
   if at_ms < unread_at or (at_ms == unread_at and base <= device[UNREAD]) then return false end
   device[UNREAD], device[UNREAD_LAG] = base, device[STATE_AT] - at_ms
-  reset_badge(badges, name)
+  rebase_badge(badges, name, at_ms)
   return true
 end
 

@@ -21,6 +21,8 @@ Receive = str
 _MUTES = frozenset({"mentions", "none"})
 _BADGE = load("pushfleet_workers.tokens", "badge")
 BADGE_LIFE_S = 30 * 86_400
+_BADGE_TICK_MS = 16
+"""As in ``common.lua``."""
 
 
 @dataclass(slots=True)
@@ -74,15 +76,17 @@ class Lookup:
         )
 
     def badge_call(
-        self, app: str, user: str, device: str, message_id: str
+        self, app: str, user: str, device: str, message_id: str, sent_at_ms: int
     ) -> tuple[Script, tuple[str, ...], tuple[str | bytes | int, ...]]:
         """The script call that counts a message for a device's badge; it answers the pushes counted since the base.
 
         The badge to show is the device's ``unread`` plus that. The same message counts once, as long as it is among
-        the last 64 of the device; a new base does not change that.
+        the last 63 of the device; a new base does not change that. It ends the count of what was written until then,
+        not of what was *sent_at_ms* after it.
         """
-        digest = blake2b(message_id.encode(errors="surrogatepass"), digest_size=6).digest()
-        return _BADGE, (UserKeys(self._prefix, app, user).badges,), (device_field(device), digest, BADGE_LIFE_S)
+        digest = blake2b(message_id.encode(errors="surrogatepass"), digest_size=4).digest()
+        arguments = device_field(device), digest, (sent_at_ms // _BADGE_TICK_MS) % 2**32, BADGE_LIFE_S
+        return _BADGE, (UserKeys(self._prefix, app, user).badges,), arguments
 
     def counted(self, app: str, user: str, device: str) -> tuple[str | bytes, ...]:
         """The command whose reply :meth:`read_counted` takes."""
