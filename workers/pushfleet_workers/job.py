@@ -53,8 +53,11 @@ class Job:
     texts: dict[tuple[str, bool, bool], tuple[str, str]] = field(default_factory=dict)
     """Language, whether mentioned and whether hidden to title and text."""
 
-    waits: dict[str, tuple[int, Wait]] = field(default_factory=dict)
-    """Users whose pushes wait: until when, and why."""
+    holds: dict[str, int] = field(default_factory=dict)
+    """Users whose pushes are held: until when."""
+
+    carriers: dict[bytes, int] = field(default_factory=dict)
+    """Deliveries that wait for other messages to tell of: until when."""
 
     deliveries: int = 0
 
@@ -98,28 +101,28 @@ class Job:
             self.counts[name] = self.counts.get(name, 0) + count
             metrics.SUPPRESSED.labels(reason).inc(count)
 
-    def wait(self, user: str, until_ms: int, why: Wait) -> None:
-        """Let the user's pushes wait, if they do not wait longer anyway; a storm is a storm whatever else."""
-        before_ms, before = self.waits.get(user, (0, why))
-        self.waits[user] = (max(until_ms, before_ms), "storm" if before == "storm" else why)
-
     def by_wait(self, deliveries: list[Delivery]) -> dict[tuple[int, Wait], list[Delivery]]:
         """*deliveries* by when they are due (0: at once), and why they wait."""
-        at_once: tuple[int, Wait] = (0, "")
-        if not self.waits:
-            return {at_once: deliveries}
+        if not (self.holds or self.carriers):
+            return {(0, ""): deliveries}
         found: dict[tuple[int, Wait], list[Delivery]] = {}
         for one in deliveries:
-            found.setdefault(self.waits.get(one.user, at_once), []).append(one)
+            found.setdefault(self._wait_of(one), []).append(one)
         return found
 
-    def absorb(self, users: set[str]) -> None:
-        """Leave out what is planned for *users*: other pushes tell them of the message."""
+    def _wait_of(self, delivery: Delivery) -> tuple[int, Wait]:
+        """Until the last of its reasons is gone; a storm is a storm whatever else."""
+        held_ms, stormed_ms = self.holds.get(delivery.user, 0), self.carriers.get(delivery.id, 0)
+        why: Wait = "storm" if stormed_ms else "held" if held_ms else ""
+        return max(held_ms, stormed_ms), why
+
+    def absorb(self, deliveries: set[bytes]) -> None:
+        """Leave out *deliveries*: other pushes tell of the message."""
         before = self.planned_deliveries
         self.planned = {
             group: left
             for group, some in self.planned.items()
-            if (left := [one for one in some if one.user not in users])
+            if (left := [one for one in some if one.id not in deliveries])
         }
         self.suppress("stormed", before - self.planned_deliveries)
 

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from msgspec.structs import replace
+
 from pushfleet.message import Recipient
 from pushfleet_workers.catalogue import STANDARD, Catalogue
 from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.compose import compose_hidden
 from pushfleet_workers.decision import refuse_device, refuse_hour, refuse_read, refuse_receiver
 from pushfleet_workers.ledger import Entry
-from pushfleet_workers.peace import read_storm, storm_command, told, told_by
+from pushfleet_workers.overrides import without_texts
+from pushfleet_workers.peace import read_storm, storm_command, storm_place, told, told_by
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall import RecallMemory
 from pushfleet_workers.redis_link import Link, ReplyError
@@ -20,6 +24,9 @@ from pushfleet_workers.tokens.lookup import Lookup, UserState
 from pushfleet_workers.tokens.reads import cursor_command, read_cursor
 
 __all__ = ["Rechecked", "Rechecker"]
+
+_Ringing = tuple[str, str, str, str]
+"""App, conversation, user and the device that rings."""
 
 _Screen = tuple[str, str, str, bytes]
 """App, message and replace key, and the device that shows it."""
@@ -41,6 +48,7 @@ class Rechecker:
 
     * **recalls** - whether messages of the account's app can be taken back; where not, nothing is asked about it.
     * **reads** - the same for how far users have read.
+    * **app_name** - the title of what its user hides meanwhile.
     * **locale** - the language of what is composed anew, for devices that report none.
     * **catalogue** - its texts.
     """
@@ -55,6 +63,7 @@ class Rechecker:
         *,
         recalls: bool = False,
         reads: bool = False,
+        app_name: str = "",
         locale: str = "en",
         catalogue: Catalogue = STANDARD,
     ) -> None:
@@ -66,12 +75,13 @@ class Rechecker:
         self._credential = credential
         self._recalls = recalls
         self._reads = reads
+        self._app_name = app_name
         self._locale = locale
         self._catalogue = catalogue
         self._prefix = prefix
 
     async def recheck(self, entries: Sequence[Entry]) -> Rechecked:
-        """Decide again on *entries*; renews tokens, and badges of what was put for later, in their deliveries.
+        """Decide again on *entries*; renews tokens and badges in their deliveries.
 
         Of devices that were addressed directly only recalls are asked about. Raises :class:`RedisUnusable`.
         """
@@ -107,12 +117,14 @@ class Rechecker:
         """What else to ask for a delivery, by what it is for."""
         commands: dict[str, tuple[str | bytes, ...]] = {}
         place = (push.app, delivery.user)
-        if push.later and delivery.counted:
+        if delivery.counted:
             commands["badge"] = self._lookup.counted(*place, delivery.device)
         if (self._reads or push.kind == "call") and push.conversation_id and not push.recall:
             commands["read"] = cursor_command(self._prefix, *place, push.conversation_id, push.kind)
-        if push.later == "storm":
-            commands["storm"] = storm_command(self._prefix, *place, push.conversation_id)
+        if push.later == "storm" and not delivery.tried:
+            # What was handed on from another account has been told there, and of that place alone something is known.
+            there = storm_place(delivery, self._vendor, self._credential)
+            commands["storm"] = storm_command(self._prefix, *place, push.conversation_id, there)
         return commands
 
     def _decide(
@@ -131,10 +143,18 @@ class Rechecker:
         count = learned.get("badge")
         if "badge" in learned and not isinstance(count, ReplyError):
             delivery.badge = device.unread + self._lookup.read_counted(count)
+        if state.preferences is not None and state.preferences.hide_text and not push.hidden:
+            push = found.rendered[delivery.id] = self._without_texts(push, device.locale)
         if telling is not None:
             if not delivery.counted and telling.unread >= 0:
                 delivery.badge = telling.unread
             found.rendered[delivery.id] = told(push, telling, device.locale, self._locale, self._catalogue)
+
+    def _without_texts(self, push: Push, locale: str) -> Push:
+        language = self._catalogue.language_of(locale, self._locale)
+        title, body = compose_hidden(push.kind, language, self._app_name, recall=push.recall, catalogue=self._catalogue)
+        options = without_texts(push.options) if push.options is not None else None
+        return replace(push, title=title, body=body, options=options, sender_name="", hidden=True)
 
     def _refuse(self, push: Push, delivery: Delivery, state: UserState, sent_at_ms: int, read_up_to_ms: int) -> str:
         now_ms = self._clock.now_ms()
@@ -223,16 +243,21 @@ class Rechecker:
 
 
 def _say_no_end_of_what_never_rang(entries: Sequence[Entry], found: Rechecked) -> None:
-    """A call that is stopped here, before anybody tried to send it, needs no push that ends it."""
-    silent = {
-        (entry.parcel.push.conversation_id, one.user, one.device)
-        for entry in entries
-        for one in entry.parcel.deliveries
-        if found.refused.get(one.id) == "call_over" and not (one.tries or one.unknown or entry.lost)
-    }
-    for entry in entries if silent else ():
+    """A call that is stopped here, before anybody tried to send it, needs no push that ends it.
+
+    Its own end is the first one after it: another one ends another call of the conversation, which may well ring.
+    """
+    silent: list[tuple[_Ringing, int]] = []
+    ends: dict[_Ringing, list[tuple[int, bytes]]] = {}
+    for entry in entries:
         push = entry.parcel.push
-        if push.kind == "call_cancel":
-            for one in entry.parcel.deliveries:
-                if (push.conversation_id, one.user, one.device) in silent:
-                    found.refused.setdefault(one.id, "call_over")
+        for one in entry.parcel.deliveries:
+            ringing = push.app, push.conversation_id, one.user, one.device
+            if push.kind == "call_cancel":
+                ends.setdefault(ringing, []).append((push.sent_at_ms, one.id))
+            elif found.refused.get(one.id) == "call_over" and not (one.tries or one.unknown or entry.lost):
+                silent.append((ringing, push.sent_at_ms))
+    for ringing, sent_at_ms in silent:
+        own = min((end for end in ends.get(ringing, ()) if end[0] >= sent_at_ms), default=None)
+        if own is not None:
+            found.refused.setdefault(own[1], "call_over")

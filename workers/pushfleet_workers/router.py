@@ -37,7 +37,7 @@ from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pac
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.ledger import PutEntry
 from pushfleet_workers.overrides import without_texts
-from pushfleet_workers.peace import StormCall, hold_s, is_stormy, storm_call
+from pushfleet_workers.peace import StormCall, hold_s, is_stormy, storm_call, storm_place
 from pushfleet_workers.push import Delivery, Parcel, Push, delivery_id, sent_id
 from pushfleet_workers.recall import RecallDesk, overrides_of_recall, taken_back
 from pushfleet_workers.redis_link import Link, ReplyError
@@ -214,7 +214,8 @@ class Router:
             elif not job.repeat:
                 job.suppress("recalled", job.people)
         stormy = [one for job in open_jobs if job.storms and not job.recalled for one in self._stormy(job)]
-        ended = [job for job in open_jobs if job.message.kind == "call_cancel" and job.recall is None]
+        # One that is not pushed itself ends its call all the same.
+        ended = [job for job in jobs if job.message.kind == "call_cancel" and job.recall is None]
         planned = [job for job in open_jobs if job.window_s and job.planned]
         if planned and not (stormy or ended):
             await asyncio.gather(self._count_badges(badges), self._recalls.look_at_screens(planned))
@@ -311,7 +312,7 @@ class Router:
         wait_s = hold_s(app, message.kind, lane, state.devices.values(), now_ms)
         due_ms = job.raw.time_ms + int(wait_s * 1000)
         if now_ms < due_ms < job.expires_at_ms:
-            job.wait(recipient.id, due_ms, "held")
+            job.holds[recipient.id] = due_ms
 
     def _plan_targets(self, job: Job) -> None:
         """Devices addressed directly, past state and badge."""
@@ -362,16 +363,17 @@ class Router:
                 delivery.badge = 0  # the vendor adds one by itself
         job.planned.setdefault(group, []).append(delivery)
 
-    def _stormy(self, job: Job) -> Iterator[tuple[Job, Recipient]]:
-        """The recipients whose planned pushes may wait for other messages of the conversation."""
+    def _stormy(self, job: Job) -> Iterator[_Stormy]:
+        """The planned deliveries that may wait for other messages of the conversation."""
         app = self._settings.apps[job.message.app]
-        planned = {one.user for some in job.planned.values() for one in some}
-        for recipient in job.recipients:
-            if recipient.id in planned and is_stormy(app, job.message, recipient):
-                yield job, recipient
+        stormy = {one.id: one for one in job.recipients if is_stormy(app, job.message, one)}
+        for (vendor, credential, _), deliveries in job.planned.items() if stormy else ():
+            for one in deliveries:
+                if one.user in stormy:
+                    yield job, stormy[one.user], one, storm_place(one, vendor, credential)
 
     async def _count_badges(
-        self, badges: Sequence[_BadgeWanted], stormy: Sequence[tuple[Job, Recipient]] = (), ended: Sequence[Job] = ()
+        self, badges: Sequence[_BadgeWanted], stormy: Sequence[_Stormy] = (), ended: Sequence[Job] = ()
     ) -> None:
         """Each device's base plus the pushes counted since; a message counts once, however often it is routed.
 
@@ -383,18 +385,18 @@ class Router:
             self._lookup.badge_call(job.message.app, delivery.user, delivery.device, job.message.id, job.sent_at_ms)
             for delivery, job, _ in badges
         ]
-        calls += [self._storm_call(job, recipient) for job, recipient in stormy]
+        calls += [self._storm_call(job, recipient, place) for job, recipient, _, place in stormy]
         for job in ended:
             calls += self._over_calls(job)
         answers = [_checked(answer) for answer in await self._state.run_many(calls)]
-        absorbed: dict[int, set[str]] = {}
-        for number, (job, recipient) in enumerate(stormy, start=len(badges)):
+        absorbed: dict[int, set[bytes]] = {}
+        for number, (job, _, delivery, _) in enumerate(stormy, start=len(badges)):
             verdict, *until_ms = answers[number]
             if verdict == _CARRIES:
-                job.wait(recipient.id, until_ms[0], "storm")
+                job.carriers[delivery.id] = until_ms[0]
             elif verdict == _ABSORBED:
-                absorbed.setdefault(id(job), set()).add(recipient.id)
-        for job in {id(job): job for job, _ in stormy}.values():
+                absorbed.setdefault(id(job), set()).add(delivery.id)
+        for job in {id(job): job for job, *_ in stormy}.values():
             job.absorb(absorbed.get(id(job), set()))
         for (delivery, _, base), counted in zip(badges, answers, strict=False):
             delivery.badge = base + counted
@@ -407,12 +409,13 @@ class Router:
         prefix = self._settings.redis.prefix
         return [call_over(prefix, message.app, one.id, conversation.id, job.sent_at_ms) for one in job.recipients]
 
-    def _storm_call(self, job: Job, recipient: Recipient) -> StormCall:
+    def _storm_call(self, job: Job, recipient: Recipient, place: str) -> StormCall:
         return storm_call(
             self._settings.redis.prefix,
             self._settings.apps[job.message.app],
             job.message,
             recipient,
+            place,
             sent_at_ms=job.sent_at_ms,
             expires_at_ms=job.expires_at_ms,
             again=job.raw.again,
@@ -519,6 +522,9 @@ class Router:
                 self._trigger(vendor)
 
 
+_Stormy = tuple[Job, Recipient, Delivery, str]
+"""A planned delivery that may wait for other messages, with its place."""
+
 _BadgeWanted = tuple[Delivery, Job, int]
 """A delivery, the job of its message, and the device's unread number when it went to the background."""
 
@@ -542,7 +548,7 @@ def _sound(job: Job, preferences: Preferences) -> str | None:
 def _name(manner: Manner) -> bytes:
     """What tells the parcels of a part apart, beside their number."""
     language, mentioned, hidden, sound = manner
-    chosen = f":{hidden}:{sound}" if hidden or sound is not None else ""
+    chosen = f":{hidden}:{sound!r}" if hidden or sound is not None else ""
     return f"{language}:{mentioned}{chosen}".encode()
 
 

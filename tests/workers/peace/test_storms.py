@@ -14,10 +14,21 @@ from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, play
 from pushfleet import Conversation, Recipient, Sender
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.ledger import Entry
-from pushfleet_workers.peace.storms import CONVERSATIONS_MAX, Storm, Telling, read_storm, told, told_by
+from pushfleet_workers.peace.storms import (
+    STORMS_MAX,
+    Storm,
+    Telling,
+    read_storm,
+    storm_command,
+    storm_place,
+    told,
+    told_by,
+)
+from pushfleet_workers.push import Delivery
 from pushfleet_workers.recheck import Rechecked, Rechecker
 from pushfleet_workers.tokens.keys import UserKeys
 from pushfleet_workers.tokens.reads import ReadStore
+from pushfleet_workers.tokens.record import FOREGROUND
 from pushfleet_workers.tokens.store import TokenStore
 
 WAITS: dict[str, Any] = {"demo": {"name": "Demo", "storm_waits_s": [10, 20, 40, 80, 160, 300], "reads": True}}
@@ -35,18 +46,24 @@ def on(url: str, scenario: Callable[[Stage], Awaitable[None]]) -> None:
     play(url, run, apps=APPS)
 
 
+def field(conversation: str = "g1", device: str = "phone", vendor: str = "apns") -> str:
+    """What the storm of a place is kept under."""
+    place = storm_place(Delivery(b"", "bob", device, "", 0), vendor, "main")
+    return storm_command(PREFIX, "demo", "bob", conversation, place)[2]
+
+
 async def storm(stage: Stage, conversation: str = "g1") -> Storm:
-    """What is known of the storm."""
-    found = read_storm(await stage.queue.call("HGET", BOB.storms, conversation))
+    """What is known of the storm on Bob's phone."""
+    found = read_storm(await stage.queue.call("HGET", BOB.storms, field(conversation)))
     assert found is not None
     return found
 
 
 async def pass_time(stage: Stage, ms: int, conversation: str = "g1") -> None:
     """As if everything that was put down had been so earlier."""
-    fields = msgspec.msgpack.decode(await stage.queue.call("HGET", BOB.storms, conversation))
+    fields = msgspec.msgpack.decode(await stage.queue.call("HGET", BOB.storms, field(conversation)))
     fields[1:3] = [at_ms - ms for at_ms in fields[1:3]]
-    await stage.queue.call("HSET", BOB.storms, conversation, msgspec.msgpack.encode(fields))
+    await stage.queue.call("HSET", BOB.storms, field(conversation), msgspec.msgpack.encode(fields))
 
 
 async def recheck(stage: Stage, *entries: Entry, vendor: str = "apns") -> Rechecked:
@@ -190,14 +207,56 @@ def test_parcels_that_wait_equally_long_for_other_reasons_are_not_one(redis_url:
         assert job is not None
         await stage.router._decide(stage.streams["normal"], [job])
         due_ms = now_ms() + 60_000
-        job.wait("bob", due_ms, "held")
-        job.wait("eve", due_ms, "storm")
+        job.holds["bob"] = due_ms
+        job.carriers |= {one.id: due_ms for some in job.planned.values() for one in some if one.user == "eve"}
         await stage.router._put([job])
         waiting = await stage.delayed()
         assert {(at_ms, entry.parcel.push.later) for at_ms, entry in waiting} == {(due_ms, "held"), (due_ms, "storm")}
         book = (await stage.books()).accounts["apns:main"]
         assert book.balanced
         assert book.delayed == 2
+
+    on(redis_url, scenario)
+
+
+def test_a_device_that_the_carrier_does_not_go_to_has_a_storm_of_its_own(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(name="pad", vendor="huawei", state=FOREGROUND, lease_until_ms=now_ms() + 60_000)
+        await stage.route(said(0), said(1))
+        await stage.device(name="pad", vendor="huawei")
+        await stage.route(said(2), said(3), said(4))
+        assert [entry.parcel.push.message_id for _, entry in await stage.delayed()] == ["m1"]
+        assert [entry.parcel.push.message_id for entry in await stage.entries("huawei")] == ["m2"]
+        ((_, pad),) = await stage.delayed("huawei")
+        (push,) = (await recheck(stage, pad, vendor="huawei")).rendered.values()
+        assert (pad.parcel.push.message_id, push.body) == ("m3", "User 4 and 1 others in Team")
+        assert await stage.joined()
+
+    on(redis_url, scenario)
+
+
+def test_a_device_that_is_reached_another_way_since_is_not_left_to_the_carrier(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(said(0), said(1))
+        await stage.device(vendor="huawei")
+        await stage.route(said(2), said(3))
+        ((_, entry),) = await stage.delayed()
+        assert await bodies(stage, entry) == ["no_channel"]
+        assert [one.parcel.push.message_id for one in await stage.entries("huawei")] == ["m2"]
+        assert [one.parcel.push.message_id for _, one in await stage.delayed("huawei")] == ["m3"]
+
+    on(redis_url, scenario)
+
+
+def test_a_carrier_that_was_handed_on_needs_no_storm_there(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(said(0), said(1), said(2))
+        ((_, entry),) = await stage.delayed()
+        await stage.device(vendor="huawei")
+        await stage.route(said(3))
+        entry.parcel.deliveries[0].tried = ["apns:main"]
+        found = await recheck(stage, entry, vendor="huawei")
+        assert (found.refused, found.rendered) == ({}, {}), "it says what was composed before it was handed on"
 
     on(redis_url, scenario)
 
@@ -271,14 +330,14 @@ def test_no_more_than_some_conversations_storm_at_once(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         for _ in range(2):
             await stage.route(
-                *(chat(f"m{n}-{_}", conversation=Conversation(id=f"c{n}")) for n in range(CONVERSATIONS_MAX + 3))
+                *(chat(f"m{n}-{_}", conversation=Conversation(id=f"c{n}")) for n in range(STORMS_MAX + 3))
             )
-        assert await stage.queue.call("HLEN", BOB.storms) == CONVERSATIONS_MAX
-        assert len(await stage.entries()) == CONVERSATIONS_MAX + 3 + 3
+        assert await stage.queue.call("HLEN", BOB.storms) == STORMS_MAX
+        assert len(await stage.entries()) == STORMS_MAX + 3 + 3
         await pass_time(stage, 700_000, "c0")
         await stage.route(chat("last", conversation=Conversation(id="c-new")))
-        assert await stage.queue.call("HEXISTS", BOB.storms, "c0") == 0, "one that is over makes room"
-        assert await stage.queue.call("HEXISTS", BOB.storms, "c-new") == 1
+        assert await stage.queue.call("HEXISTS", BOB.storms, field("c0")) == 0, "one that is over makes room"
+        assert await stage.queue.call("HEXISTS", BOB.storms, field("c-new")) == 1
 
     on(redis_url, scenario)
 
@@ -296,7 +355,7 @@ def test_who_is_forgotten_leaves_no_name_behind(redis_url: str) -> None:
 def test_a_damaged_record_is_as_good_as_none(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.route(said(0), said(1))
-        await stage.queue.call("HSET", BOB.storms, "g1", b"\xc1 nothing")
+        await stage.queue.call("HSET", BOB.storms, field(), b"\xc1 nothing")
         ((_, entry),) = await stage.delayed()
         assert await bodies(stage, entry) == ["User 1: Lunch?"]
         await stage.route(said(2))

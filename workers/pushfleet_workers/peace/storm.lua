@@ -1,7 +1,7 @@
--- A message comes for a user and a conversation: is it pushed at once, does it carry a later push, or does another?
+-- A message of a conversation comes for a place of a user: is it pushed at once, does it carry a later push, or does another?
 -- KEYS  storms of the user
--- ARGV  conversation, message, sender, sent_at_ms, expires_at_ms, unread (-1: not told), 1 when it may have been asked
---       before, quiet ms that end a storm, most conversations, then how long to wait after the first push, the second
+-- ARGV  conversation and place, message, sender, sent_at_ms, expires_at_ms, unread (-1: not told), 1 when it may have been asked
+--       before, quiet ms that end a storm, most of them, then how long to wait after the first push, the second
 --       and so on (ms; the last one holds for all further ones)
 -- Returns {0}: at once; {1, when}: it carries a push that is due then; {2}: the push of another one tells of it.
 --

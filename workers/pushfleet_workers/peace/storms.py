@@ -1,7 +1,8 @@
 """Many messages of one conversation in a short time: what a user's devices are told of them, and when.
 
 The first is pushed at once. What follows within the wait is told by one push at its end, which says how many there are;
-then the next wait begins, a longer one. Which of this a message meets is one script, per user and conversation.
+then the next wait begins, a longer one. Which of this a message meets is one script, per conversation and place: a
+device with the account and kind of token that it is reached by. A push tells nothing to another place.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from msgspec.structs import replace
 from pushfleet.message import OfflineMessage, Recipient
 from pushfleet_workers.catalogue import STANDARD, Catalogue
 from pushfleet_workers.compose import compose_storm
-from pushfleet_workers.push import Push
+from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.tokens.keys import UserKeys
 
 __all__ = [
-    "CONVERSATIONS_MAX",
+    "STORMS_MAX",
     "Storm",
     "StormCall",
     "Telling",
@@ -31,12 +32,13 @@ __all__ = [
     "read_storm",
     "storm_call",
     "storm_command",
+    "storm_place",
     "told",
     "told_by",
 ]
 
-CONVERSATIONS_MAX = 200
-"""Most conversations of a user that may storm at once; the messages of others are pushed as they come."""
+STORMS_MAX = 200
+"""Most conversations of a user's devices that may storm at once; the messages of others are pushed as they come."""
 
 _KINDS = frozenset({"chat", "summary"})
 _STORM = load("pushfleet_workers.peace", "storm")
@@ -62,7 +64,7 @@ class Telling(Struct, array_like=True, frozen=True):
 
 
 class Storm(Struct, array_like=True, frozen=True):
-    """What came of one conversation for one user, as `storm.lua` keeps it."""
+    """What came of one conversation for one place, as `storm.lua` keeps it."""
 
     pushes: int
     until_ms: int
@@ -91,24 +93,31 @@ def is_stormy(app: AppSettings, message: OfflineMessage, recipient: Recipient) -
     )
 
 
+def storm_place(delivery: Delivery, vendor: str, credential: str) -> str:
+    """Where *delivery* gets to over an account, in sixteen hexadecimal digits."""
+    names = f"{delivery.device}\0{vendor}\0{credential}\0{delivery.token_kind}"
+    return blake2b(names.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+
+
 def storm_call(
     prefix: str,
     app: AppSettings,
     message: OfflineMessage,
     recipient: Recipient,
+    place: str,
     *,
     sent_at_ms: int,
     expires_at_ms: int,
     again: bool,
 ) -> StormCall:
-    """The script call that decides on *message*; its answer: `storm.lua` says.
+    """The script call that decides on *message* for a place; its answer: `storm.lua` says.
 
     * **again** - it may have been asked before, by a router that died.
     """
     assert message.conversation is not None
     sender = message.sender.name if message.sender is not None else ""
     args: tuple[str | bytes | int, ...] = (
-        message.conversation.id,
+        _field(message.conversation.id, place),
         _digest(message.id),
         sender[:64].encode(errors="replace"),
         sent_at_ms,
@@ -116,15 +125,15 @@ def storm_call(
         -1 if recipient.unread is None else recipient.unread,
         int(again),
         int(app.storm_quiet_s * 1000),
-        CONVERSATIONS_MAX,
+        STORMS_MAX,
         *(int(wait_s * 1000) for wait_s in app.storm_waits_s),
     )
     return _STORM, (UserKeys(prefix, message.app, recipient.id).storms,), args
 
 
-def storm_command(prefix: str, app: str, user: str, conversation: str) -> tuple[str, ...]:
+def storm_command(prefix: str, app: str, user: str, conversation: str, place: str) -> tuple[str, ...]:
     """The command whose reply :func:`read_storm` takes."""
-    return "HGET", UserKeys(prefix, app, user).storms, conversation
+    return "HGET", UserKeys(prefix, app, user).storms, _field(conversation, place)
 
 
 def read_storm(reply: Any) -> Storm | None:
@@ -167,6 +176,11 @@ def told(push: Push, telling: Telling, locale: str, default: str, catalogue: Cat
         catalogue=catalogue,
     )
     return replace(push, body=text)
+
+
+def _field(conversation: str, place: str) -> str:
+    """What a storm is kept under; `read.lua` finds all of a conversation by it."""
+    return f"{conversation}:{place}"
 
 
 def _digest(message_id: str) -> str:

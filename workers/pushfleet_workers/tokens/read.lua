@@ -24,12 +24,15 @@ if not known or up_to_ms > known then
   redis.call('EXPIRE', key, ARGV[6])
   news = 1
 end
--- A storm whose messages are all read is over.
-local storm = redis.call('HGET', KEYS[4], ARGV[1])
-if storm then
-  local unpacked, fields = pcall(cmsgpack.unpack, storm)
-  if not unpacked or type(fields) ~= 'table' or (tonumber(fields[4]) or 0) <= up_to_ms then
-    redis.call('HDEL', KEYS[4], ARGV[1])
+-- A storm whose messages are all read is over; the field says conversation and place, sixteen digits.
+local PLACE = 16
+local storms = redis.call('HGETALL', KEYS[4])
+for at = 1, #storms, 2 do
+  if string.sub(storms[at], 1, -PLACE - 2) == ARGV[1] then
+    local unpacked, fields = pcall(cmsgpack.unpack, storms[at + 1])
+    if not unpacked or type(fields) ~= 'table' or (tonumber(fields[4]) or 0) <= up_to_ms then
+      redis.call('HDEL', KEYS[4], storms[at])
+    end
   end
 end
 if not unread then return news end
