@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from tests.workers.routing import PREFIX, RECALLS, Stage, chat, group, now_ms, play
 
-from pushfleet import Conversation, Recipient
+from pushfleet import Conversation, OfflineMessage, OfflinePush, Recipient
+from pushfleet.message import ApnsOptions
+from pushfleet_workers.catalogue import STANDARD
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.push import Push
 from pushfleet_workers.recheck import Rechecker
@@ -67,6 +69,9 @@ def test_preferences_that_cannot_be_read_stop_nothing(redis_url: str) -> None:
     play(redis_url, scenario)
 
 
+HIDING = Preferences(hide_text=True)
+
+
 @pytest.mark.parametrize(("wanted", "reason"), [(OFF, "push_off"), (QUIET, "do_not_disturb"), (Preferences(), "")])
 def test_what_waited_heeds_what_the_user_wants_by_then(redis_url: str, wanted: Preferences, reason: str) -> None:
     async def scenario(stage: Stage) -> None:
@@ -85,9 +90,46 @@ def test_what_waited_heeds_what_the_user_wants_by_then(redis_url: str, wanted: P
     play(redis_url, scenario)
 
 
-# ---- hidden texts
+# ---- hidden texts and sounds
 
-HIDING = Preferences(hide_text=True)
+
+@pytest.mark.parametrize(
+    ("message", "body"),
+    [
+        (chat("m1", offline_push=OfflinePush(apns=ApnsOptions(title="Ann", image="https://x/a.png"))), "hidden"),
+        (chat("m1", kind="call"), "call"),
+    ],
+)
+def test_what_waited_says_nothing_to_a_user_who_hides_texts_meanwhile(
+    redis_url: str, message: OfflineMessage, body: str
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(message)
+        await prefer(stage, HIDING)
+        entries = await stage.entries()
+        found = await Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main", app_name="Demo").recheck(entries)
+        (push,) = found.rendered.values()
+        assert (push.title, push.body, push.sender_name, push.hidden) == ("Demo", STANDARD["en"][body], "", True)
+        options = push.options.apns if push.options is not None else None
+        assert options is None or (options.title, options.image) == (None, None)
+
+    play(redis_url, scenario)
+
+
+def test_a_sound_of_any_name_is_told_from_none(redis_url: str) -> None:
+    """Parcels of one part that differ need ids that differ, else one takes the other's place."""
+
+    async def scenario(stage: Stage) -> None:
+        for user in "ab":
+            await stage.device(user)
+        await prefer(stage, HIDING, "a")
+        await prefer(stage, Preferences(hide_text=True, group_sound="None"), "b")
+        await stage.route(group("m1", "a", "b"))
+        first, second = await stage.entries()
+        assert first.id != second.id
+
+    play(redis_url, scenario)
 
 
 async def pushes(stage: Stage) -> dict[str, Push]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pushfleet.message import Element, OfflineMessage
 from pushfleet_workers.catalogue import STANDARD, Catalogue
 
-__all__ = ["compose", "compose_recall", "compose_storm"]
+__all__ = ["compose", "compose_hidden", "compose_recall", "compose_storm"]
 
 _ELEMENT_TYPES = frozenset({"image", "sound", "video", "file", "location", "face", "merged"})
 _OWN_TEXT_KINDS = frozenset({"call", "missed_call", "call_cancel"})
@@ -45,18 +45,26 @@ def compose(
     if not text:
         return "", ""
     if hidden:
-        return app_name, texts[message.kind if message.kind in _OWN_TEXT_KINDS else "hidden"]
+        return compose_hidden(message.kind, language, app_name, catalogue=catalogue)
     title = _title(message, app_name)
     return title, text if desc else _prefix(message, title, texts, mentioned) + text
+
+
+def compose_hidden(
+    kind: str, language: str, app_name: str, *, recall: bool = False, catalogue: Catalogue = STANDARD
+) -> tuple[str, str]:
+    """Title and text for users who hide what messages say: that there is one, or a call, or that one was taken back."""
+    own = kind if kind in _OWN_TEXT_KINDS else "hidden"
+    return app_name, catalogue[language]["recall" if recall else own]
 
 
 def compose_recall(
     message: OfflineMessage, language: str, app_name: str, *, hidden: bool = False, catalogue: Catalogue = STANDARD
 ) -> tuple[str, str]:
     """Title and text of the push that replaces *message* where it was shown: the same title, and who took it back."""
-    texts = catalogue[language]
     if hidden:
-        return app_name, texts["recall"]
+        return compose_hidden(message.kind, language, app_name, recall=True, catalogue=catalogue)
+    texts = catalogue[language]
     sender = _sender(message)
     text = _fill(texts["recall_by"], {"sender": sender}) if sender else texts["recall"]
     return _title(message, app_name), text

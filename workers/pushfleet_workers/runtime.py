@@ -238,6 +238,7 @@ class FleetRuntime:
                 credential,
                 recalls=settings.apps[account.app].recall_window_s > 0,
                 reads=settings.apps[account.app].reads,
+                app_name=settings.apps[account.app].name,
                 locale=settings.apps[account.app].locale,
                 catalogue=Catalogue(settings.texts),
             ).recheck,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, play
 
-from pushfleet import Recipient
+from pushfleet import OfflinePush, Recipient
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.recheck import Rechecker
@@ -57,6 +57,28 @@ def test_a_queued_call_is_stopped_and_its_end_not_told(redis_url: str) -> None:
         )
         entries = await stage.entries()
         assert await reasons(stage, entries) == {"ring": "call_over", "end": "call_over", "missed": ""}
+
+    on(redis_url, scenario)
+
+
+def test_a_redial_that_is_over_does_not_swallow_the_end_of_the_call_that_rings(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        start = now_ms() - 2_000
+        await stage.route(chat("ring", kind="call", sent_at_ms=start))
+        await stage.entries()
+        again = [("end", "call_cancel", 10), ("redial", "call", 500), ("end2", "call_cancel", 900)]
+        await stage.route(*(chat(name, kind=kind, sent_at_ms=start + after) for name, kind, after in again))
+        redialled = [one for one in await stage.entries() if one.parcel.push.message_id != "ring"]
+        assert await reasons(stage, redialled) == {"end": "", "redial": "call_over", "end2": "call_over"}
+
+    on(redis_url, scenario)
+
+
+def test_an_end_that_is_not_pushed_itself_stops_its_call_all_the_same(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(chat("ring", kind="call"))
+        await stage.route(chat("end", kind="call_cancel", offline_push=OfflinePush(disabled=True)))
+        assert await reasons(stage, await stage.entries()) == {"ring": "call_over"}
 
     on(redis_url, scenario)
 

@@ -176,6 +176,6 @@ def test_where_recalls_are_off_no_command_is_spent_on_them(redis_url: str, monke
         entries = await stage.entries()
         await ends(stage, entries, recalls=False)
         await ends(stage, entries, recalls=True)
-        assert trips[-2:] == [4, 6], "one round trip, and one command more for each message where they are on"
+        assert trips[-2:] == [6, 8], "one round trip, and one command more for each message where they are on"
 
     on(redis_url, scenario)
