@@ -263,8 +263,9 @@ class AppSettings(_Section):
         (),
         max_length=20,
         description="How long the next push of a conversation waits after the first one to a user, after the second, "
-        "and so on, such as [10, 20, 40, 80, 160, 300]; the last one holds for all further ones. What comes meanwhile is "
-        "told by that one push, with a count. Mentions, calls and the urgent lane pass. Empty: every message is pushed.",
+        "and so on, such as [10, 20, 40, 80, 160, 300]; the last one holds for all further ones. What comes meanwhile "
+        "is told by that one push, with a count. Mentions, calls and the urgent lane pass. "
+        "Empty: every message is pushed.",
     )
     storm_quiet_s: float = Field(
         600,
