@@ -44,8 +44,8 @@ class Device:
     unread: int = 0
     unread_at: int = 0
     logged_out_at: int = 0
-    counted: list[str] = field(default_factory=list)
-    """Messages that its badge has counted, since ever."""
+    counted: dict[str, int] = field(default_factory=dict)
+    """Messages that its badge has counted, since ever, and when they were written."""
 
     since_base: int = 0
 
@@ -56,7 +56,8 @@ class Device:
     def rebase(self, base: int, at: int) -> bool:
         if at < self.unread_at or (at == self.unread_at and base <= self.unread):
             return False
-        self.unread, self.unread_at, self.since_base = base, at, 0
+        self.unread, self.unread_at = base, at
+        self.since_base = sum(sent_at > at for sent_at in list(self.counted.values())[-63:])
         return True
 
     def report(self, state: str, at: int, unread: int | None = None) -> bool:
@@ -74,9 +75,9 @@ class Device:
         based = base is not None and self.rebase(base, at)
         return newer or left or based
 
-    def count(self, message: str) -> int:
-        if message not in self.counted[-64:]:
-            self.counted.append(message)
+    def count(self, message: str, sent_at: int) -> int:
+        if message not in list(self.counted)[-63:]:
+            self.counted[message] = sent_at
             self.since_base += 1
         return self.unread + self.since_base
 
@@ -257,7 +258,7 @@ class Model:
             if to.unread is not None:
                 badge = to.unread
             else:
-                badge = device.count(message.id) if channel.vendor in EXACT_BADGE else 0
+                badge = device.count(message.id, sent_at) if channel.vendor in EXACT_BADGE else 0
             hidden = user.preferences.hide_text
             yield Planned(message.id, False, to.id, name, channel, badge, to.mention, to.push == "force", hidden)
 
