@@ -31,6 +31,30 @@ def test_a_login_logs_the_others_out(redis_url: str, platform: str, expected: se
     on_redis(redis_url, scenario)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "platform", "is_same"),
+    [
+        ("ios", "iOS", True),
+        ("iOS", "ios", True),
+        ("iOS", "IOS", True),
+        ("HUAWEI", "Huawei", True),
+        ("huawei", "HUAWEI", True),
+        ("Windows", "windows", True),
+        ("\x02", "ios", False),
+        ("ios", "\x02", False),
+        ("\x02", "\x02", True),
+        ("\0A", "\0a", True),
+        ("ipados", "ios", False),
+    ],
+)
+def test_capitals_make_no_other_platform(redis_url: str, theirs: str, platform: str, is_same: bool) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.store.register(APP, "ann", "old", a_registration("t1", platform=theirs, at_ms=100))
+        assert await stage.store.login(APP, "ann", "new", 200, platform) == ["old"] * is_same
+
+    on_redis(redis_url, scenario)
+
+
 def test_who_registers_after_the_login_is_back_in_whatever_order_both_come(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await registered(stage)

@@ -66,6 +66,15 @@ local function heard_at(device)
   return math.max(registered_at(device), device[STATE_AT])
 end
 
+-- Whether a device is on the platform of these spellings, which are all of it but for capitals; none: any platform.
+local function is_on(device, platform)
+  local name = string.lower(device[PLATFORM])
+  for _, spelling in ipairs(platform) do
+    if name == spelling then return true end
+  end
+  return #platform == 0
+end
+
 -- Keep the channels that satisfy a condition; gives the others.
 local function keep_channels(device, wanted)
   local at_ms, kept, others = registered_at(device), {}, {}

@@ -18,7 +18,7 @@ from pushfleet_workers.tokens.changes import STATES, Registration, Report, new_d
 from pushfleet_workers.tokens.keys import UserKeys, device_field, device_name, devices_of, token_place
 from pushfleet_workers.tokens.lookup import Lookup, Receive, UserState, pack_option, read_option
 from pushfleet_workers.tokens.record import Channel, Device, decode_device, encode_device, read_devices
-from pushfleet_workers.tokens.words import shortened
+from pushfleet_workers.tokens.words import spellings
 
 __all__ = ["OptionsFull", "Registered", "Reported", "StoredUser", "TokenStore"]
 
@@ -219,10 +219,11 @@ class TokenStore:
     async def login(self, app: str, user: str, device: str, at_ms: int = 0, platform: str = "") -> list[str]:
         """Log out the user's other devices as of *at_ms*, those of *platform* or all; gives those that it logged out.
 
+        Capitals make no other platform.
         A registration after that ends it, as it ends a logout.
         """
         keys = UserKeys(self._prefix, app, user)
-        args = (device_field(device), at_ms or self._now_ms(), shortened(platform), LIFE_S)
+        args = (device_field(device), at_ms or self._now_ms(), LIFE_S, *(spellings(platform) if platform else ()))
         return [
             device_name(name) for name in await self._link.run(_LOGIN, (keys.devices, keys.options, keys.badges), args)
         ]

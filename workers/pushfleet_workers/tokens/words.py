@@ -5,7 +5,7 @@ The list is part of the format: words are only appended, 63 at most.
 
 from __future__ import annotations
 
-__all__ = ["shortened", "spelled"]
+__all__ = ["shortened", "spelled", "spellings"]
 
 _WORDS = (
     *("android", "ios", "harmony", "HUAWEI", "HONOR", "Xiaomi", "OPPO", "vivo", "Apple", "samsung"),
@@ -27,9 +27,22 @@ _is_code = frozenset(_CODES).__contains__
 
 def shortened(word: str) -> str:
     """*word* as records have it."""
-    return _SHORT.get(word) or (_AS_IT_IS + word if _is_code(word) or word.startswith(_AS_IT_IS) else word)
+    return _SHORT.get(word) or _unshortened(word)
+
+
+def spellings(word: str) -> list[str]:
+    """*word* and what differs from it in capitals of ASCII alone, as records have them.
+
+    What records do not shorten stands in small letters.
+    """
+    small = word.encode().lower().decode()
+    return [_unshortened(small), *(code for known, code in _SHORT.items() if known.lower() == small)]
 
 
 def spelled(word: str) -> str:
     """The word of a record."""
     return _SPELLED.get(word) or word.removeprefix(_AS_IT_IS)
+
+
+def _unshortened(word: str) -> str:
+    return _AS_IT_IS + word if _is_code(word) or word.startswith(_AS_IT_IS) else word
