@@ -12,9 +12,10 @@ finds whom the message went to, or the message finds that it was recalled and ta
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pac
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.ledger import PutEntry
 from pushfleet_workers.overrides import without_texts
-from pushfleet_workers.peace import StormCall, hold_s, is_stormy, storm_call, storm_place
+from pushfleet_workers.peace import StormCall, hold_s, is_stormy, storm_call, storm_drop_call, storm_place
 from pushfleet_workers.push import Delivery, Parcel, Push, delivery_id, sent_id
 from pushfleet_workers.recall import RecallDesk, overrides_of_recall, taken_back
 from pushfleet_workers.redis_link import Link, ReplyError
@@ -143,10 +144,13 @@ class Router:
 
     async def _finish_alone(self, stream: IngressStream, job: Job) -> None:
         try:
-            await self._finish(stream, [self._new_job(job.raw, job.recall or job.message)])
+            # The batch may have got as far as the put.
+            raw = dataclasses.replace(job.raw, again=True)
+            await self._finish(stream, [self._new_job(raw, job.recall or job.message)])
         except (RedisUnusable, ReplyError):
             raise
         except Exception as problem:  # noqa: BLE001 - it would break every batch that it is in, one router after another
+            await self._drop_carriers(self._drop_calls(job, {}))
             await self._refuse(stream, job.raw, "unroutable", f"routing it failed: {_place_of(problem)}")
 
     async def _job(self, stream: IngressStream, raw: Raw) -> Job | None:
@@ -213,6 +217,8 @@ class Router:
                 self._plan_targets(job)
             elif not job.repeat:
                 job.suppress("recalled", job.people)
+        replayed = [job for job in jobs if job.raw.again]
+        await self._drop_carriers([call for job in replayed for call in self._drop_calls(job, job.planned)])
         stormy = [one for job in open_jobs if job.storms and not job.recalled for one in self._stormy(job)]
         # One that is not pushed itself ends its call all the same.
         ended = [job for job in jobs if job.message.kind == "call_cancel" and job.recall is None]
@@ -420,6 +426,23 @@ class Router:
             expires_at_ms=job.expires_at_ms,
             again=job.raw.again,
         )
+
+    def _drop_calls(self, job: Job, planned: Mapping[Group, Sequence[Delivery]]) -> list[StormCall]:
+        """Calls that end the wait for pushes of *job* that were promised once, and are not *planned* any more."""
+        if not job.storms or job.repeat:
+            return []
+        places: dict[str, list[str]] = {}
+        for (vendor, credential, _), deliveries in planned.items():
+            for one in deliveries:
+                places.setdefault(one.user, []).append(storm_place(one, vendor, credential))
+        app, prefix = self._settings.apps[job.message.app], self._settings.redis.prefix
+        users = [one.id for one in job.recipients if is_stormy(app, job.message, one)]
+        return [storm_drop_call(prefix, job.message, user, places.get(user, ())) for user in users]
+
+    async def _drop_carriers(self, calls: Sequence[StormCall]) -> None:
+        if calls:
+            for answer in await self._state.run_many(calls):
+                _checked(answer)
 
     # ---- to the ledgers
 

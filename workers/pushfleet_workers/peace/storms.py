@@ -7,6 +7,7 @@ device with the account and kind of token that it is reached by. A push tells no
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = [
     "read_storm",
     "storm_call",
     "storm_command",
+    "storm_drop_call",
     "storm_place",
     "told",
     "told_by",
@@ -42,6 +44,7 @@ STORMS_MAX = 200
 
 _KINDS = frozenset({"chat", "summary"})
 _STORM = load("pushfleet_workers.peace", "storm")
+_DROP = load("pushfleet_workers.peace", "storm_drop")
 
 StormCall = tuple[Script, tuple[str, ...], tuple[str | bytes | int, ...]]
 
@@ -61,6 +64,9 @@ class Telling(Struct, array_like=True, frozen=True):
 
     unread: int = -1
     """The latest unread number that the backend gave; -1: none."""
+
+    expires_at_ms: int = 0
+    """Until when one of them makes sense."""
 
 
 class Storm(Struct, array_like=True, frozen=True):
@@ -112,7 +118,7 @@ def storm_call(
 ) -> StormCall:
     """The script call that decides on *message* for a place; its answer: `storm.lua` says.
 
-    * **again** - it may have been asked before, by a router that died.
+    * **again** - it may have been asked before, by a router that died or in a batch that broke.
     """
     assert message.conversation is not None
     sender = message.sender.name if message.sender is not None else ""
@@ -129,6 +135,12 @@ def storm_call(
         *(int(wait_s * 1000) for wait_s in app.storm_waits_s),
     )
     return _STORM, (UserKeys(prefix, message.app, recipient.id).storms,), args
+
+
+def storm_drop_call(prefix: str, message: OfflineMessage, user: str, places: Iterable[str]) -> StormCall:
+    """The script call after which no storm waits for a push of *message* to the user, except at *places*."""
+    assert message.conversation is not None
+    return _DROP, (UserKeys(prefix, message.app, user).storms,), (message.conversation.id, _digest(message.id), *places)
 
 
 def storm_command(prefix: str, app: str, user: str, conversation: str, place: str) -> tuple[str, ...]:
@@ -175,7 +187,9 @@ def told(push: Push, telling: Telling, locale: str, default: str, catalogue: Cat
         hidden=push.hidden,
         catalogue=catalogue,
     )
-    return replace(push, body=text)
+    # The latest of them says how old the push is, and the one that holds longest until when it makes sense.
+    sent_at_ms, expires_at_ms = max(push.sent_at_ms, telling.sent_at_ms), max(push.expires_at_ms, telling.expires_at_ms)
+    return replace(push, body=text, sent_at_ms=sent_at_ms, expires_at_ms=expires_at_ms)
 
 
 def _field(conversation: str, place: str) -> str:
