@@ -9,7 +9,16 @@ Devices, states and preferences go to the fleet's API: :class:`TokenState`.
 from __future__ import annotations
 
 from pushfleet.aio import AsyncProducer
-from pushfleet.devices import Channel, ClientReceipt, Registration, StateReport
+from pushfleet.devices import (
+    Channel,
+    ClientReceipt,
+    DoNotDisturb,
+    Preferences,
+    QuietHours,
+    Registration,
+    Sounds,
+    StateReport,
+)
 from pushfleet.errors import (
     ApiError,
     ApiRefused,
@@ -36,18 +45,22 @@ __all__ = [
     "Channel",
     "ClientReceipt",
     "Conversation",
+    "DoNotDisturb",
     "Element",
     "EnqueueError",
     "InvalidMessage",
     "OfflineMessage",
     "OfflinePush",
+    "Preferences",
     "Producer",
     "PushfleetError",
     "QueueUnavailable",
+    "QuietHours",
     "Receipt",
     "Recipient",
     "Registration",
     "Sender",
+    "Sounds",
     "StateReport",
     "Target",
     "TokenState",

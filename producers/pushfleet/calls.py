@@ -8,7 +8,7 @@ A call is a generator. It yields a :class:`Request`, to be sent, or a :class:`Pa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn, TypeVar
 from urllib.parse import quote
@@ -18,6 +18,7 @@ import msgspec
 from pushfleet.devices import (
     ClientReceipt,
     DeathPage,
+    Preferences,
     ReceiptsRecorded,
     Receive,
     Registered,
@@ -89,6 +90,14 @@ class _Recalled(msgspec.Struct, frozen=True):
     entries: int
 
 
+class _Applied(msgspec.Struct, frozen=True):
+    applied: bool
+
+
+class _LoggedIn(msgspec.Struct, frozen=True):
+    logged_out: tuple[str, ...]
+
+
 class _Told(msgspec.Struct, frozen=True):
     """A refusal, as the API tells it."""
 
@@ -100,6 +109,9 @@ class _Told(msgspec.Struct, frozen=True):
 _registered = msgspec.json.Decoder(Registered)
 _reported = msgspec.json.Decoder(Reported)
 _user = msgspec.json.Decoder(User)
+_preferences = msgspec.json.Decoder(Preferences)
+_applied = msgspec.json.Decoder(_Applied)
+_logged_in = msgspec.json.Decoder(_LoggedIn)
 _recalled = msgspec.json.Decoder(_Recalled)
 _deaths = msgspec.json.Decoder(DeathPage)
 _recorded = msgspec.json.Decoder(ReceiptsRecorded)
@@ -147,9 +159,17 @@ class Api:
         return Reported(**sums)
 
     def logout(self, user: str, device: str, at_ms: int) -> Call[bool]:
-        """Report that a user logged out."""
-        done = yield from self.report(StateReport(user=user, device=device, state="logged_out", at_ms=at_ms))
-        return done.applied == 1
+        """Log a device out."""
+        doing = f"logging out device {device!r} of user {user!r}"
+        answer = yield from self._answer(doing, "POST", f"{self._device(user, device)}/logout", {"at_ms": at_ms})
+        return not _says(answer, "unknown_device") and _read(doing, answer, _applied).applied
+
+    def log_in(self, user: str, device: str, platform: str, at_ms: int) -> Call[tuple[str, ...]]:
+        """Log out a user's other devices."""
+        doing = f"logging in device {device!r} of user {user!r}"
+        body = {"device": device, "platform": platform, "at_ms": at_ms}
+        done = yield from self._result(doing, "POST", f"{self._user(user)}/logins", _logged_in, body)
+        return done.logged_out
 
     # ---- users
 
@@ -165,10 +185,31 @@ class Api:
     def set_receive_option(self, user: str, conversation: str, receive: Receive, until_ms: int) -> Call[None]:
         """Mute or unmute a conversation."""
         doing = f"setting what user {user!r} wants from conversation {conversation!r}"
-        name = _segment("conversation", conversation, ID_BYTES_MAX)
-        path = f"{self._user(user)}/conversations/{name}/receive-option"
+        path = f"{self._conversation(user, conversation)}/receive-option"
         answer = yield from self._answer(doing, "PUT", path, {"receive": receive, "until_ms": until_ms})
         _check(doing, answer)
+
+    def mark_read(self, user: str, conversation: str, up_to_ms: int, unread: int | None, at_ms: int) -> Call[bool]:
+        """Say how far a user has read."""
+        doing = f"marking conversation {conversation!r} of user {user!r} as read"
+        body = {"up_to_ms": up_to_ms, "unread": unread, "at_ms": at_ms}
+        path = f"{self._conversation(user, conversation)}/read"
+        return (yield from self._result(doing, "POST", path, _applied, body)).applied
+
+    def preferences(self, user: str) -> Call[Preferences]:
+        """Read preferences."""
+        path = f"{self._user(user)}/preferences"
+        return self._result(f"reading the preferences of user {user!r}", "GET", path, _preferences)
+
+    def set_preferences(self, user: str, wanted: Preferences) -> Call[Preferences]:
+        """Replace preferences."""
+        path = f"{self._user(user)}/preferences"
+        return self._result(f"setting the preferences of user {user!r}", "PUT", path, _preferences, wanted)
+
+    def change_preferences(self, user: str, changes: Mapping[str, object]) -> Call[Preferences]:
+        """Change some preferences."""
+        path = f"{self._user(user)}/preferences"
+        return self._result(f"changing the preferences of user {user!r}", "PATCH", path, _preferences, dict(changes))
 
     # ---- messages and what became of pushes
 
@@ -201,6 +242,9 @@ class Api:
 
     def _user(self, user: str) -> str:
         return f"{self._root}/users/{_segment('user', user, ID_BYTES_MAX)}"
+
+    def _conversation(self, user: str, conversation: str) -> str:
+        return f"{self._user(user)}/conversations/{_segment('conversation', conversation, ID_BYTES_MAX)}"
 
     def _device(self, user: str, device: str) -> str:
         return f"{self._user(user)}/devices/{_segment('device', device, DEVICE_BYTES_MAX)}"

@@ -18,13 +18,17 @@ __all__ = [
     "Device",
     "DeviceChannel",
     "DeviceJudged",
+    "DoNotDisturb",
+    "Preferences",
     "PushVerdict",
+    "QuietHours",
     "ReceiptsRecorded",
     "Receive",
     "ReceiveOption",
     "Registered",
     "Registration",
     "Reported",
+    "Sounds",
     "StateName",
     "StateReport",
     "TokenKind",
@@ -129,6 +133,59 @@ class ClientReceipt(_Given, frozen=True):
     device: str
     event: Literal["delivered", "clicked"]
     at_ms: int = 0
+
+
+# ---- what is given and answered alike
+
+
+class QuietHours(_Given, frozen=True):
+    """A part of each day, by the clock on the wall; an end before its start lies on the next day."""
+
+    start: str
+    """As ``22:00`` or ``22:00:30``."""
+
+    end: str | None = None
+    duration_s: int | None = None
+    """In place of an end, 1 to 86,400: all day."""
+
+
+class DoNotDisturb(_Given, frozen=True):
+    """When a user gets no pushes, and which come all the same."""
+
+    daily: tuple[QuietHours, ...] = ()
+    """At most 16, none over another."""
+
+    time_zone: str = ""
+    """IANA name, by whose clock ``daily`` goes; empty: the device's, UTC where it reports none."""
+
+    until_ms: int = 0
+    """Not before then; 0: no such time."""
+
+    calls_pass: bool = True
+    mentions_pass: bool = False
+
+
+class Sounds(_Given, frozen=True):
+    """How messages sound: a file that the app ships, with its suffix; empty: silence; None: as the account has it."""
+
+    single: str | None = None
+    """In single chats."""
+
+    group: str | None = None
+    """In groups and channels."""
+
+
+class Preferences(_Given, frozen=True):
+    """What a user wants of pushes altogether; the defaults are those of a user who never said anything."""
+
+    push: bool = True
+    """False: none but forced ones."""
+
+    do_not_disturb: DoNotDisturb = DoNotDisturb()
+    hide_text: bool = False
+    """Show that there is a message, not what it says nor who wrote it."""
+
+    sound: Sounds = Sounds()
 
 
 # ---- what is answered

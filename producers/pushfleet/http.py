@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from pushfleet.calls import Answer, Api, Call, NoAnswer, Pause, Reply, Request
 from pushfleet.devices import (
     ClientReceipt,
     DeathPage,
+    Preferences,
     ReceiptsRecorded,
     Receive,
     Registered,
@@ -83,8 +84,18 @@ class TokenState:
         return self._drive(self._api.remove(user, device))
 
     def logout(self, user: str, device: str, *, at_ms: int = 0) -> bool:
-        """Stop all pushes to a device until it registers again; False when it is not known, or registered later."""
+        """Stop all pushes to a device until it registers again; False when that was so, or it registered later.
+
+        False as well for a device that is not known.
+        """
         return self._drive(self._api.logout(user, device, at_ms))
+
+    def log_in(self, user: str, device: str, *, platform: str = "", at_ms: int = 0) -> tuple[str, ...]:
+        """Log the user's other devices out, as far as the app's ``device_logins`` goes; gives those that it did.
+
+        The device itself registers as ever. Without ``platform`` that of its registration counts.
+        """
+        return self._drive(self._api.log_in(user, device, platform, at_ms))
 
     def report(self, report: StateReport) -> Reported:
         """Report the app's state on one device.
@@ -113,6 +124,31 @@ class TokenState:
     def set_receive_option(self, user: str, conversation: str, receive: Receive, *, until_ms: int = 0) -> None:
         """What a user wants from a conversation, until a time (Unix milliseconds) or, with 0, for good."""
         self._drive(self._api.set_receive_option(user, conversation, receive, until_ms))
+
+    def mark_read(
+        self, user: str, conversation: str, up_to_ms: int, *, unread: int | None = None, at_ms: int = 0
+    ) -> bool:
+        """Say that a user has read a conversation up to what was sent at *up_to_ms*; False when that is no news.
+
+        What waits of it is not pushed. ``unread`` is what is left in all conversations, as of ``at_ms``: badges count
+        on from there. It needs the app's ``reads``.
+        """
+        return self._drive(self._api.mark_read(user, conversation, up_to_ms, unread, at_ms))
+
+    def preferences(self, user: str) -> Preferences:
+        """What a user wants of pushes altogether; the defaults for one who never said anything."""
+        return self._drive(self._api.preferences(user))
+
+    def set_preferences(self, user: str, wanted: Preferences) -> Preferences:
+        """Replace what a user wants of pushes; gives them as they are now."""
+        return self._drive(self._api.set_preferences(user, wanted))
+
+    def change_preferences(self, user: str, changes: Mapping[str, object]) -> Preferences:
+        """Change some of what a user wants, named as in :class:`Preferences`; None: the default again.
+
+        What is left out stays, whoever changes it at the same time (RFC 7396).
+        """
+        return self._drive(self._api.change_preferences(user, changes))
 
     def recall(self, message_id: str, *, conversation: str = "", recipients: Iterable[str] = ()) -> int:
         """Take a message back, as :meth:`pushfleet.Producer.recall` does; gives the stream entries that carry it."""
@@ -220,6 +256,10 @@ class AsyncTokenState:
         """As :meth:`TokenState.logout`."""
         return await self._drive(self._api.logout(user, device, at_ms))
 
+    async def log_in(self, user: str, device: str, *, platform: str = "", at_ms: int = 0) -> tuple[str, ...]:
+        """As :meth:`TokenState.log_in`."""
+        return await self._drive(self._api.log_in(user, device, platform, at_ms))
+
     async def report(self, report: StateReport) -> Reported:
         """As :meth:`TokenState.report`."""
         return await self._drive(self._api.report(report))
@@ -239,6 +279,24 @@ class AsyncTokenState:
     async def set_receive_option(self, user: str, conversation: str, receive: Receive, *, until_ms: int = 0) -> None:
         """As :meth:`TokenState.set_receive_option`."""
         await self._drive(self._api.set_receive_option(user, conversation, receive, until_ms))
+
+    async def mark_read(
+        self, user: str, conversation: str, up_to_ms: int, *, unread: int | None = None, at_ms: int = 0
+    ) -> bool:
+        """As :meth:`TokenState.mark_read`."""
+        return await self._drive(self._api.mark_read(user, conversation, up_to_ms, unread, at_ms))
+
+    async def preferences(self, user: str) -> Preferences:
+        """As :meth:`TokenState.preferences`."""
+        return await self._drive(self._api.preferences(user))
+
+    async def set_preferences(self, user: str, wanted: Preferences) -> Preferences:
+        """As :meth:`TokenState.set_preferences`."""
+        return await self._drive(self._api.set_preferences(user, wanted))
+
+    async def change_preferences(self, user: str, changes: Mapping[str, object]) -> Preferences:
+        """As :meth:`TokenState.change_preferences`."""
+        return await self._drive(self._api.change_preferences(user, changes))
 
     async def recall(self, message_id: str, *, conversation: str = "", recipients: Iterable[str] = ()) -> int:
         """As :meth:`TokenState.recall`."""

@@ -12,7 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pushfleet import ApiError, ApiRefused, ApiUnavailable, Channel, ClientReceipt, Registration, StateReport
+from pushfleet import (
+    ApiError,
+    ApiRefused,
+    ApiUnavailable,
+    Channel,
+    ClientReceipt,
+    DoNotDisturb,
+    Preferences,
+    QuietHours,
+    Registration,
+    StateReport,
+)
 from pushfleet.calls import MANY, RETRY_AFTER_S_MAX, Answer, Api, Call, NoAnswer, Pause, Reply, Request
 from pushfleet.devices import ReceiptsRecorded, Reported
 
@@ -80,14 +91,23 @@ def test_a_report_without_an_unread_number_says_none() -> None:
     assert json.loads(request.body or b"") == {"state": "background", "unread": None, "at_ms": 0}
 
 
-def test_a_logout_is_a_report() -> None:
-    done, (request,), _ = play(an_api().logout("ann", "d1", 7), ok({"applied": 1, "outdated": 0, "unknown": 0}))
+def test_a_logout_is_applied_outdated_or_of_no_device() -> None:
+    done, (request,), _ = play(an_api().logout("ann", "d1", 7), ok({"applied": True}))
     assert done
-    assert request.path == "/v1/apps/chat/users/ann/devices/d1/state"
-    assert json.loads(request.body or b"") == {"state": "logged_out", "unread": None, "at_ms": 7}
-    outdated = ok({"applied": 0, "outdated": 1, "unknown": 0})
-    assert not play(an_api().logout("ann", "d1", 7), outdated)[0]
+    assert request.path == "/v1/apps/chat/users/ann/devices/d1/logout"
+    assert json.loads(request.body or b"") == {"at_ms": 7}
+    assert not play(an_api().logout("ann", "d1", 7), ok({"applied": False}))[0]
     assert not play(an_api().logout("ann", "d1", 7), refusal(404, "unknown_device"))[0]
+
+
+def test_preferences_say_no_more_than_was_given() -> None:
+    answer = ok({"push": True, "do_not_disturb": {"daily": [{"start": "22:00", "duration_s": 86_400}]}, "more": 1})
+    night = Preferences(do_not_disturb=DoNotDisturb(daily=(QuietHours(start="22:00", duration_s=86_400),)))
+    now, (request,), _ = play(an_api().set_preferences("ann", night), answer)
+    assert now == night
+    assert json.loads(request.body or b"") == {"do_not_disturb": {"daily": [{"start": "22:00", "duration_s": 86_400}]}}
+    _, (request,), _ = play(an_api().change_preferences("ann", {"push": None}), answer)
+    assert (request.method, json.loads(request.body or b"")) == ("PATCH", {"push": None})
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=64))

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import redis
 from tests.workers.api.process import KEY, SETTINGS, Process, started
@@ -29,8 +30,12 @@ from pushfleet import (
     AsyncTokenState,
     Channel,
     ClientReceipt,
+    DoNotDisturb,
+    Preferences,
     PushfleetError,
+    QuietHours,
     Registration,
+    Sounds,
     StateReport,
     TokenState,
     calls,
@@ -45,7 +50,7 @@ from pushfleet_workers.settings import DeathsSettings
 from pushfleet_workers.token_feedback import TokenFeedback
 
 TOKEN = "f00dcafe" * 8
-WITH_RECALLS = SETTINGS.replace("[apps.demo]\n", "[apps.demo]\nrecall_window_s = 120\n")
+ALL_ON = SETTINGS.replace("[apps.demo]\n", '[apps.demo]\nrecall_window_s = 120\nreads = true\ndevice_logins = "one"\n')
 
 Door = Callable[..., Any]
 
@@ -81,7 +86,7 @@ def door(request: pytest.FixtureRequest) -> Iterator[Door]:
 
 @pytest.fixture(scope="module")
 def running(redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with started(tmp_path_factory.mktemp("api"), redis_server.url, WITH_RECALLS) as api:
+    with started(tmp_path_factory.mktemp("api"), redis_server.url, ALL_ON) as api:
         yield api
 
 
@@ -125,6 +130,7 @@ def test_a_device_lives_through_every_call(tokens: Any) -> None:
     assert tokens.user("ann").receive_options == {}
 
     assert tokens.logout("ann", "d1")
+    assert not tokens.logout("ann", "d1", at_ms=start_ms + 11)
     assert tokens.user("ann").devices["d1"].push.reason == "logged_out"
     assert not tokens.logout("ann", "d2")
     assert tokens.remove("ann", "d1")
@@ -134,6 +140,42 @@ def test_a_device_lives_through_every_call(tokens: Any) -> None:
     assert tokens.forget_user("ann")
     assert not tokens.forget_user("ann")
     assert tokens.user("ann").devices == {}
+
+
+def test_a_login_logs_the_others_out(tokens: Any) -> None:
+    start_ms = int(time.time() * 1000) - 1_000
+    for number, device in enumerate(("d1", "d2", "d3")):
+        tokens.register("ann", device, a_registration(f"{TOKEN}{number}", at_ms=start_ms))
+    assert sorted(tokens.log_in("ann", "d3", platform="ios", at_ms=start_ms + 9)) == ["d1", "d2"]
+    assert tokens.log_in("ann", "d3", at_ms=start_ms + 9) == ()
+    assert [name for name, device in tokens.user("ann").devices.items() if device.push.goes] == ["d3"]
+
+
+def test_what_was_read_counts_once(tokens: Any) -> None:
+    now_ms = int(time.time() * 1000)
+    tokens.register("ann", "d1", a_registration(state="background", unread=7, at_ms=now_ms - 1_000))
+    assert tokens.mark_read("ann", "a/b", now_ms, unread=2)
+    assert tokens.user("ann").devices["d1"].unread == 2
+    assert not tokens.mark_read("ann", "a/b", now_ms - 1)
+
+
+def test_preferences_are_replaced_and_changed(tokens: Any) -> None:
+    assert tokens.preferences("ann") == Preferences()
+    wanted = Preferences(
+        do_not_disturb=DoNotDisturb(
+            daily=(QuietHours(start="22:00", end="07:00"),), time_zone="Europe/London", mentions_pass=True
+        ),
+        hide_text=True,
+        sound=Sounds(single="ding.wav", group=""),
+    )
+    assert tokens.set_preferences("ann", wanted) == wanted == tokens.preferences("ann")
+    changed = tokens.change_preferences("ann", {"push": False, "sound": {"single": None}})
+    assert changed == msgspec.structs.replace(wanted, push=False, sound=Sounds(group=""))
+    assert tokens.set_preferences("ann", changed) == changed
+    with pytest.raises(ApiRefused) as refused:
+        tokens.change_preferences("ann", {"do_not_disturb": {"time_zone": "Europe/Atlantis"}})
+    assert (refused.value.code, refused.value.field) == ("unknown_time_zone", "do_not_disturb.time_zone")
+    assert tokens.set_preferences("ann", Preferences()) == Preferences()
 
 
 @pytest.mark.parametrize("identity", ["a/b", "..", ".", "%2F", "?a=b#c", "用户", "a b", "\0", "\\", "x" * 256])

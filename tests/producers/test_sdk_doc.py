@@ -14,7 +14,7 @@ from tests.workers.api.process import KEY, SETTINGS, started
 from pushfleet import AsyncTokenState, TokenState, calls
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text(encoding="utf-8")
-WITH_RECALLS = SETTINGS.replace("[apps.demo]\n", "[apps.demo]\nrecall_window_s = 120\n")
+ALL_ON = SETTINGS.replace("[apps.demo]\n", "[apps.demo]\nrecall_window_s = 120\nreads = true\n")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
@@ -23,7 +23,7 @@ def test_every_example_runs(
 ) -> None:
     assert redis_client.dbsize() == 0
     names: dict[str, Any] = {}
-    with started(tmp_path, redis_url, WITH_RECALLS) as api:
+    with started(tmp_path, redis_url, ALL_ON) as api:
         for block in BLOCKS:
             program = block.replace("http://127.0.0.1:8080", f"http://127.0.0.1:{api.port}")
             exec(compile(program, "sdk.md", "exec"), names)
@@ -32,6 +32,7 @@ def test_every_example_runs(
     assert "1 0 1\n" in said, "of two reports one is of no device"
     assert "bobs-phone killed False mentions_only the receiver wants only mentions" in said
     assert "422 unknown_account channels[0].credential registering device" in said
+    assert "True DoNotDisturb(daily=(QuietHours(start='22:00', end='07:00', duration_s=None),)" in said
     assert "User(devices={'bobs-phone'" in said
 
 
