@@ -105,6 +105,8 @@ class User:
     options: dict[str, tuple[str, int]] = field(default_factory=dict)
     preferences: Preferences = field(default_factory=Preferences)
     read: dict[str, int] = field(default_factory=dict)
+    logins: dict[str, int] = field(default_factory=dict)
+    """When each device logged in last, whether it is registered or not."""
 
 
 class Model:
@@ -167,6 +169,9 @@ class Model:
             gone = [(one, at) for one in won if one not in before.channels]
         if state is not None:
             user.devices[device].report(state, at, unread)
+        for other_name, login_at in user.logins.items():
+            if other_name != device:
+                user.devices[device].report("logged_out", login_at)
         self._give_up(name, gone)
         return holds
 
@@ -199,6 +204,8 @@ class Model:
             self._give_up(name, list(device.channels.items()))
 
     def log_in(self, name: str, device: str, at: int) -> list[str]:
+        logins = self.user(name).logins
+        logins[device] = max(at, logins.get(device, 0))
         return [
             other
             for other, one in self.user(name).devices.items()

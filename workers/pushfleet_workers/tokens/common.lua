@@ -75,6 +75,23 @@ local function is_on(device, platform)
   return #platform == 0
 end
 
+-- The logins that logged other devices out, in a field of the options that no conversation has: its byte is not UTF-8.
+local LOGINS_FIELD, LOGIN_AT, LOGIN_DEVICE, LOGIN_PLATFORM = '\255', 1, 2, 3
+
+local function logins_in(options)
+  local packed = redis.call('HGET', options, LOGINS_FIELD)
+  local unpacked, logins = pcall(cmsgpack.unpack, packed or '')
+  if not unpacked or type(logins) ~= 'table' then return {} end
+  local whole = {}
+  for _, login in ipairs(logins) do
+    if type(login) == 'table' and type(login[LOGIN_AT]) == 'number' and type(login[LOGIN_DEVICE]) == 'string'
+      and type(login[LOGIN_PLATFORM]) == 'table' then
+      whole[#whole + 1] = login
+    end
+  end
+  return whole
+end
+
 -- Keep the channels that satisfy a condition; gives the others.
 local function keep_channels(device, wanted)
   local at_ms, kept, others = registered_at(device), {}, {}

@@ -1,4 +1,4 @@
--- A registration replaces what was registered before, unless that is newer.
+-- A registration replaces what was registered before, unless that is newer. Whoever logged in since logs it out.
 -- KEYS  devices, options, badges of the user
 -- ARGV  device, new record, at_ms, state ('' for none), unread ('' for none), lease_ms, seconds to live, most devices
 -- Returns whether it holds, the record as it is now, and the tokens that went: {vendor, token, registered_at_ms, ...}.
@@ -69,6 +69,11 @@ end
 
 if ARGV[4] ~= '' then
   report(device, name, KEYS[3], ARGV[4], at_ms, tonumber(ARGV[5]), tonumber(ARGV[6]))
+end
+for _, login in ipairs(logins_in(KEYS[2])) do
+  if login[LOGIN_DEVICE] ~= name and is_on(device, login[LOGIN_PLATFORM]) then
+    report(device, name, KEYS[3], 'o', login[LOGIN_AT])
+  end
 end
 local packed = write(KEYS[1], name, device)
 stay_alive(KEYS[1], KEYS[2], life_s)

@@ -17,6 +17,7 @@ from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.tokens.changes import STATES, Registration, Report, new_device
 from pushfleet_workers.tokens.keys import UserKeys, device_field, device_name, devices_of, token_place
 from pushfleet_workers.tokens.lookup import Lookup, Receive, UserState, pack_option, read_option
+from pushfleet_workers.tokens.preferences import PREFERENCES_FIELD
 from pushfleet_workers.tokens.record import Channel, Device, decode_device, encode_device, read_devices
 from pushfleet_workers.tokens.words import spellings
 
@@ -43,6 +44,9 @@ DEVICES_MAX = 32
 
 OPTIONS_MAX = 2_000
 """Most conversations with a receive option of a user."""
+
+_NO_CONVERSATIONS = PREFERENCES_FIELD.encode(), b"\xff"
+"""Fields of the options that hold something else: the user's preferences, and in ``login.lua`` their logins."""
 
 _STRAY_AFTER_MS = 3_600_000
 """Age from which an index entry whose owner does not have the token is a stray, not a registration under way."""
@@ -268,8 +272,7 @@ class TokenStore:
         """What is known of *user*; empty for one that was never heard of."""
         keys = UserKeys(self._prefix, app, user)
         devices, options = _good(await self._link.pipeline([("HGETALL", keys.devices), ("HGETALL", keys.options)]))
-        # The field without a name holds the user's preferences.
-        named = [at for at in range(0, len(options), 2) if options[at]]
+        named = [at for at in range(0, len(options), 2) if options[at] not in _NO_CONVERSATIONS]
         return StoredUser(
             read_devices(devices), {options[at].decode(errors="replace"): read_option(options[at + 1]) for at in named}
         )
