@@ -80,7 +80,12 @@ def compose_storm(
     hidden: bool = False,
     catalogue: Catalogue = STANDARD,
 ) -> str:
-    """Text of the push that tells of *count* messages, the latest by *sender*, in the conversation called *title*."""
+    """Text of the push that tells of *count* messages, the latest by *sender*, in the conversation called *title*.
+
+    Of a single one it says that there is one: what is in it, the push that tells of it does not know.
+    """
+    if count < 2:
+        return catalogue[language]["hidden"]
     sender = _clean_name(sender)
     text = catalogue[language]["storm_group" if group and sender and not hidden else "storm"]
     return _fill(text, {"title": title, "sender": sender, "count": str(count), "others": str(count - 1)})

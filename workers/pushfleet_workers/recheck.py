@@ -133,7 +133,8 @@ class Rechecker:
         stormed = "storm" in learned
         telling = told_by(read_storm(learned["storm"]), push, self._clock.now_ms()) if stormed else None
         sent_at_ms = max(push.sent_at_ms, telling.sent_at_ms) if telling is not None else push.sent_at_ms
-        reason = self._refuse(push, delivery, state, sent_at_ms, read_cursor(learned.get("read")))
+        read_up_to_ms = read_cursor(learned.get("read"))
+        reason = self._refuse(push, delivery, state, sent_at_ms, read_up_to_ms)
         if not reason and stormed and telling is None:
             reason = "stormed"
         if reason:
@@ -148,6 +149,7 @@ class Rechecker:
         if telling is not None:
             if not delivery.counted and telling.unread >= 0:
                 delivery.badge = telling.unread
+            telling = telling.after(read_up_to_ms)
             found.rendered[delivery.id] = told(push, telling, device.locale, self._locale, self._catalogue)
 
     def _without_texts(self, push: Push, locale: str) -> Push:

@@ -277,12 +277,41 @@ def test_a_read_of_everything_ends_the_storm_and_one_of_less_does_not(redis_url:
         await stage.route(*(said(number, sent_at_ms=start_ms + number) for number in range(4)))
         ((_, entry),) = await stage.delayed()
         await reads.mark("demo", "bob", "g1", start_ms + 1)
-        assert await bodies(stage, entry) == ["User 3 and 2 others in Team"], "the latest is not read"
+        assert await bodies(stage, entry) == ["User 3 and 1 others in Team"], "the latest two are not read"
         await reads.mark("demo", "bob", "g1", start_ms + 3)
         assert await bodies(stage, entry) == ["read"]
         assert await stage.queue.call("EXISTS", BOB.storms) == 0
         await stage.route(said(9, sent_at_ms=start_ms + 9))
         assert [one.parcel.push.message_id for one in await stage.entries()] == ["m0", "m9"]
+
+    on(redis_url, scenario)
+
+
+def test_what_is_read_meanwhile_is_not_counted(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        reads, start_ms = ReadStore(stage.queue, PREFIX, now_ms), now_ms()
+        await stage.route(*(said(number, sent_at_ms=start_ms + number) for number in range(30)))
+        ((_, entry),) = await stage.delayed()
+        for read, text in [
+            (3, "User 29 and 28 others in Team"),  # longer ago than is known by message
+            (25, "User 29 and 3 others in Team"),
+            (28, "You have a new message"),
+            (29, "read"),
+        ]:
+            await reads.mark("demo", "bob", "g1", start_ms + read)
+            assert await bodies(stage, entry) == [text]
+
+    on(redis_url, scenario)
+
+
+def test_the_carrier_that_alone_is_not_read_says_what_it_is(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        start_ms = now_ms()
+        await stage.route(said(0, sent_at_ms=start_ms), said(1, sent_at_ms=start_ms + 9))
+        await stage.route(said(2, sent_at_ms=start_ms + 3))
+        await ReadStore(stage.queue, PREFIX, now_ms).mark("demo", "bob", "g1", start_ms + 5)
+        ((_, entry),) = await stage.delayed()
+        assert await bodies(stage, entry) == ["User 1: Lunch?"]
 
     on(redis_url, scenario)
 

@@ -8,10 +8,10 @@
 --
 -- A value is packed msgpack: pushes so far, until when the next one waits, when a message came last, the latest
 -- sent_at_ms, the message pushed at once, and of the push that waits and of the one before it: message, count, latest
--- sender, latest sent_at_ms, latest unread, latest expires_at_ms.
+-- sender, latest sent_at_ms, latest unread, latest expires_at_ms, the sent_at_ms of the last few.
 local PUSHES, UNTIL, LAST, SENT_AT, SHOWN, WAITING, BEFORE = 1, 2, 3, 4, 5, 6, 7
-local ID, COUNT, SENDER, LATEST, UNREAD, EXPIRES_AT = 1, 2, 3, 4, 5, 6
-local FIRST_WAIT, GRAIN_MS = 10, 250
+local ID, COUNT, SENDER, LATEST, UNREAD, EXPIRES_AT, TIMES = 1, 2, 3, 4, 5, 6, 7
+local FIRST_WAIT, GRAIN_MS, TIMES_MAX = 10, 250, 20
 local key, field, message, sender = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local sent_at, expires_at, unread, again = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 local quiet, most = tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -76,7 +76,11 @@ if now >= storm[UNTIL] then
 elseif expires_at <= storm[UNTIL] then
   answer = {0}
 elseif waiting[ID] then
-  if not again then waiting[COUNT] = waiting[COUNT] + 1 end
+  if not again then
+    waiting[COUNT] = waiting[COUNT] + 1
+    table.insert(waiting[TIMES], sent_at)
+    if #waiting[TIMES] > TIMES_MAX then table.remove(waiting[TIMES], 1) end
+  end
   if sent_at >= waiting[LATEST] then
     waiting[SENDER], waiting[LATEST], waiting[UNREAD] = sender, sent_at, unread
   end
@@ -86,7 +90,7 @@ elseif again then
   -- It may be in the ledger since its first time, due when that was: too late for what would now be told by it.
   answer = {0}
 else
-  storm[WAITING] = {message, 1, sender, sent_at, unread, expires_at}
+  storm[WAITING] = {message, 1, sender, sent_at, unread, expires_at, {sent_at}}
   answer = {1, storm[UNTIL]}
 end
 storm[LAST], storm[SENT_AT] = now, math.max(storm[SENT_AT], sent_at)

@@ -68,6 +68,14 @@ class Telling(Struct, array_like=True, frozen=True):
     expires_at_ms: int = 0
     """Until when one of them makes sense."""
 
+    times: tuple[int, ...] = ()
+    """When the last few of them were written, Unix milliseconds."""
+
+    def after(self, read_up_to_ms: int) -> Telling:
+        """What is left of it for a user who has read so far; where that is further back than is known, all of it."""
+        left = tuple(at_ms for at_ms in self.times if at_ms > read_up_to_ms)
+        return self if len(left) == len(self.times) else replace(self, count=len(left), times=left)
+
 
 class Storm(Struct, array_like=True, frozen=True):
     """What came of one conversation for one place, as `storm.lua` keeps it."""
@@ -175,8 +183,11 @@ def told_by(storm: Storm | None, push: Push, now_ms: int) -> Telling | None:
 
 
 def told(push: Push, telling: Telling, locale: str, default: str, catalogue: Catalogue = STANDARD) -> Push:
-    """*push* with a text that says how many messages there are, in the language of *locale*; one speaks for itself."""
-    if telling.count < 2:
+    """*push* with a text that says how many messages there are, in the language of *locale*.
+
+    One that tells of itself alone speaks for itself.
+    """
+    if telling.count < 2 and telling.sent_at_ms <= push.sent_at_ms:
         return push
     text = compose_storm(
         catalogue.language_of(locale, default),
