@@ -42,6 +42,9 @@ class Rechecked:
     rendered: dict[bytes, Push] = field(default_factory=dict)
     """Delivery ids to the push that they carry from now on, where it is another one."""
 
+    without: dict[bytes, Push] = field(default_factory=dict)
+    """Delivery ids to the push that tells of the other messages, for when the one that carries it was taken back."""
+
 
 class Rechecker:
     """Asks the token state about the deliveries of entries, in one round trip.
@@ -110,7 +113,7 @@ class Rechecker:
             self._decide(push, delivery, state, learned, found)
         _say_no_end_of_what_never_rang(entries, found)
         if recallable:
-            await self._recall(recallable, replies[len(asked) * width :][: len(recallable)], found.refused)
+            await self._recall(recallable, replies[len(asked) * width :][: len(recallable)], found)
         return found
 
     def _further(self, push: Push, delivery: Delivery) -> dict[str, tuple[str | bytes, ...]]:
@@ -151,10 +154,16 @@ class Rechecker:
                 delivery.badge = telling.unread
             telling = telling.after(read_up_to_ms)
             found.rendered[delivery.id] = told(push, telling, device.locale, self._locale, self._catalogue)
+            others = telling.count - int(push.sent_at_ms > read_up_to_ms)
+            if others and self._recalls:
+                # No word of what was taken back, not even its title.
+                blank, rest = self._without_texts(push, device.locale), replace(telling, count=others)
+                found.without[delivery.id] = told(blank, rest, device.locale, self._locale, self._catalogue)
 
     def _without_texts(self, push: Push, locale: str) -> Push:
         language = self._catalogue.language_of(locale, self._locale)
-        title, body = compose_hidden(push.kind, language, self._app_name, recall=push.recall, catalogue=self._catalogue)
+        name = self._app_name or push.app
+        title, body = compose_hidden(push.kind, language, name, recall=push.recall, catalogue=self._catalogue)
         options = without_texts(push.options) if push.options is not None else None
         return replace(push, title=title, body=body, options=options, sender_name="", hidden=True)
 
@@ -195,8 +204,9 @@ class Rechecker:
             return self._memory.shown(push.app, push.message_id, push.replace_key, self._places(entry))
         return self._memory.marked(push.app, push.message_id)
 
-    async def _recall(self, entries: Sequence[Entry], replies: Sequence[Any], refused: dict[bytes, str]) -> None:
-        """Stop what was taken back, and recalls that would overwrite something else."""
+    async def _recall(self, entries: Sequence[Entry], replies: Sequence[Any], found: Rechecked) -> None:
+        """Stop what was taken back, unless it tells of others too, and recalls that would overwrite something else."""
+        refused = found.refused
         blank: set[_Screen] = set()
         for entry, reply in zip(entries, replies, strict=True):
             if isinstance(reply, ReplyError):
@@ -204,7 +214,7 @@ class Rechecker:
             if entry.parcel.push.recall:
                 continue
             if reply is not None:
-                refused |= dict.fromkeys([one.id for one in entry.parcel.deliveries], "recalled")
+                self._take_back(entry, found)
             blank |= self._never_shown(entry, refused)
         for entry, reply in zip(entries, replies, strict=True):
             push = entry.parcel.push
@@ -215,6 +225,13 @@ class Rechecker:
                         refused.setdefault(delivery.id, "not_shown")
         if blank:
             await self._forget(blank)
+
+    def _take_back(self, entry: Entry, found: Rechecked) -> None:
+        for one in entry.parcel.deliveries:
+            if one.id in found.without and one.id not in found.refused:
+                found.rendered[one.id] = found.without[one.id]
+            else:
+                found.refused[one.id] = "recalled"
 
     def _never_shown(self, entry: Entry, refused: dict[bytes, str]) -> set[_Screen]:
         """The screens that the refused deliveries of *entry* would have reached, and surely did not."""

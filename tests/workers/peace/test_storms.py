@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from tests.workers.ledger.support import an_entry
 from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, play
 
-from pushfleet import Conversation, Recipient, Sender
+from pushfleet import Conversation, OfflinePush, Recipient, Sender
+from pushfleet.message import ApnsOptions
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.peace.storms import (
@@ -78,7 +79,8 @@ async def pass_time(stage: Stage, ms: int, conversation: str = "g1") -> None:
 
 async def recheck(stage: Stage, *entries: Entry, vendor: str = "apns") -> Rechecked:
     """What a worker finds when it claims *entries*."""
-    return await Rechecker(stage.queue, PREFIX, FleetClock(), vendor, "main", reads=True).recheck(entries)
+    rechecker = Rechecker(stage.queue, PREFIX, FleetClock(), vendor, "main", reads=True, recalls=True, app_name="Demo")
+    return await rechecker.recheck(entries)
 
 
 async def bodies(stage: Stage, *entries: Entry) -> list[str]:
@@ -506,6 +508,36 @@ def test_a_recall_of_what_another_push_tells_of_takes_nothing_off_the_screen(red
         await stage.recall("m2", "bob", conversation="g1")
         assert [entry.parcel.push.recall for entry in await stage.entries()] == [False]
         assert await stage.suppressed() == {"stormed": 1, "not_shown": 1}
+
+    play(redis_url, scenario, apps={"demo": {**APPS["demo"], "recall_window_s": 120}, "lite": {}})
+
+
+@pytest.mark.parametrize(("after", "text"), [(1, "You have a new message"), (3, "3 new messages")])
+def test_a_carrier_that_is_recalled_still_tells_of_the_others(redis_url: str, after: int, text: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        secret = OfflinePush(title="Secret", desc="Secret", apns=ApnsOptions(subtitle="Secret"))
+        await stage.route(said(0), said(1, title="Secret", offline_push=secret))
+        await stage.route(*(said(2 + number) for number in range(after)))
+        await stage.recall("m1", "bob", conversation="g1")
+        ((_, entry),) = await stage.delayed()
+        found = await recheck(stage, entry)
+        (push,) = found.rendered.values()
+        assert (found.refused, push.title, push.body) == ({}, "Demo", text)
+        assert "Secret" not in str(push)
+
+    play(redis_url, scenario, apps={"demo": {**APPS["demo"], "recall_window_s": 120}, "lite": {}})
+
+
+def test_a_carrier_of_itself_alone_ends_when_it_is_recalled(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(said(0), said(1))
+        await stage.recall("m1", "bob", conversation="g1")
+        ((_, entry),) = await stage.delayed()
+        assert await bodies(stage, entry) == ["recalled"]
+        await stage.route(said(2))
+        assert await bodies(stage, entry) == ["You have a new message"], "it waits on, for what comes in time"
 
     play(redis_url, scenario, apps={"demo": {**APPS["demo"], "recall_window_s": 120}, "lite": {}})
 
