@@ -55,6 +55,9 @@ __all__ = ["Router"]
 log = logging.getLogger(__name__)
 
 _CARRIES, _ABSORBED = 1, 2
+_CLOCKS_APART_MS = 1_000
+"""How far the clocks of two servers may be apart, as NTP keeps them."""
+
 _RECIPIENTS_AT_ONCE = 2_000
 _SOUNDS_LIKE_A_CHAT = frozenset({"chat", "mention", "summary"})
 _SECTIONS = ("apns", "android", "huawei", "honor", "xiaomi", "oppo", "vivo", "meizu", "harmony", "fcm")
@@ -92,6 +95,8 @@ class Router:
         self._lookup = Lookup(settings.redis.prefix)
         self._recalls = RecallDesk(state, settings.redis.prefix)
         self._clock = clock or FleetClock()
+        # The state's clock says until when a push waits for others, and the queue's when it goes: no sooner than that.
+        self._clocks_apart_ms = _CLOCKS_APART_MS if settings.redis.state_url != settings.redis.queue_url else 0
         self._catalogue = Catalogue(settings.texts)
         self._holding = frozenset(name for name, app in settings.apps.items() if app.holds)
         self._accounts: dict[tuple[str, str], _Account] = {}
@@ -399,7 +404,7 @@ class Router:
         for number, (job, _, delivery, _) in enumerate(stormy, start=len(badges)):
             verdict, *until_ms = answers[number]
             if verdict == _CARRIES:
-                job.carriers[delivery.id] = until_ms[0]
+                job.carriers[delivery.id] = until_ms[0] + self._clocks_apart_ms
             elif verdict == _ABSORBED:
                 absorbed.setdefault(id(job), set()).add(delivery.id)
         for job in {id(job): job for job, *_ in stormy}.values():

@@ -542,6 +542,18 @@ def test_a_carrier_of_itself_alone_ends_when_it_is_recalled(redis_url: str) -> N
     play(redis_url, scenario, apps={"demo": {**APPS["demo"], "recall_window_s": 120}, "lite": {}})
 
 
+@pytest.mark.parametrize(("state", "later_ms"), [("", 0), ("redis://state.example", 1_000)])
+def test_where_two_clocks_count_the_carrier_goes_a_little_later(redis_url: str, state: str, later_ms: int) -> None:
+    async def scenario(stage: Stage) -> None:
+        redis = stage.settings.redis.model_copy(update={"state": state})
+        stage.router = stage.new_router(stage.settings.model_copy(update={"redis": redis}))
+        await stage.route(said(0), said(1))
+        ((due_ms, _),) = await stage.delayed()
+        assert due_ms == (await storm(stage)).until_ms + later_ms
+
+    on(redis_url, scenario)
+
+
 def test_no_more_than_some_conversations_storm_at_once(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         for _ in range(2):
