@@ -229,6 +229,21 @@ def test_what_has_expired_is_never_sent(redis_url: str) -> None:
     on_bench(redis_url, scenario)
 
 
+def test_what_tells_of_others_holds_as_long_as_they_do(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        carrier, alone = named("carrier", ttl_s=-1), named("alone", ttl_s=-1)
+        for entry in (carrier, alone):
+            push = msgspec.structs.replace(entry.parcel.push, later="storm")
+            entry.parcel = Parcel(push, entry.parcel.deliveries)
+        (one,), push = carrier.parcel.deliveries, carrier.parcel.push
+        bench.rendered = {one.id: msgspec.structs.replace(push, body="3", expires_at_ms=push.expires_at_ms + 60_000)}
+        await put(bench.link, carrier, alone)
+        assert await bench.finish() == {"dropped:expired": 1, "sent": 1}
+        assert bench.cloud.tokens == ["carrier-0"]
+
+    on_bench(redis_url, scenario)
+
+
 def test_what_waited_is_decided_again(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         old = named("old", deliveries=3, put_ms=time.time() * 1000 - 5_000)

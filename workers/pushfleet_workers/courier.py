@@ -241,7 +241,7 @@ class Courier:
             now_ms = self._clock.now_ms()
             if entry.lost:
                 lost.append((held, deliveries))
-            elif entry.parcel.push.expires_at_ms <= now_ms:
+            elif entry.parcel.push.expires_at_ms <= now_ms and entry.parcel.push.later != "storm":
                 self._hand.finish(held, deliveries, End("dropped", "expired"))
             elif now_ms - entry.put_ms > self._recheck_ms or _had_its_chance(entry):
                 aged.append((held, deliveries))
@@ -252,7 +252,11 @@ class Courier:
             aged += await self._of_the_dead(lost)
         if aged:
             for held, deliveries in await self._still_wanted(aged):
-                self._queue(held, deliveries)
+                # Of what tells of others too, only now it is known until when one of them makes sense.
+                if held.entry.parcel.push.expires_at_ms <= self._clock.now_ms():
+                    self._hand.finish(held, deliveries, End("dropped", "expired"))
+                else:
+                    self._queue(held, deliveries)
             self._go_on()
 
     async def _of_the_dead(self, lost: list[_Chunk]) -> list[_Chunk]:
