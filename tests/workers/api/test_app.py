@@ -129,6 +129,29 @@ def test_a_fault_is_answered_and_logged_without_what_it_broke_on(
     assert TOKEN not in caplog.text
 
 
+def test_a_connection_that_ends_with_an_unread_body_is_said_to_end(redis_url: str) -> None:
+    """Else a client sends its next request on it, and gets no answer."""
+    headers = {"authorization": "Bearer k3y", "content-type": "application/json"}
+    large, small = b"{" * 1_000_000, b"{"
+
+    async def scenario(api: Api) -> None:
+        for changed, body, status, ends in (
+            ({}, large, 413, True),
+            ({"authorization": "none"}, large, 401, True),
+            ({"content-type": "text/plain"}, large, 415, True),
+            ({}, small, 400, False),
+            ({}, b"", 400, False),
+        ):
+            answer = await api.client.put(DEVICE, content=body, headers={**headers, **changed})
+            assert answer.status_code == status
+            assert (answer.headers.get("connection") == "close") is ends, answer
+        answer = await api.client.get(USER, headers=headers)
+        assert answer.status_code == 200
+        assert "connection" not in answer.headers
+
+    served(redis_url, scenario, key="k3y")
+
+
 def test_without_redis_the_api_lives_but_is_not_ready(tmp_path_factory: pytest.TempPathFactory) -> None:
     server = EmbeddedRedis(tmp_path_factory.mktemp("gone"))
     server.start()

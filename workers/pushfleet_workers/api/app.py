@@ -37,6 +37,9 @@ _is_open = re.compile(r"/healthz|/readyz|/metrics|/v1/receipts(/[^/]+){3}").full
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
+_LARGE_DIGITS = 5
+"""Bytes of a body, from 10,000 on, that the server may not get rid of by itself when nobody reads them."""
+
 REQUESTS = Counter("pushfleet_api_requests", "Requests to the API.", ["method", "route", "status"])
 REQUEST_SECONDS = Histogram(
     "pushfleet_api_request_seconds", "How long the API took to answer.", ["method", "route"],
@@ -195,6 +198,13 @@ def _document(app: FastAPI, key: str, schemas: Mapping[str, Any]) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def _has_large_body(scope: Scope) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and len(value) >= _LARGE_DIGITS)
+        for name, value in scope["headers"]
+    )
+
+
 class _Edge:
     """What stands around the application: raw paths, the key, the measuring, and a line in the log for what broke."""
 
@@ -209,17 +219,26 @@ class _Edge:
         started = time.perf_counter()
         # Routes match the path as it was sent: an encoded slash in an id is no separator.
         scope["path"] = scope["raw_path"].partition(b"?")[0].decode("latin-1")
-        status = 0
+        status, body_waits = 0, _has_large_body(scope)
+
+        async def receiving() -> Message:
+            nonlocal body_waits
+            message = await receive()
+            body_waits = body_waits and message.get("more_body", False)
+            return message
 
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if body_waits:
+                    # The connection ends with what nobody reads of the body; the caller is not to go on with it.
+                    message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await send(message)
 
         try:
             if self._admits(scope):
-                await self._app(scope, receive, sending)
+                await self._app(scope, receiving, sending)
             else:
                 why = "show the API key: Authorization: Bearer <key>"
                 refusal = Problem(401, "unauthorized", why, headers={"WWW-Authenticate": "Bearer"})
