@@ -143,6 +143,27 @@ def test_a_time_that_is_over_is_not_in_the_way_of_a_patch(redis_url: str) -> Non
     play(redis_url, scenario, lambda: now_ms)
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [
+        Preferences(push=False, quiet_daily=(Window(999_999, 60),)),
+        Preferences(push=False, quiet_daily=(Window(0, 0),)),
+        Preferences(push=False, quiet_until_ms=5 * 10**15),
+        Preferences(push=False, single_sound="../ding"),
+        Preferences(push=False, time_zone="x" * 41),
+    ],
+)
+def test_a_stored_record_that_nobody_could_have_said_is_as_good_as_none_for_a_patch(
+    redis_url: str, stored: Preferences
+) -> None:
+    async def scenario(user: Preferring) -> None:
+        await user.store.change("demo", "ann", lambda _: stored)
+        assert await user.patch({"hide_text": True}) == {**DEFAULTS, "hide_text": True}
+        assert await user.api.get(PATH) == {**DEFAULTS, "hide_text": True}
+
+    play(redis_url, scenario)
+
+
 def windows(*daily: dict[str, Any]) -> dict[str, Any]:
     return {"do_not_disturb": {"daily": list(daily)}}
 

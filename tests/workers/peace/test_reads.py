@@ -144,6 +144,20 @@ def test_of_too_many_conversations_the_oldest_are_forgotten(redis_url: str) -> N
     asyncio.run(run())
 
 
+def test_what_is_no_time_makes_room_first(redis_url: str) -> None:
+    async def scenario(stage: Stage, reads: ReadStore) -> None:
+        junk = [part for number in range(500) for part in (f"j{number}", ("junk", "nan", "")[number % 3])]
+        good = [part for number in range(500) for part in (f"c{number}", 10_000 + number)]
+        await stage.queue.call("HSET", BOB.reads, *junk, *good)
+        assert await reads.mark("demo", "bob", "new", 20_000)
+        assert await reads.mark("demo", "bob", "c7", 20_000)
+        assert await stage.queue.call("HLEN", BOB.reads) == 501
+        await stage.queue.call("HSET", BOB.reads, "c1", "nan")
+        assert await reads.mark("demo", "bob", "c1", 1)
+
+    on(redis_url, scenario)
+
+
 def test_who_is_forgotten_has_read_nothing(redis_url: str) -> None:
     async def scenario(stage: Stage, reads: ReadStore) -> None:
         await reads.mark("demo", "bob", "c1", 1_000)

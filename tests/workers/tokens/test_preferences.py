@@ -148,7 +148,11 @@ def test_windows_overlap_when_they_share_a_minute(windows: list[Window]) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Mars/Olympus", "../../etc/passwd", "/etc/passwd", "Europe", "a\0b", "x" * 41, "中"]
+    "name",
+    [
+        *("", "Mars/Olympus", "../../etc/passwd", "/etc/passwd", "Europe", "a\0b", "x" * 41, "中"),
+        *("localtime", "posixrules", "Factory", "posix/UTC", "right/Asia/Shanghai"),
+    ],
 )
 def test_what_is_no_time_zone_is_none(name: str) -> None:
     assert find_zone(name) is None

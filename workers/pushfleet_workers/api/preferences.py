@@ -173,7 +173,12 @@ class _Preferences:
         def changed(before: Preferences) -> Preferences:
             now_ms = self._now_ms()
             merged = _merge(msgspec.to_builtins(_shown(before, now_ms)), patch)
-            return _preferences(msgspec.convert(merged, PreferencesGiven), now_ms)
+            try:
+                given = msgspec.convert(merged, PreferencesGiven)
+            except msgspec.ValidationError:
+                # What is stored is nothing that this API took: as good as none.
+                given = msgspec.convert(_merge({}, patch), PreferencesGiven)
+            return _preferences(given, now_ms)
 
         return self._answer(await self._store.change(app, user, changed))
 

@@ -35,6 +35,8 @@ PREFERENCES_FIELD = ""
 
 DAY_S = 86_400
 _ZONE_CHARS_MAX = 40
+_NO_PLACES = frozenset({"localtime", "posixrules", "Factory"})
+"""Files beside the time zones, which are those of the machine or of none."""
 
 
 class Window(Struct, frozen=True, array_like=True):
@@ -112,7 +114,7 @@ def repack_preferences(stored: bytes | None, wanted: Preferences) -> bytes:
 @lru_cache(maxsize=1_024)
 def find_zone(name: str) -> tzinfo | None:
     """The time zone of an IANA name, such as ``Asia/Shanghai``; None where there is none."""
-    if not 0 < len(name) <= _ZONE_CHARS_MAX:
+    if not 0 < len(name) <= _ZONE_CHARS_MAX or name in _NO_PLACES or name.startswith(("posix/", "right/")):
         return None
     try:
         return ZoneInfo(name)

@@ -6,18 +6,23 @@
 local key, up_to_ms, at_ms, unread = KEYS[3], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local news = 0
 
+-- nil for what is no time: it is as good as none.
+local function time_in(value)
+  return value and tonumber(string.match(value, '^%d+$'))
+end
+
 local function make_room()
   local all, times = redis.call('HGETALL', key), {}
-  for at = 2, #all, 2 do table.insert(times, tonumber(all[at])) end
+  for at = 2, #all, 2 do table.insert(times, time_in(all[at]) or 0) end
   table.sort(times)
   local last, gone = times[math.ceil(#times / 4)], {}
   for at = 1, #all, 2 do
-    if tonumber(all[at + 1]) <= last then table.insert(gone, all[at]) end
+    if (time_in(all[at + 1]) or 0) <= last then table.insert(gone, all[at]) end
   end
   redis.call('HDEL', key, unpack(gone))
 end
 
-local known = tonumber(redis.call('HGET', key, ARGV[1]))
+local known = time_in(redis.call('HGET', key, ARGV[1]))
 if not known or up_to_ms > known then
   if not known and redis.call('HLEN', key) >= tonumber(ARGV[5]) then make_room() end
   redis.call('HSET', key, ARGV[1], ARGV[2])
