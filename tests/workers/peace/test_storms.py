@@ -385,6 +385,9 @@ def test_the_shortest_wait_is_back_as_soon_as_after_a_short_storm(redis_url: str
             await stage.route(said(number))
             await pass_time(stage, (await storm(stage)).until_ms - now_ms() + 1 if number % 2 else 500)
         assert (await storm(stage)).pushes == 3, "as many as there are waits"
+        await pass_time(stage, 700_000)
+        await stage.route(said(30))
+        assert (await storm(stage)).pushes == 1, "after a quiet time all of them are forgotten"
 
     play_with(redis_url, [10, 20, 300], scenario)
 
