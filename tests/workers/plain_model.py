@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pushfleet import OfflineMessage, Recipient
 from pushfleet_workers.tokens.preferences import Preferences
@@ -95,6 +95,8 @@ class Planned:
     mention: bool
     forced: bool
     hidden: bool
+    counted: bool = field(default=False, compare=False)
+    """The badge is the device's own count."""
 
 
 @dataclass
@@ -223,8 +225,8 @@ class Model:
 
     # ---- messages
 
-    def send(self, message: OfflineMessage, now: int) -> list[Planned]:
-        """What is to go out for *message*; whoever gets nothing is counted."""
+    def send(self, message: OfflineMessage, now: int, *, again: bool = False) -> list[Planned]:
+        """What is to go out for *message*; whoever gets nothing is counted. *again*: its first router died."""
         if message.id in self.messages:
             return []
         self.messages[message.id] = message
@@ -235,12 +237,16 @@ class Model:
             refusal = "online_only"
         elif sent_at + message.effective_ttl_s * 1000 <= now:
             refusal = "expired"
-        elif message.id in self.recalled:
+        elif message.id in self.recalled and not again:
             refusal = "recalled"
         if refusal:
             self.suppressed[refusal] += len(recipients)
             return []
         planned = [one for to in recipients.values() for one in self._send_to(to, message, sent_at, now)]
+        if message.id in self.recalled:
+            # What the first router may have put is planned once more, to be found, and goes nowhere.
+            self.suppressed["recalled"] += len(planned)
+            return []
         if planned:
             self.kept[message.id] = list({one.user: None for one in planned})
         for one in planned:
@@ -262,12 +268,10 @@ class Model:
                 self.suppressed[refusal] += 1
                 continue
             assert channel is not None
-            if to.unread is not None:
-                badge = to.unread
-            else:
-                badge = device.count(message.id, sent_at) if channel.vendor in EXACT_BADGE else 0
-            hidden = user.preferences.hide_text
-            yield Planned(message.id, False, to.id, name, channel, badge, to.mention, to.push == "force", hidden)
+            counted = to.unread is None and channel.vendor in EXACT_BADGE and message.id not in self.recalled
+            badge = device.count(message.id, sent_at) if counted else to.unread or 0
+            hidden, forced = user.preferences.hide_text, to.push == "force"
+            yield Planned(message.id, False, to.id, name, channel, badge, to.mention, forced, hidden, counted)
 
     def _refuse_user(self, to: Recipient, message: OfflineMessage, sent_at: int, now: int) -> str:
         user, conversation = self.user(to.id), _conversation(message)
@@ -339,8 +343,8 @@ class Model:
 
     # ---- at the claim
 
-    def recheck(self, one: Planned, sent_at: int, key: str, now: int) -> tuple[str, Token | None]:
-        """Why *one* must not be sent any more; else the token by which it goes."""
+    def recheck(self, one: Planned, sent_at: int, key: str, now: int) -> str | Planned:
+        """Why *one* must not be sent any more; else what it has become."""
         message = self.messages.get(one.message)
         to = Recipient(id=one.user, mention=one.mention, push="force" if one.forced else "auto")
         refusal = ""
@@ -365,7 +369,16 @@ class Model:
             refusal = "not_shown"
         if refusal and not one.recall and self.screens.get(screen) == one.message:
             del self.screens[screen]
-        return refusal, channel if not refusal else None
+        if refusal:
+            return refusal
+        assert device is not None
+        assert channel is not None
+        return replace(
+            one,
+            channel=channel,
+            badge=device.unread + device.since_base if one.counted else one.badge,
+            hidden=one.hidden or self.user(one.user).preferences.hide_text,
+        )
 
 
 def _recipient(one: str | Recipient) -> Recipient:

@@ -28,7 +28,7 @@ from pushfleet import Conversation, OfflineMessage, Recipient, Sender
 from pushfleet.message import LANES
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.ledger import Entry
-from pushfleet_workers.push import Delivery
+from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.tokens.changes import STATES, ChannelGiven, Registration, Report
 from pushfleet_workers.tokens.preference_store import PreferenceStore
@@ -251,7 +251,7 @@ class TokenStateMachine(RuleBasedStateMachine):
         self.wait(self.route_at_second_try(messages) if dies else self.stage.route(*messages))
         # Whatever is urgent goes first.
         messages.sort(key=lambda message: LANES.index(message.effective_lane))
-        self.meet([one for message in messages for one in self.model.send(message, self.now())])
+        self.meet([one for message in messages for one in self.model.send(message, self.now(), again=dies)])
 
     async def route_at_second_try(self, messages: list[OfflineMessage]) -> None:
         """The router dies when all is put and nothing is acknowledged, and another one takes over."""
@@ -304,13 +304,13 @@ class TokenStateMachine(RuleBasedStateMachine):
             self.happen(happens, entry, planned[0])
             happens = ""
             checker = Rechecker(self.stage.queue, PREFIX, FleetClock(), vendor, "main", recalls=True, reads=True)
-            refused = self.wait(checker.recheck([entry])).refused
+            done = self.wait(checker.recheck([entry]))
             push = entry.parcel.push
             for delivery, one in zip(entry.parcel.deliveries, planned, strict=True):
-                refusal, channel = self.model.recheck(one, push.sent_at_ms, push.replace_key, self.now())
-                assert refused.get(delivery.id, "") == refusal, one
-                if channel is not None:
-                    assert delivery.token == channel.token, one
+                told: str | Planned = done.refused.get(delivery.id, "")
+                if not told:
+                    told = _told(vendor, done.rendered.get(delivery.id, push), delivery)
+                assert told == self.model.recheck(one, push.sent_at_ms, push.replace_key, self.now()), one
 
     def happen(self, what: str, entry: Entry, one: Planned) -> None:
         push = entry.parcel.push
@@ -369,11 +369,11 @@ class TokenStateMachine(RuleBasedStateMachine):
             found = []
             for delivery in entry.parcel.deliveries:
                 one = wanted.pop((entry.parcel.push.message_id, delivery.user, delivery.device))
-                assert _told(vendor, entry, delivery) == one
+                assert _told(vendor, entry.parcel.push, delivery) == one
                 found.append(one)
             self.waiting.append((vendor, entry, found))
         assert list(wanted.values()) == []
-        assert self.wait(self.stage.suppressed()) == dict(self.model.suppressed)
+        assert self.wait(self.stage.suppressed()) == dict(+self.model.suppressed)
         assert self.wait(self.stage.joined())
 
     async def put(self) -> list[tuple[str, Entry]]:
@@ -387,8 +387,7 @@ class TokenStateMachine(RuleBasedStateMachine):
         return fresh
 
 
-def _told(vendor: str, entry: Entry, delivery: Delivery) -> Planned:
-    push = entry.parcel.push
+def _told(vendor: str, push: Push, delivery: Delivery) -> Planned:
     return Planned(
         push.message_id,
         push.recall,
