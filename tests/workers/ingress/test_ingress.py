@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from tests.workers.doubles import until
 
-from pushfleet_workers import ingress
+from pushfleet_workers import stream_group
 from pushfleet_workers.audit import LaneBook, read_books
 from pushfleet_workers.ingress import GROUP, IngressStream, Raw, Routed
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
@@ -255,7 +255,7 @@ def test_routers_that_are_gone_are_forgotten_unless_they_hold_something(
         await door.one.acknowledge([routed(first)])
         assert await door.one.forget_idle_consumers() == 0, "an hour has not passed"
         await asyncio.sleep(0.01)
-        monkeypatch.setattr(ingress, "_GONE_AFTER_MS", 5)
+        monkeypatch.setattr(stream_group, "_GONE_AFTER_MS", 5)
         assert await door.one.forget_idle_consumers() == 1
         consumers = await door.link.call("XINFO", "CONSUMERS", door.one.keys.stream, GROUP)
         assert [dict(zip(one[::2], one[1::2], strict=True))[b"name"] for one in consumers] == [b"router-2"]

@@ -12,14 +12,13 @@ from pushfleet.wire import ingress_key
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.scripts import load
+from pushfleet_workers.stream_group import StreamEntry, StreamGroup
 
 __all__ = ["GROUP", "IngressKeys", "IngressStream", "Raw", "Routed"]
 
 GROUP = "router"
 _ACKNOWLEDGE = load(__name__, "acknowledge")
 _REFUSE = load(__name__, "refuse")
-_FORGET = load(__name__, "forget")
-_GONE_AFTER_MS = 3_600_000
 _REFUSED_BYTES_MAX = 65_536
 
 
@@ -81,31 +80,19 @@ class IngressStream:
         self.lane = lane
         self.keys = IngressKeys(prefix, lane)
         self._link = link
-        self._waiting_link = waiting_link
-        self._consumer = consumer
+        self._group = StreamGroup(link, waiting_link, self.keys.stream, GROUP, consumer)
 
     async def prepare(self) -> None:
         """Make the stream and the group of routers where they are not there yet."""
-        try:
-            await self._link.call("XGROUP", "CREATE", self.keys.stream, GROUP, "0", "MKSTREAM")
-        except ReplyError as problem:
-            if not str(problem).startswith("BUSYGROUP"):
-                raise
+        await self._group.prepare()
 
     async def read(self, count: int, wait_ms: int) -> list[Raw]:
         """Up to *count* new entries, at once if there are any, else within *wait_ms*; empty when none came."""
-        reply = await self._waiting_link.call(
-            "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, "BLOCK", wait_ms, "STREAMS",
-            self.keys.stream, ">",
-        )  # fmt: skip
-        return _raws(reply[0][1]) if reply else []
+        return _raws(await self._group.read(count, wait_ms))
 
     async def take_over(self, idle_ms: int, count: int) -> list[Raw]:
         """Entries that another router read more than *idle_ms* ago and has not acknowledged: now they are ours."""
-        reply = await self._link.call(
-            "XAUTOCLAIM", self.keys.stream, GROUP, self._consumer, idle_ms, "0", "COUNT", count
-        )
-        return _raws(reply[1], again=True)
+        return _raws(await self._group.take_over(idle_ms, count), again=True)
 
     async def acknowledged(self, parts: Sequence[tuple[Raw, bytes]]) -> set[bytes]:
         """Which of *parts*, each with its entry, were acknowledged before."""
@@ -157,7 +144,7 @@ class IngressStream:
 
     async def forget_idle_consumers(self) -> int:
         """Remove routers from the group that have been idle for an hour and hold nothing; returns how many."""
-        return int(await self._link.run(_FORGET, (self.keys.stream,), (GROUP, _GONE_AFTER_MS)))
+        return await self._group.forget_idle_readers()
 
 
 def _acknowledgement(bucket: int, routed: Sequence[Routed]) -> list[Any]:
@@ -167,10 +154,5 @@ def _acknowledgement(bucket: int, routed: Sequence[Routed]) -> list[Any]:
     return arguments
 
 
-def _raws(entries: Sequence[Any], *, again: bool = False) -> list[Raw]:
-    # XAUTOCLAIM names deleted entries without fields.
-    return [
-        Raw(name, int(name.partition(b"-")[0]), dict(zip(fields[::2], fields[1::2], strict=True)), again)
-        for name, fields in entries
-        if fields
-    ]
+def _raws(entries: Sequence[StreamEntry], *, again: bool = False) -> list[Raw]:
+    return [Raw(name, int(name.partition(b"-")[0]), fields, again) for name, fields in entries]

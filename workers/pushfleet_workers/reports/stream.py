@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pushfleet_workers.redis_link import Link, ReplyError
-from pushfleet_workers.scripts import load
+from pushfleet_workers.stream_group import StreamGroup
 
 __all__ = ["GROUP", "Entry", "ReportKeys", "ReportStream"]
 
@@ -15,8 +15,6 @@ GROUP = "api"
 REFUSED_MAX = 10_000
 """About how many entries that cannot be read are kept to be looked at."""
 
-_FORGET = load("pushfleet_workers.ingress", "forget")
-_GONE_AFTER_MS = 3_600_000
 _FIELD_BYTES_MAX = 4_096
 
 
@@ -52,32 +50,20 @@ class ReportStream:
     def __init__(self, link: Link, waiting_link: Link, prefix: str, consumer: str, length_max: int) -> None:
         self.keys = ReportKeys(prefix)
         self._link = link
-        self._waiting_link = waiting_link
-        self._consumer = consumer
+        self._group = StreamGroup(link, waiting_link, self.keys.stream, GROUP, consumer)
         self._length_max = length_max
 
     async def prepare(self) -> None:
         """Make the stream and the group where they are not there yet."""
-        try:
-            await self._link.call("XGROUP", "CREATE", self.keys.stream, GROUP, "0", "MKSTREAM")
-        except ReplyError as problem:
-            if not str(problem).startswith("BUSYGROUP"):
-                raise
+        await self._group.prepare()
 
     async def read(self, count: int, wait_ms: int) -> list[Entry]:
         """Up to *count* new entries, at once if there are any, else within *wait_ms*; empty when none came."""
-        reply = await self._waiting_link.call(
-            "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, "BLOCK", wait_ms, "STREAMS",
-            self.keys.stream, ">",
-        )  # fmt: skip
-        return _entries(reply[0][1]) if reply else []
+        return [Entry(*one) for one in await self._group.read(count, wait_ms)]
 
     async def take_over(self, idle_ms: int, count: int) -> list[Entry]:
         """Entries that another process read more than *idle_ms* ago and did not end: now they are ours."""
-        reply = await self._link.call(
-            "XAUTOCLAIM", self.keys.stream, GROUP, self._consumer, idle_ms, "0", "COUNT", count
-        )
-        return _entries(reply[1])
+        return [Entry(*one) for one in await self._group.take_over(idle_ms, count)]
 
     async def end(self, entries: Sequence[Entry]) -> None:
         """Take *entries* out: they were applied, or put aside."""
@@ -94,13 +80,8 @@ class ReportStream:
     async def bound(self) -> tuple[int, int]:
         """Drop the oldest above the limit, forget readers that are gone; how many are left, how many were dropped."""
         dropped = await self._link.call("XTRIM", self.keys.stream, "MAXLEN", self._length_max)
-        await self._link.run(_FORGET, (self.keys.stream,), (GROUP, _GONE_AFTER_MS))
+        await self._group.forget_idle_readers()
         return await self._link.call("XLEN", self.keys.stream), dropped
-
-
-def _entries(found: Sequence[Any]) -> list[Entry]:
-    # Entries that were dropped meanwhile come without fields.
-    return [Entry(name, dict(zip(fields[::2], fields[1::2], strict=True))) for name, fields in found if fields]
 
 
 def _check(replies: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
--- Routers that are gone leave the group: idle for long, and nothing of theirs unacknowledged.
+-- Readers that are gone leave the group: idle for long, and nothing of theirs unacknowledged.
 -- KEYS  stream   ARGV  group, idle ms
 local gone = 0
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do

@@ -1,0 +1,64 @@
+"""A Redis stream and its group of readers, as one reader sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.scripts import load
+
+__all__ = ["StreamEntry", "StreamGroup"]
+
+_FORGET = load("pushfleet_workers", "stream_group")
+_GONE_AFTER_MS = 3_600_000
+
+StreamEntry = tuple[bytes, dict[bytes, bytes]]
+"""An entry's id and fields."""
+
+
+class StreamGroup:
+    """One reader of *group*; every method raises :class:`RedisUnusable` and :class:`ReplyError`.
+
+    * **link** - for commands that answer at once.
+    * **waiting_link** - a connection of its own, since reading blocks.
+    """
+
+    def __init__(self, link: Link, waiting_link: Link, stream: str, group: str, reader: str) -> None:
+        self._link = link
+        self._waiting_link = waiting_link
+        self._stream = stream
+        self._group = group
+        self._reader = reader
+
+    async def prepare(self) -> None:
+        """Make the stream and the group where they are not there yet."""
+        try:
+            await self._link.call("XGROUP", "CREATE", self._stream, self._group, "0", "MKSTREAM")
+        except ReplyError as problem:
+            if not str(problem).startswith("BUSYGROUP"):
+                raise
+
+    async def read(self, count: int, wait_ms: int) -> list[StreamEntry]:
+        """Up to *count* new entries, at once if there are any, else within *wait_ms*; empty when none came."""
+        reply = await self._waiting_link.call(
+            "XREADGROUP", "GROUP", self._group, self._reader, "COUNT", count, "BLOCK", wait_ms, "STREAMS",
+            self._stream, ">",
+        )  # fmt: skip
+        return _entries(reply[0][1]) if reply else []
+
+    async def take_over(self, idle_ms: int, count: int) -> list[StreamEntry]:
+        """Entries that another reader read more than *idle_ms* ago and has not acknowledged: now they are ours."""
+        reply = await self._link.call(
+            "XAUTOCLAIM", self._stream, self._group, self._reader, idle_ms, "0", "COUNT", count
+        )
+        return _entries(reply[1])
+
+    async def forget_idle_readers(self) -> int:
+        """Remove readers from the group that have been idle for an hour and hold nothing; returns how many."""
+        return int(await self._link.run(_FORGET, (self._stream,), (self._group, _GONE_AFTER_MS)))
+
+
+def _entries(found: Sequence[Any]) -> list[StreamEntry]:
+    # Entries that were deleted meanwhile come without fields.
+    return [(name, dict(zip(fields[::2], fields[1::2], strict=True))) for name, fields in found if fields]
