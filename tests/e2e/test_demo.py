@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,9 +119,10 @@ def test_broken_off_it_leaves_nothing(
 ) -> None:
     running = demo()
     until(lambda: sooner_or_later(tmp_path / "tmp", running, moment), 60, what=moment)
+    before = len(marked(running.mark))
     running.process.send_signal(number)
     if twice:
-        time.sleep(0.2)
+        until(lambda: len(marked(running.mark)) < before, what="the first signal to be heeded")
         running.process.send_signal(number)
     assert running.process.wait(30) == 130, running.said()
     assert running.left() == []
