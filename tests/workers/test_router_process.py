@@ -28,6 +28,7 @@ from tests.workers.routing import PREFIX, Stage, chat, now_ms, settings, staged
 from pushfleet import Producer
 from pushfleet.message import LANES
 from pushfleet_workers import clock, router_process
+from pushfleet_workers.audit import accounts_key
 from pushfleet_workers.errors import FleetError
 from pushfleet_workers.ingress import GROUP, IngressStream, Raw
 from pushfleet_workers.ledger import AccountKeys
@@ -239,6 +240,25 @@ def test_it_forgets_markers_that_nobody_can_ask_for_any_more(redis_url: str) -> 
             await until_true(trimmed)
         kept = [keys.marks(one) for keys in (account, ingress) for one in (bucket, bucket - 1)]
         assert await stage.queue.call("EXISTS", *kept) == 4
+
+    with_router(redis_url, scenario)
+
+
+def test_it_forgets_letters_that_nobody_came_for_those_of_accounts_that_are_gone_as_well(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        gone = AccountKeys(PREFIX, "fcm", "gone")
+        await stage.queue.call("SADD", accounts_key(PREFIX), "fcm:gone")
+        streams = [AccountKeys(PREFIX, "apns", "main").dead, gone.dead, stage.streams["bulk"].keys.refused]
+        kept_ms = stage.settings.dead_letters.kept_ms
+        for stream in streams:
+            for age_ms in (kept_ms + 1_000, kept_ms - 60_000):
+                await stage.queue.call("XADD", stream, f"{now_ms() - age_ms}-0", "reason", "x")
+
+        async def trimmed() -> bool:
+            return [await stage.queue.call("XLEN", stream) for stream in streams] == [1, 1, 1]
+
+        async with routing(stage):
+            await until_true(trimmed)
 
     with_router(redis_url, scenario)
 

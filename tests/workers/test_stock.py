@@ -10,7 +10,7 @@ from tests.workers.ledger.support import PLENTY, an_entry
 from pushfleet_workers import stock as stock_module
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ingress import IngressStream, Routed
-from pushfleet_workers.ledger import GateNews, Ledger, Settlement, pack
+from pushfleet_workers.ledger import DeadLetters, GateNews, Ledger, Return, Settlement, pack
 from pushfleet_workers.ledger.keys import AccountKeys
 from pushfleet_workers.receipts import Event
 from pushfleet_workers.receipts.book import Entry, ReceiptBook
@@ -55,15 +55,20 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 
 async def some_work(link: Link) -> None:
-    """Three deliveries: one sent, one dead, one ready; one recipient muted; one entry waits; three receipts."""
-    entries = [an_entry("a", deliveries=2), an_entry("b")]
+    """Four deliveries: sent, dead, ready, dead and put back; one recipient muted; one entry waits; three receipts."""
+    entries = [an_entry("a", deliveries=2), an_entry("b"), an_entry("c")]
     await link.run_many([Ledger.put_call(KEYS, 1, [(entry.id, [pack(entry)]) for entry in entries], 0)])
     ledger = Ledger(link, KEYS, "w1")
-    first, second = (await ledger.claim(PLENTY)).entries
+    first, second, third = (await ledger.claim(PLENTY)).entries
     settlement = Settlement(first.id, first.fence, 2, ended=2, unknown=1)
     settlement.ends = {"normal:sent:": 1, "normal:dead:bad_payload": 1}
     settlement.dead = [(pack(first), "bad_payload", "400", 1)]
-    await ledger.settle([settlement, Settlement(second.id, second.fence, 1, give_back=True)])
+    replayed = Settlement(third.id, third.fence, 1, ended=1, ends={"normal:dead:attempts": 1})
+    replayed.dead = [(pack(third), "attempts", "500", 8)]
+    await ledger.settle([settlement, Settlement(second.id, second.fence, 1, give_back=True), replayed])
+    letters = DeadLetters(link, KEYS)
+    (letter,) = [one async for page in letters.oldest_first() for one in page if one.reason == "attempts"]
+    assert await letters.replay([Return(letter.place, 60_000, letter.entry)]) == []
     await ledger.tell_gate(GateNews(pause_ms=60_000, reason="429"))
     stream = IngressStream(link, link, "s", "normal", "r1")
     await stream.prepare()
@@ -91,10 +96,12 @@ def test_every_metric_is_there_with_what_redis_holds(redis_url: str) -> None:
             ("pushfleet_ingress_backlog", "normal"): 1,
             ("pushfleet_ends_total", *account, "demo", "normal", "sent", ""): 1,
             ("pushfleet_ends_total", *account, "demo", "normal", "dead", "bad_payload"): 1,
+            ("pushfleet_ends_total", *account, "demo", "normal", "dead", "attempts"): 1,
             ("pushfleet_ends_total", "", "", "demo", "normal", "suppressed", "muted"): 1,
+            ("pushfleet_replayed_deliveries_total", *account, "normal", "attempts"): 1,
             ("pushfleet_backlog", *account, "ready"): 1,
             ("pushfleet_backlog", *account, "leased"): 0,
-            ("pushfleet_backlog", *account, "delayed"): 0,
+            ("pushfleet_backlog", *account, "delayed"): 1,
             ("pushfleet_dead_letters", *account): 1,
             ("pushfleet_unknown_attempts_total", *account): 1,
             ("pushfleet_receipts_total", *account, "demo", "delivered"): 2,

@@ -68,8 +68,17 @@ class AccountBook(msgspec.Struct, kw_only=True):
     ends: dict[str, int]
     """``lane:end:reason`` to deliveries."""
 
+    replayed: dict[str, int] = {}
+    """``lane:reason`` to deliveries that had ended as dead and were put back: they are in *ends* no more."""
+
     recounted: tuple[int, int, int] | None
     """Ready, leased and delayed as found; None where there are too many to count in one go."""
+
+    @property
+    def ends_ever(self) -> dict[str, int]:
+        """As *ends*, and what was dead and put back counts as dead still: these numbers only grow."""
+        back = {":dead:".join(name.split(":")): count for name, count in self.replayed.items()}
+        return {end: count + back.get(end, 0) for end, count in self.ends.items()}
 
     @property
     def moved(self) -> int:
@@ -189,6 +198,7 @@ async def _account_book(link: Link, keys: AccountKeys, *, recount: bool) -> Acco
         open=bool(is_open),
         pause_reason=reason.decode() if is_open else "",
         ends=_named(books, "end:"),
+        replayed=_named(books, "replayed:"),
         recounted=None if ready < 0 else (ready, leased_now, delayed),
     )
 

@@ -25,6 +25,7 @@ from pushfleet_workers.hooks.probes import open_probes
 from pushfleet_workers.ingress import IngressStream, Raw
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS, AccountKeys
 from pushfleet_workers.ledger.ledger import trim_marks
+from pushfleet_workers.ledger.letters import trim_letters
 from pushfleet_workers.process import calm_the_collector
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.router import Router
@@ -166,8 +167,9 @@ class _RouterProcess:
             await self._router.route(stream, raws)
 
     async def _chores(self) -> None:
-        """Forget the markers of parts that no entry can name any more."""
+        """Forget the markers of parts that no entry can name any more, and what nobody came to look at."""
         await self._keep_time()
+        await self._trim_letters()
         horizon = self._clock.now_ms() - 2 * MARK_BUCKET_MS
         for stream in self._streams.values():
             oldest = await stream.oldest_unacknowledged_ms()
@@ -177,6 +179,14 @@ class _RouterProcess:
             await stream.forget_idle_consumers()
         for vendor, credential in list(self._credentials.apps):
             await trim_marks(self._queue, AccountKeys(self._settings.redis.prefix, vendor, credential), horizon)
+
+    async def _trim_letters(self) -> None:
+        """Of accounts that are gone as well."""
+        prefix = self._settings.redis.prefix
+        known = [name.decode().split(":", 1) for name in await self._queue.call("SMEMBERS", accounts_key(prefix))]
+        streams = [AccountKeys(prefix, *name).dead for name in known]
+        streams += [stream.keys.refused for stream in self._streams.values()]
+        await trim_letters(self._queue, streams, self._clock.now_ms() - self._settings.dead_letters.kept_ms)
 
     async def _take_up(self) -> None:
         """Take up what changed among the stored credentials."""

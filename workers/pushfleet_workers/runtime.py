@@ -210,6 +210,7 @@ class FleetRuntime:
                 int(settings.breaker.open_first_s * 1000),
                 int(settings.breaker.open_longest_s * 1000),
             ),
+            letters_max=settings.dead_letters.kept_max,
         )
         caller = self._callers.enter(vendor, credential, account)
         mover = NextChannel(

@@ -34,6 +34,7 @@ __all__ = [
     "CONFIG_VARIABLE",
     "AppSettings",
     "CredentialsSettings",
+    "DeadLettersSettings",
     "DeathsSettings",
     "Settings",
     "load",
@@ -149,6 +150,20 @@ class DeathsSettings(_Section):
     kept_max: int = Field(
         500_000, ge=1_000, description="Deaths of an app that are listed and told to subscribers; 30 days at most."
     )
+
+
+class DeadLettersSettings(_Section):
+    """How long what could not be delivered or routed waits for somebody to look; then it is gone, and stays counted."""
+
+    kept_days: int = Field(30, ge=1, le=270, description="Days after which dead letters and refused entries go.")
+    kept_max: int = Field(
+        100_000, ge=1_000, description="About how many dead letters an account keeps; the oldest go first."
+    )
+
+    @property
+    def kept_ms(self) -> int:
+        """The days in milliseconds."""
+        return self.kept_days * 86_400_000
 
 
 class ApiSettings(_Section):
@@ -325,6 +340,7 @@ class Settings(BaseSettings):
     retry: RetrySettings = RetrySettings()
     breaker: BreakerSettings = BreakerSettings()
     deaths: DeathsSettings = DeathsSettings()
+    dead_letters: DeadLettersSettings = DeadLettersSettings()
     api: ApiSettings = ApiSettings()
     reports: ReportsSettings = ReportsSettings()
     receipts: ReceiptsSettings = ReceiptsSettings()

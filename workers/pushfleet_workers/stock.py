@@ -39,6 +39,11 @@ METRICS: dict[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, tup
     "pushfleet_backlog": (GaugeMetricFamily, "Deliveries that have not ended.", ("vendor", "account", "state")),
     "pushfleet_oldest_age_seconds": (GaugeMetricFamily, "Age of the oldest ready delivery.", ("vendor", "account")),
     "pushfleet_dead_letters": (GaugeMetricFamily, "Dead letters that wait for somebody.", ("vendor", "account")),
+    "pushfleet_replayed_deliveries_total": (
+        CounterMetricFamily,
+        "Deliveries that were dead and that an operator put back; they count as dead in pushfleet_ends_total still.",
+        ("vendor", "account", "lane", "reason"),
+    ),
     "pushfleet_unknown_attempts_total": (
         CounterMetricFamily,
         "Attempts whose outcome nobody knows: no answer came, or the process died.",
@@ -135,7 +140,9 @@ class Stock(Collector):
         yield "pushfleet_unknown_attempts_total", owner, account.unknown
         yield "pushfleet_account_paused", owner, float(account.open)
         yield "pushfleet_death_guard", owner, float(name in self._guarded)
-        for end, count in account.ends.items():
+        for dead, count in account.replayed.items():
+            yield "pushfleet_replayed_deliveries_total", [*owner, *dead.split(":")], count
+        for end, count in account.ends_ever.items():
             yield "pushfleet_ends_total", [*owner, self._apps.get((vendor, credential), ""), *end.split(":")], count
 
 

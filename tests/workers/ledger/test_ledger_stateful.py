@@ -22,7 +22,7 @@ from tests.workers.ledger.support import KEYS, PLENTY, a_ledger, an_entry
 
 from pushfleet.message import LANES
 from pushfleet_workers.audit import read_books
-from pushfleet_workers.ledger import Entry, Ledger, Settlement, pack, unpack
+from pushfleet_workers.ledger import DeadLetter, DeadLetters, Entry, Ledger, Return, Settlement, pack, unpack
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.ledger import PutEntry, Want
 from pushfleet_workers.push import Delivery, Parcel
@@ -62,7 +62,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.losses: Counter[bytes] = Counter()
         self.unknown = 0
         self.ends: Counter[str] = Counter()
-        self.letters = 0
+        self.letters: dict[bytes, str] = {}
+        """Dead letters, by their first delivery: how they ended."""
+
+        self.replayed: Counter[str] = Counter()
         self.paused = False
         self.fence = 0
         self.bucket = 1
@@ -207,7 +210,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 place = "ended"
             if fate == "dead":
                 settlement.dead.append((pack(piece), "why", "code", 1))
-                self.letters += 1
+                self.letters[some[0].id] = end
             for delivery in some:
                 self.places[delivery.id] = place
         return settlement
@@ -244,13 +247,59 @@ class LedgerMachine(RuleBasedStateMachine):
             poison = self.losses[entry.id] > 2
             if poison:
                 self.ends[f"{entry.lane}:dead:poison"] += size
-                self.letters += 1
+                self.letters[entry.parcel.deliveries[0].id] = f"{entry.lane}:dead:poison"
             else:
                 expected += size
             for delivery in entry.parcel.deliveries:
                 self.places[delivery.id] = "ended" if poison else "waiting"
         self.held[owner] = {}
         assert back == expected
+
+    @precondition(lambda self: self.letters)
+    @rule(data=st.data(), soon=st.booleans(), twice=st.booleans())
+    def replay(self, data: st.DataObject, soon: bool, twice: bool) -> None:
+        """Dead letters go back, perhaps by two operators at once."""
+        chosen = data.draw(st.lists(st.sampled_from(self.read_letters()), unique_by=lambda one: one.place, min_size=1))
+        returns = []
+        for letter in chosen:
+            old = unpack(letter.entry)
+            entry = Entry(parcel_id(old.id, letter.place.encode()), old.parcel, old.lane, old.put_ms, min(old.lost, 2))
+            self.losses[entry.id] = entry.lost
+            returns.append(Return(letter.place, 0 if soon else FAR_MS, pack(entry)))
+            size, end = len(old.parcel.deliveries), self.letters.pop(old.parcel.deliveries[0].id)
+            assert end == f"{old.lane}:dead:{letter.reason}"
+            self.ends[end] -= size
+            self.replayed[end.replace(":dead:", ":")] += size
+            for delivery in old.parcel.deliveries:
+                assert self.places[delivery.id] == "ended"
+                self.places[delivery.id] = "waiting"
+
+        async def both() -> list[Return]:
+            letters = DeadLetters(self.link, KEYS)
+            gone = await asyncio.gather(*(letters.replay(returns) for _ in range(1 + twice)))
+            return [one for some in gone for one in some]
+
+        assert self.wait(both()) == (returns if twice else [])
+        assert self.wait(DeadLetters(self.link, KEYS).replay(returns)) == returns, "once more changes nothing"
+
+    @precondition(lambda self: self.letters)
+    @rule(data=st.data())
+    def drop_letters(self, data: st.DataObject) -> None:
+        """Dead letters are dropped: they stay counted as dead."""
+        chosen = data.draw(st.lists(st.sampled_from(self.read_letters()), unique_by=lambda one: one.place, min_size=1))
+        places = [one.place for one in chosen]
+        assert self.wait(DeadLetters(self.link, KEYS).drop(places)) == len(places)
+        assert self.wait(DeadLetters(self.link, KEYS).drop(places)) == 0
+        for letter in chosen:
+            del self.letters[unpack(letter.entry).parcel.deliveries[0].id]
+
+    def read_letters(self) -> list[DeadLetter]:
+        async def read() -> list[DeadLetter]:
+            return [one async for page in DeadLetters(self.link, KEYS).oldest_first() for one in page]
+
+        found = self.wait(read())
+        assert {unpack(one.entry).parcel.deliveries[0].id for one in found} == self.letters.keys()
+        return found
 
     @rule(owner=owners)
     def beat(self, owner: str) -> None:
@@ -327,8 +376,9 @@ class LedgerMachine(RuleBasedStateMachine):
         places = Counter("held" if place in OWNERS else place for place in self.places.values())
         assert (book.put, book.ended) == (len(self.places), places["ended"])
         assert (book.ready + book.delayed, book.leased) == (places["waiting"], places["held"])
-        assert book.ends == {name: count for name, count in self.ends.items() if count}
-        assert (book.unknown, book.dead_letters) == (self.unknown, self.letters)
+        assert Counter(book.ends) == self.ends
+        assert Counter(book.replayed) == self.replayed
+        assert (book.unknown, book.dead_letters) == (self.unknown, len(self.letters))
         assert book.open is self.paused
 
 

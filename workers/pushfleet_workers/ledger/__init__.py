@@ -7,13 +7,17 @@ set by due time). Each script moves it and keeps the books in one step: put = re
 from pushfleet_workers.ledger.entry import Entry, pack, unpack
 from pushfleet_workers.ledger.keys import AccountKeys, VendorKeys
 from pushfleet_workers.ledger.ledger import Claim, GateNews, Ledger, Settlement
+from pushfleet_workers.ledger.letters import DeadLetter, DeadLetters, Return
 
 __all__ = [
     "AccountKeys",
     "Claim",
+    "DeadLetter",
+    "DeadLetters",
     "Entry",
     "GateNews",
     "Ledger",
+    "Return",
     "Settlement",
     "VendorKeys",
     "pack",

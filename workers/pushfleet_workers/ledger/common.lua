@@ -34,3 +34,10 @@ local function push_all(command, key, values)
     redis.call(command, key, unpack(values, first, math.min(first + 999, #values)))
   end
 end
+
+-- A dead letter is written; beyond about *kept* the oldest go. The books keep counting those as dead.
+local function bury(dead, kept, entry, reason, code, attempts)
+  redis.call(
+    'XADD', dead, 'MAXLEN', '~', kept, '*', 'entry', entry, 'reason', reason, 'code', code, 'attempts', attempts
+  )
+end

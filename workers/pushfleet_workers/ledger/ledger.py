@@ -201,6 +201,7 @@ class Ledger:
     * **keys** - the account's keys.
     * **owner** - the process' name in leases, unique in the fleet.
     * **rate** - the account's limit; None: none.
+    * **letters_max** - about how many dead letters the account keeps.
     """
 
     _put = _script("put")
@@ -219,12 +220,14 @@ class Ledger:
         *,
         rate: Rate | None = None,
         breaker: Breaker | None = None,
+        letters_max: int = 100_000,
     ) -> None:
         self.link = link
         self.keys = keys
         self.owner = owner
         self.rate = rate
         self.breaker = breaker or Breaker()
+        self._letters_max = letters_max
         self._leased = keys.leased(owner)
         self._claim_keys = (
             keys.books, keys.gate, keys.owners, self._leased, keys.suspect, *keys.ready, keys.delayed,
@@ -315,7 +318,7 @@ class Ledger:
                 others.append(one)
             else:
                 by_end.setdefault(next(iter(one.ends)), []).append(one)
-        calls = [(self._settle, self._settle_keys, _settle_arguments(others))] if others else []
+        calls = [(self._settle, self._settle_keys, [self._letters_max, *_settle_arguments(others)])] if others else []
         for end, some in by_end.items():
             arguments = chain.from_iterable((one.id, one.fence, one.size) for one in some)
             calls.append((self._finish, self._finish_keys, [end, *arguments]))
@@ -359,7 +362,7 @@ class Ledger:
             back = await self.link.run(
                 self._reap,
                 (keys.books, keys.owners, keys.leased(owner), keys.suspect, keys.dead, *keys.ready),
-                (owner,),
+                (owner, self._letters_max),
             )
             given_back += max(0, back)
         return given_back

@@ -1,7 +1,7 @@
 -- Work of a process that stopped beating goes back to its lane. What was lost twice is a suspect and travels alone;
 -- a suspect that is lost again is dead.
 -- KEYS  books, owners, leased of the owner, suspect, dead, ready urgent/normal/bulk
--- ARGV  owner
+-- ARGV  owner, about how many dead letters are kept
 -- Returns the number of deliveries given back, or -1 when the owner lives.
 local books = KEYS[1]
 local now = now_ms()
@@ -23,7 +23,7 @@ local back, dead = 0, 0
 for _, one in ipairs(entries) do
   local entry, n, lane, lost = one[1], one[2], one[3], one[4]
   if lost > 2 then
-    redis.call('XADD', KEYS[5], '*', 'entry', entry, 'reason', 'poison', 'code', 'process_died', 'attempts', lost)
+    bury(KEYS[5], ARGV[2], entry, 'poison', 'process_died', lost)
     add(books, 'end:' .. ({'urgent', 'normal', 'bulk'})[lane] .. ':dead:poison', n)
     dead = dead + n
   else

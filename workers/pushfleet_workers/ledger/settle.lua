@@ -1,14 +1,14 @@
 -- Results of leased parcels, each only if its lease still stands. Frees before it counts, so that a full server drains.
 -- KEYS  books, leased of the owner, delayed, delayed entries, dead, ready urgent/normal/bulk, suspect
--- ARGV  for each result: id, fence, deliveries in hand before, ended, unknown outcomes, 1 to give back, rest entry or '',
---       then how many ends and for each its field and number, how many later ones and for each ms from now and entry,
---       how many dead letters and for each entry, reason, code, attempts
+-- ARGV  about how many dead letters are kept, then for each result: id, fence, deliveries in hand before, ended, unknown
+--       outcomes, 1 to give back, rest entry or '', then how many ends and for each its field and number, how many
+--       later ones and for each ms from now and entry, how many dead letters and for each entry, reason, code, attempts
 -- Returns now and the positions (from 0) of results whose lease was gone.
 local books, leased = KEYS[1], KEYS[2]
 local now = now_ms()
 local gone = {}
 local results = {}
-local at = 1
+local at = 2
 local function next_arg()
   at = at + 1
   return ARGV[at - 1]
@@ -78,7 +78,7 @@ for _, one in ipairs(accepted) do
     delayed = delayed + header(later[2])
   end
   for _, letter in ipairs(result.dead) do
-    redis.call('XADD', KEYS[5], '*', 'entry', letter[1], 'reason', letter[2], 'code', letter[3], 'attempts', letter[4])
+    bury(KEYS[5], ARGV[1], letter[1], letter[2], letter[3], letter[4])
   end
   for _, e in ipairs(result.ends) do ends[e[1]] = (ends[e[1]] or 0) + tonumber(e[2]) end
   ended = ended + result.ended
