@@ -531,7 +531,7 @@ class OfflineMessage(_Part, frozen=True):
     """Default: by kind and number of recipients."""
 
     replace_key: Key | None = None
-    """A later push with the same key replaces this one on screen. Default: the conversation."""
+    """A later push with it replaces this one on screen, a ``call_cancel`` ends its calls. Default: the conversation."""
 
     online_only: bool = False
     """For users who are online; it is never pushed."""

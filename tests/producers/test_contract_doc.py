@@ -28,7 +28,7 @@ def section(title: str) -> str:
 
 
 def test_the_page_has_its_examples() -> None:
-    assert (len(EXAMPLES), len(COMMANDS), len(REFUSED)) == (5, 4, 8)
+    assert (len(EXAMPLES), len(COMMANDS), len(REFUSED)) == (6, 4, 8)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

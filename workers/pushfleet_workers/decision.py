@@ -69,17 +69,16 @@ def refuse_receiver(kind: str, recipient: Recipient, receive: str, preferences: 
     return "" if _mentions(kind, recipient) or kind in _CALLS else "mentions_only"
 
 
-def refuse_read(kind: str, recipient: Recipient, sent_at_ms: int, done_up_to_ms: int) -> str:
-    """Why the receiver needs no push of what was written at *sent_at_ms*; empty where they do.
+def refuse_read(kind: str, recipient: Recipient, *, done: bool) -> str:
+    """Why the receiver needs no push of what they are *done* with; empty where they do.
 
-    *done_up_to_ms* is how far they have read the conversation; for a call, which rings whatever was read, it is when a
-    call in it ended last.
+    Done with is a message that they have read, and a call that is over; calls ring whatever was read.
     """
-    if kind == "call":
-        return "call_over" if sent_at_ms <= done_up_to_ms else ""
-    if sent_at_ms > done_up_to_ms or recipient.push == "force" or kind in _CALLS:
+    if not done:
         return ""
-    return "read"
+    if kind == "call":
+        return "call_over"
+    return "" if recipient.push == "force" or kind in _CALLS else "read"
 
 
 def refuse_hour(kind: str, recipient: Recipient, preferences: Preferences | None, device_zone: str, now_ms: int) -> str:

@@ -21,12 +21,12 @@ from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall import RecallMemory
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.tokens.lookup import Lookup, UserState
-from pushfleet_workers.tokens.reads import cursor_command, read_cursor
+from pushfleet_workers.tokens.reads import done_command, read_done
 
 __all__ = ["Rechecked", "Rechecker"]
 
-_Ringing = tuple[str, str, str, str]
-"""App, conversation, user and the device that rings."""
+_Ringing = tuple[str, str, str]
+"""App, user and the device that rings."""
 
 _Screen = tuple[str, str, str, bytes]
 """App, message and replace key, and the device that shows it."""
@@ -122,8 +122,10 @@ class Rechecker:
         place = (push.app, delivery.user)
         if delivery.counted:
             commands["badge"] = self._lookup.counted(*place, delivery.device)
-        if (self._reads or push.kind == "call") and push.conversation_id and not push.recall:
-            commands["read"] = cursor_command(self._prefix, *place, push.conversation_id, push.kind)
+        if (self._reads or push.kind == "call") and not push.recall:
+            done = done_command(self._prefix, *place, push.kind, push.conversation_id, push.replace_key)
+            if done is not None:
+                commands["done"] = done
         if push.later == "storm" and not delivery.tried:
             # What was handed on from another account has been told there, and of that place alone something is known.
             there = storm_place(delivery, self._vendor, self._credential)
@@ -136,8 +138,8 @@ class Rechecker:
         stormed = "storm" in learned
         telling = told_by(read_storm(learned["storm"]), push, self._clock.now_ms()) if stormed else None
         sent_at_ms = max(push.sent_at_ms, telling.sent_at_ms) if telling is not None else push.sent_at_ms
-        read_up_to_ms = read_cursor(learned.get("read"))
-        reason = self._refuse(push, delivery, state, sent_at_ms, read_up_to_ms)
+        done = read_done(learned.get("done"))
+        reason = self._refuse(push, delivery, state, done=done.covers(sent_at_ms, push.enqueued_at_ms))
         if not reason and stormed and telling is None:
             reason = "stormed"
         if reason:
@@ -152,9 +154,9 @@ class Rechecker:
         if telling is not None:
             if not delivery.counted and telling.unread >= 0:
                 delivery.badge = telling.unread
-            telling = telling.after(read_up_to_ms)
+            telling = telling.after(done.sent_ms)
             found.rendered[delivery.id] = told(push, telling, device.locale, self._locale, self._catalogue)
-            others = telling.count - int(push.sent_at_ms > read_up_to_ms)
+            others = telling.count - int(push.sent_at_ms > done.sent_ms)
             if others and self._recalls:
                 # No word of what was taken back, not even its title.
                 blank, rest = self._without_texts(push, device.locale), replace(telling, count=others)
@@ -167,14 +169,14 @@ class Rechecker:
         options = without_texts(push.options) if push.options is not None else None
         return replace(push, title=title, body=body, options=options, sender_name="", hidden=True)
 
-    def _refuse(self, push: Push, delivery: Delivery, state: UserState, sent_at_ms: int, read_up_to_ms: int) -> str:
+    def _refuse(self, push: Push, delivery: Delivery, state: UserState, *, done: bool) -> str:
         now_ms = self._clock.now_ms()
         device = state.devices.get(delivery.device)
         zone = device.time_zone if device is not None else ""
         if not delivery.forced and not push.recall:
             recipient = Recipient(id=delivery.user, mention=delivery.mention)
             reason = refuse_receiver(push.kind, recipient, state.receive_at(now_ms), state.preferences)
-            reason = reason or refuse_read(push.kind, recipient, sent_at_ms, read_up_to_ms)
+            reason = reason or refuse_read(push.kind, recipient, done=done)
             reason = reason or refuse_hour(push.kind, recipient, state.preferences, zone, now_ms)
             if reason:
                 return reason
@@ -264,19 +266,31 @@ class Rechecker:
 def _say_no_end_of_what_never_rang(entries: Sequence[Entry], found: Rechecked) -> None:
     """A call that is stopped here, before anybody tried to send it, needs no push that ends it.
 
-    Its own end is the first one after it: another one ends another call of the conversation, which may well ring.
+    Its own end is the one that names it, else the first one after it: another one ends another call of the
+    conversation, which may well ring.
     """
-    silent: list[tuple[_Ringing, int]] = []
-    ends: dict[_Ringing, list[tuple[int, bytes]]] = {}
+    silent: list[tuple[_Ringing, Push]] = []
+    ends: dict[_Ringing, list[tuple[Push, bytes]]] = {}
     for entry in entries:
         push = entry.parcel.push
         for one in entry.parcel.deliveries:
-            ringing = push.app, push.conversation_id, one.user, one.device
+            ringing = push.app, one.user, one.device
             if push.kind == "call_cancel":
-                ends.setdefault(ringing, []).append((push.sent_at_ms, one.id))
+                ends.setdefault(ringing, []).append((push, one.id))
             elif found.refused.get(one.id) == "call_over" and not (one.tries or one.unknown or entry.lost):
-                silent.append((ringing, push.sent_at_ms))
-    for ringing, sent_at_ms in silent:
-        own = min((end for end in ends.get(ringing, ()) if end[0] >= sent_at_ms), default=None)
-        if own is not None:
-            found.refused.setdefault(own[1], "call_over")
+                silent.append((ringing, push))
+    for ringing, call in silent:
+        own = [one for one in ends.get(ringing, ()) if _ends(one[0], call)]
+        if own:
+            _, identity = min(own, key=lambda one: (one[0].replace_key != call.replace_key, one[0].sent_at_ms))
+            found.refused.setdefault(identity, "call_over")
+
+
+def _ends(end: Push, call: Push) -> bool:
+    name = end.replace_key or end.conversation_id
+    if not name or name not in (call.replace_key, call.conversation_id):
+        return False
+    # As the token state compares them: an end that says no time itself has that of its entry.
+    if end.sent_at_ms == end.enqueued_at_ms:
+        return call.enqueued_at_ms <= end.enqueued_at_ms
+    return call.sent_at_ms <= end.sent_at_ms

@@ -46,7 +46,7 @@ from pushfleet_workers.runtime import rate_of
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.tokens.lookup import Lookup, UserState
 from pushfleet_workers.tokens.preferences import Preferences
-from pushfleet_workers.tokens.reads import call_over, cursor_command, read_cursor
+from pushfleet_workers.tokens.reads import Done, call_over, done_command, read_done
 from pushfleet_workers.tokens.record import Channel, Device
 from pushfleet_workers.wake import Trigger, ring_call
 
@@ -173,9 +173,7 @@ class Router:
         app = self._settings.apps[entry.app]
         job = job_for(raw, entry, app.recall_window_s)
         job.storms = bool(app.storm_waits_s) and job.recall is None
-        job.reads = (
-            (app.reads or job.message.kind == "call") and job.recall is None and job.message.conversation is not None
-        )
+        job.reads = (app.reads or job.message.kind == "call") and job.recall is None
         return job
 
     async def _refuse(self, stream: IngressStream, raw: Raw, reason: str, problem: str) -> None:
@@ -203,20 +201,21 @@ class Router:
                 asked.append((job, recipient))
         recallable = [job for job in open_jobs if job.window_s and job.recall is None]
         commands += [self._recalls.marked(job) for job in recallable]
-        readers = [number for number, (job, _) in enumerate(asked) if job.reads]
-        commands += [self._cursor_command(*asked[number]) for number in readers]
+        questions = {number: self._done_command(*one) for number, one in enumerate(asked) if one[0].reads}
+        readers = [number for number, command in questions.items() if command is not None]
+        commands += [command for command in questions.values() if command is not None]
         replies, _ = await asyncio.gather(self._state.pipeline(commands), _find_repeats(stream, jobs))
         width = self._lookup.width
         marks = len(asked) * width
-        cursors = marks + len(recallable)
-        for job, mark in zip(recallable, replies[marks:cursors], strict=True):
+        rest = marks + len(recallable)
+        for job, mark in zip(recallable, replies[marks:rest], strict=True):
             self._recalls.heed(job, mark)
-        read_up_to_ms = dict(zip(readers, map(read_cursor, replies[cursors:]), strict=True))
+        done = dict(zip(readers, map(read_done, replies[rest:]), strict=True))
         badges: list[_BadgeWanted] = []
         for number, (job, recipient) in enumerate(asked):
             if job.undecided:
                 state = self._state_in(replies[number * width : (number + 1) * width])
-                self._decide_receiver(job, recipient, state, badges, read_up_to_ms.get(number, 0))
+                self._decide_receiver(job, recipient, state, badges, done.get(number, Done()))
         for job in open_jobs:
             if job.undecided:
                 self._plan_targets(job)
@@ -225,8 +224,8 @@ class Router:
         replayed = [job for job in jobs if job.raw.again]
         await self._drop_carriers([call for job in replayed for call in self._drop_calls(job, job.planned)])
         stormy = [one for job in open_jobs if job.storms and not job.recalled for one in self._stormy(job)]
-        # One that is not pushed itself ends its call all the same.
-        ended = [job for job in jobs if job.message.kind == "call_cancel" and job.recall is None]
+        # One that is not pushed itself ends its call all the same; one that comes again would end the next as well.
+        ended = [job for job in jobs if job.message.kind == "call_cancel" and job.recall is None and not job.repeat]
         planned = [job for job in open_jobs if job.window_s and job.planned]
         if planned and not (stormy or ended):
             await asyncio.gather(self._count_badges(badges), self._recalls.look_at_screens(planned))
@@ -269,13 +268,14 @@ class Router:
             log.error("a user's token state cannot be read: %s", problem)
             return UserState()
 
-    def _cursor_command(self, job: Job, recipient: Recipient) -> tuple[str, ...]:
-        message, conversation = job.message, job.message.conversation
-        assert conversation is not None
-        return cursor_command(self._settings.redis.prefix, message.app, recipient.id, conversation.id, message.kind)
+    def _done_command(self, job: Job, recipient: Recipient) -> tuple[str, ...] | None:
+        message = job.message
+        conversation = message.conversation.id if message.conversation is not None else ""
+        prefix = self._settings.redis.prefix
+        return done_command(prefix, message.app, recipient.id, message.kind, conversation, job.replace_key)
 
     def _decide_receiver(
-        self, job: Job, recipient: Recipient, state: UserState, badges: list[_BadgeWanted], read_up_to_ms: int
+        self, job: Job, recipient: Recipient, state: UserState, badges: list[_BadgeWanted], done: Done
     ) -> None:
         message = job.message
         if not state.devices:
@@ -288,7 +288,7 @@ class Router:
         preferences = state.preferences
         if job.recall is None:
             refusal = refuse_receiver(message.kind, recipient, state.receive_at(now_ms), preferences)
-            refusal = refusal or refuse_read(message.kind, recipient, job.sent_at_ms, read_up_to_ms)
+            refusal = refusal or refuse_read(message.kind, recipient, done=done.covers(job.sent_at_ms, job.raw.time_ms))
         else:
             # What was shown came over the channel for alerts, and whoever muted the conversation since has it still.
             push_type, preferences = "alert", None
@@ -414,11 +414,10 @@ class Router:
             delivery.counted = True
 
     def _over_calls(self, job: Job) -> list[Any]:
-        message, conversation = job.message, job.message.conversation
-        if conversation is None:
-            return []
-        prefix = self._settings.redis.prefix
-        return [call_over(prefix, message.app, one.id, conversation.id, job.sent_at_ms) for one in job.recipients]
+        message, prefix = job.message, self._settings.redis.prefix
+        name = job.replace_key or (message.conversation.id if message.conversation is not None else "")
+        times = {"sent_at_ms": message.sent_at_ms, "enqueued_at_ms": job.raw.time_ms}
+        return [call_over(prefix, message.app, one.id, name, **times) for one in job.recipients] if name else []
 
     def _storm_call(self, job: Job, recipient: Recipient, place: str) -> StormCall:
         return storm_call(

@@ -12,7 +12,7 @@ from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.tokens.keys import UserKeys
-from pushfleet_workers.tokens.reads import CALLS_MAX, call_over
+from pushfleet_workers.tokens.reads import CALLS_MAX, Call, call_over
 from pushfleet_workers.tokens.record import Channel
 from pushfleet_workers.tokens.store import TokenStore
 
@@ -36,6 +36,11 @@ async def reasons(stage: Stage, entries: list[Entry]) -> dict[str, str]:
     return {
         entry.parcel.push.message_id: refused.get(one.id, "") for entry in entries for one in entry.parcel.deliveries
     }
+
+
+def over(name: str, sent_at_ms: int) -> Call:
+    """The end of a call of Bob's, as his backend dates it."""
+    return call_over(PREFIX, "demo", "bob", name, sent_at_ms=sent_at_ms, enqueued_at_ms=5_000)
 
 
 def test_a_call_rings_at_the_head_by_voip_and_not_for_long(redis_url: str) -> None:
@@ -135,14 +140,99 @@ def test_other_calls_go_on(redis_url: str) -> None:
     on(redis_url, scenario)
 
 
+def test_an_end_without_a_time_stops_what_came_before_it_and_no_later_call(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        # The backend's clock is three seconds behind.
+        behind = now_ms() - 3_000
+        await stage.route(chat("ring", kind="call", sent_at_ms=behind), chat("end", kind="call_cancel"))
+        await stage.route(chat("redial", kind="call", sent_at_ms=behind + 200))
+        found = await reasons(stage, await stage.entries())
+        assert found == {"ring": "call_over", "end": "call_over", "redial": ""}
+
+    on(redis_url, scenario)
+
+
+def test_a_clock_that_is_ahead_keeps_no_call_ringing(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(chat("ring", kind="call", sent_at_ms=now_ms() + 9_000), chat("end", kind="call_cancel"))
+        assert await reasons(stage, await stage.entries()) == {"ring": "call_over", "end": "call_over"}
+
+    on(redis_url, scenario)
+
+
+def test_an_end_that_comes_twice_does_not_stop_the_call_in_between(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        end = chat("end", kind="call_cancel")
+        await stage.route(chat("ring", kind="call"), end)
+        await stage.route(chat("redial", kind="call"))
+        await stage.route(end)
+        assert (await reasons(stage, await stage.entries()))["redial"] == ""
+
+    on(redis_url, scenario)
+
+
+def test_an_end_that_names_its_call_stops_no_other(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(
+            chat("ring", kind="call", replace_key="call:1"),
+            chat("redial", kind="call", replace_key="call:2"),
+            chat("unnamed", kind="call"),
+            chat("end", kind="call_cancel", replace_key="call:1"),
+        )
+        assert await reasons(stage, await stage.entries()) == {
+            "ring": "call_over", "redial": "", "unnamed": "", "end": "call_over"
+        }  # fmt: skip
+        # One that names none is for all of the conversation.
+        await stage.route(chat("all", kind="call_cancel"))
+        found = await reasons(stage, await stage.entries())
+        assert {name for name, reason in found.items() if not reason} == set()
+
+    on(redis_url, scenario)
+
+
+def test_the_end_that_names_its_call_is_the_one_that_is_not_told(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(
+            chat("ring", kind="call", replace_key="call:2"),
+            chat("other end", kind="call_cancel"),
+            chat("end", kind="call_cancel", replace_key="call:2"),
+        )
+        found = await reasons(stage, await stage.entries())
+        assert found == {"ring": "call_over", "other end": "", "end": "call_over"}
+
+    on(redis_url, scenario)
+
+
+def test_a_call_without_a_conversation_is_ended_by_its_name(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        bare = {"conversation": None, "replace_key": "call:7f3a"}
+        await stage.route(chat("ring", kind="call", **bare))
+        assert await reasons(stage, await stage.entries()) == {"ring": ""}
+        await stage.route(chat("end", kind="call_cancel", **bare), chat("late", kind="call_cancel", conversation=None))
+        found = await reasons(stage, await stage.entries())
+        assert found == {"ring": "call_over", "end": "call_over", "late": ""}
+
+    on(redis_url, scenario)
+
+
+def test_a_stored_end_that_nobody_could_have_said_is_none(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.queue.call("HSET", BOB.calls, "c1", "-9:soon")
+        await stage.route(chat("ring", kind="call"))
+        assert await reasons(stage, await stage.entries()) == {"ring": ""}
+        await stage.route(chat("end", kind="call_cancel"))
+        assert (await reasons(stage, await stage.entries()))["ring"] == "call_over"
+
+    on(redis_url, scenario)
+
+
 def test_ends_are_remembered_for_an_hour_and_of_few_conversations(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         for number in range(CALLS_MAX + 1):
-            await stage.queue.run(*call_over(PREFIX, "demo", "bob", f"c{number}", 1_000))
+            await stage.queue.run(*over(f"c{number}", 1_000))
         assert await stage.queue.call("HLEN", BOB.calls) == 1
         assert 0 < await stage.queue.call("TTL", BOB.calls) <= 3_600
-        late = call_over(PREFIX, "demo", "bob", f"c{CALLS_MAX}", 999)
-        assert await stage.queue.run(*late) == 0, "an older end is no news"
+        assert await stage.queue.run(*over(f"c{CALLS_MAX}", 999)) == 0, "an older end is no news"
         await TokenStore(stage.queue, PREFIX, now_ms).forget_user("demo", "bob")
         assert await stage.queue.call("EXISTS", BOB.calls) == 0
 

@@ -18,7 +18,7 @@ from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.tokens.changes import Report
 from pushfleet_workers.tokens.keys import UserKeys
-from pushfleet_workers.tokens.reads import CONVERSATIONS_MAX, ReadStore
+from pushfleet_workers.tokens.reads import CONVERSATIONS_MAX, Done, ReadStore
 from pushfleet_workers.tokens.store import TokenStore
 
 READS: dict[str, Any] = {"demo": {"name": "Demo", "reads": True}, "lite": {}}
@@ -57,7 +57,7 @@ async def reasons(stage: Stage, entries: list[Entry], *, reads: bool = True) -> 
     ],
 )
 def test_what_was_written_until_then_is_read(kind: Kind, recipient: Recipient, sent_at_ms: int, reason: str) -> None:
-    assert refuse_read(kind, recipient, sent_at_ms, 10) == reason
+    assert refuse_read(kind, recipient, done=Done(10).covers(sent_at_ms, 99)) == reason
 
 
 def test_what_was_read_is_not_routed_and_what_came_after_is(redis_url: str) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.tokens.keys import UserKeys
 
-__all__ = ["CONVERSATIONS_MAX", "ReadStore", "call_over", "cursor_command", "read_cursor"]
+__all__ = ["CONVERSATIONS_MAX", "Done", "ReadStore", "call_over", "done_command", "read_done"]
 
 LIFE_S = 28 * 86_400
 """After that no message is left whose push it could stop: none lives longer."""
@@ -21,12 +21,26 @@ CALL_LIFE_MS = 3_600_000
 """How long it is known that a call ended: none rings for longer than that."""
 
 CALLS_MAX = 50
-"""Most conversations of a user in which ended calls are known."""
+"""Most conversations and calls of their own name of a user, of which it is known that they ended."""
 
 _OVER = load("pushfleet_workers.tokens", "over")
 _READ = load("pushfleet_workers.tokens", "read", preamble="common")
 
 Call = tuple[Script, tuple[str, ...], tuple[str | int, ...]]
+
+
+class Done(NamedTuple):
+    """Up to when messages of a conversation are done with, Unix milliseconds; 0: nobody knows."""
+
+    sent_ms: int = 0
+    """When the last of them was written: read up to there, or, of calls, over by what the backend says."""
+
+    entered_ms: int = 0
+    """When the fleet got the end of a call that says no time itself: whatever came before is over."""
+
+    def covers(self, sent_at_ms: int, enqueued_at_ms: int) -> bool:
+        """Whether that holds for what was written at *sent_at_ms* and came at *enqueued_at_ms*."""
+        return sent_at_ms <= self.sent_ms or enqueued_at_ms <= self.entered_ms
 
 
 class ReadStore:
@@ -54,22 +68,45 @@ class ReadStore:
         return bool(await self._link.run(_READ, (keys.devices, keys.badges, keys.reads, keys.storms), args))
 
 
-def call_over(prefix: str, app: str, user: str, conversation: str, ended_at_ms: int) -> Call:
-    """The script call that notes that a call in *conversation* is over for *user*."""
-    args = (conversation, ended_at_ms, CALLS_MAX, CALL_LIFE_MS)
+def call_over(prefix: str, app: str, user: str, name: str, *, sent_at_ms: int, enqueued_at_ms: int) -> Call:
+    """The script call that notes that a call is over for *user*.
+
+    * **name** - the call's replace key, or its conversation, for all calls in it.
+    * **sent_at_ms** - when it ended; 0: its end says none, and counts as of *enqueued_at_ms*, when it came. Two clocks
+      are never held against each other: what the backend dates goes by the backend's, the rest by Redis'.
+    """
+    args = (name, sent_at_ms, 0 if sent_at_ms else enqueued_at_ms, CALLS_MAX, CALL_LIFE_MS)
     return _OVER, (UserKeys(prefix, app, user).calls,), args
 
 
-def cursor_command(prefix: str, app: str, user: str, conversation: str, kind: str) -> tuple[str, ...]:
-    """The command whose reply :func:`read_cursor` takes, for messages of *kind*: of a call, when one ended."""
+def done_command(
+    prefix: str, app: str, user: str, kind: str, conversation: str, replace_key: str
+) -> tuple[str, ...] | None:
+    """The command whose reply :func:`read_done` takes, for a message of *kind*; None where nothing can be known."""
     keys = UserKeys(prefix, app, user)
-    return "HGET", keys.calls if kind == "call" else keys.reads, conversation
+    if kind != "call":
+        return ("HGET", keys.reads, conversation) if conversation else None
+    names = dict.fromkeys(name for name in (conversation, replace_key) if name)
+    return ("HMGET", keys.calls, *names) if names else None
 
 
-def read_cursor(reply: Any) -> int:
-    """Up to when it is done with, Unix milliseconds; 0: nobody knows, or the key is not what it should be."""
+def read_done(reply: Any) -> Done:
+    """Up to when it is done with; what is not what it should be is as good as unknown."""
     if isinstance(reply, ReplyError):
         if not str(reply).startswith("WRONGTYPE"):
             raise reply
-        return 0
-    return int(reply) if reply is not None and reply.isdigit() else 0
+        return Done()
+    if isinstance(reply, list):
+        ends = [_end_in(value) for value in reply]
+        return Done(max(end.sent_ms for end in ends), max(end.entered_ms for end in ends))
+    return Done(_time_in(reply))
+
+
+def _end_in(value: bytes | None) -> Done:
+    """As `over.lua` writes it."""
+    sent, _, entered = (value or b"").partition(b":")
+    return Done(_time_in(sent), _time_in(entered))
+
+
+def _time_in(value: bytes | None) -> int:
+    return int(value) if value is not None and value.isdigit() else 0
