@@ -148,6 +148,7 @@ def test_a_time_that_is_over_is_not_in_the_way_of_a_patch(redis_url: str) -> Non
     [
         Preferences(push=False, quiet_daily=(Window(999_999, 60),)),
         Preferences(push=False, quiet_daily=(Window(0, 0),)),
+        Preferences(push=False, quiet_daily=(Window(0, -3600),)),
         Preferences(push=False, quiet_until_ms=5 * 10**15),
         Preferences(push=False, single_sound="../ding"),
         Preferences(push=False, time_zone="x" * 41),

@@ -10,10 +10,11 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import astuple
 
 __all__ = [
@@ -40,12 +41,12 @@ _NO_PLACES = frozenset({"localtime", "posixrules", "Factory"})
 
 
 class Window(Struct, frozen=True, array_like=True):
-    """A part of each day, by the clock on the wall."""
+    """A part of each day, by the clock on the wall; a stored one out of its bounds makes a record that nobody wrote."""
 
-    start_s: int
+    start_s: Annotated[int, Meta(ge=0, lt=DAY_S)]
     """Seconds since midnight."""
 
-    length_s: int
+    length_s: Annotated[int, Meta(ge=1, le=DAY_S)]
     """1 to a day; it may reach into the next day."""
 
 
