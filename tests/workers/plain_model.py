@@ -225,8 +225,8 @@ class Model:
 
     # ---- messages
 
-    def send(self, message: OfflineMessage, now: int, *, again: bool = False) -> list[Planned]:
-        """What is to go out for *message*; whoever gets nothing is counted. *again*: its first router died."""
+    def send(self, message: OfflineMessage, now: int) -> list[Planned]:
+        """What is to go out for *message*; whoever gets nothing is counted."""
         if message.id in self.messages:
             return []
         self.messages[message.id] = message
@@ -237,16 +237,12 @@ class Model:
             refusal = "online_only"
         elif sent_at + message.effective_ttl_s * 1000 <= now:
             refusal = "expired"
-        elif message.id in self.recalled and not again:
+        elif message.id in self.recalled:
             refusal = "recalled"
         if refusal:
             self.suppressed[refusal] += len(recipients)
             return []
         planned = [one for to in recipients.values() for one in self._send_to(to, message, sent_at, now)]
-        if message.id in self.recalled:
-            # What the first router may have put is planned once more, to be found, and goes nowhere.
-            self.suppressed["recalled"] += len(planned)
-            return []
         if planned:
             self.kept[message.id] = list({one.user: None for one in planned})
         for one in planned:
@@ -268,7 +264,7 @@ class Model:
                 self.suppressed[refusal] += 1
                 continue
             assert channel is not None
-            counted = to.unread is None and channel.vendor in EXACT_BADGE and message.id not in self.recalled
+            counted = to.unread is None and channel.vendor in EXACT_BADGE
             badge = device.count(message.id, sent_at) if counted else to.unread or 0
             hidden, forced = user.preferences.hide_text, to.push == "force"
             yield Planned(message.id, False, to.id, name, channel, badge, to.mention, forced, hidden, counted)

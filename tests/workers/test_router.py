@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from tests.workers.routing import APNS, FCM, HUAWEI, PREFIX, Stage, chat, group, now_ms, play
 
 from pushfleet import Element, OfflineMessage, OfflinePush, Recipient, Sender, Target, wire
@@ -466,10 +467,10 @@ def test_a_router_whose_redis_breaks_in_between_does_it_all_again(
 ) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.device()
-        stage.enqueue(chat("m1"))
+        stage.enqueue(chat("m1", "bob", "nobody"))
         raws = await stage.read()
         stage.router = stage.new_router()
-        run_many = stage.queue.run_many
+        run_many, before = stage.queue.run_many, suppressed("no_device")
 
         async def full(*_: object) -> list[object]:
             return [ReplyError("OOM command not allowed when used memory > 'maxmemory'.")]
@@ -480,9 +481,15 @@ def test_a_router_whose_redis_breaks_in_between_does_it_all_again(
         monkeypatch.setattr(stage.queue, "run_many", run_many)
         await stage.router.route(stage.streams["normal"], raws)
         assert [one.badge for one in await stage.deliveries()] == [1]
+        assert suppressed("no_device") - before == 1, "a decision counts once"
         assert await stage.joined()
 
     play(redis_url, scenario)
+
+
+def suppressed(reason: str) -> float:
+    """What this process has told of it so far."""
+    return REGISTRY.get_sample_value("pushfleet_suppressed_total", {"reason": reason}) or 0
 
 
 # ---- entries that cannot be routed

@@ -251,7 +251,7 @@ class TokenStateMachine(RuleBasedStateMachine):
         self.wait(self.route_at_second_try(messages) if dies else self.stage.route(*messages))
         # Whatever is urgent goes first.
         messages.sort(key=lambda message: LANES.index(message.effective_lane))
-        self.meet([one for message in messages for one in self.model.send(message, self.now(), again=dies)])
+        self.meet([one for message in messages for one in self.model.send(message, self.now())])
 
     async def route_at_second_try(self, messages: list[OfflineMessage]) -> None:
         """The router dies when all is put and nothing is acknowledged, and another one takes over."""

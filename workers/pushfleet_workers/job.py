@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,6 @@ from msgspec.structs import replace
 
 from pushfleet.message import Conversation, OfflineMessage, Recall, Recipient
 from pushfleet.wire import part_id, recall_id
-from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import Raw
 from pushfleet_workers.push import Delivery, Wait
 
@@ -48,7 +48,9 @@ class Job:
     recalled: bool = False
     """The message was taken back: nothing of it is put any more."""
 
-    counts: dict[str, int] = field(default_factory=dict)
+    suppressed: Counter[str] = field(default_factory=Counter)
+    """Recipients or devices that get no push, by reason."""
+
     planned: dict[Group, list[Delivery]] = field(default_factory=dict)
     texts: dict[tuple[str, bool, bool], tuple[str, str]] = field(default_factory=dict)
     """Language, whether mentioned and whether hidden to title and text."""
@@ -94,12 +96,21 @@ class Job:
         """Whether there is anything to decide; where a router died, that includes what it may have put unrecalled."""
         return not self.repeat and (not self.recalled or self.raw.again)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the books hear of it besides its deliveries."""
+        app = self.message.app
+        return {"recipients": self.people, **{f"suppressed:{app}:{why}": n for why, n in self.suppressed.items()}}
+
     def suppress(self, reason: str, count: int = 1) -> None:
         """Count recipients or devices that get no push."""
         if count:
-            name = f"suppressed:{self.message.app}:{reason}"
-            self.counts[name] = self.counts.get(name, 0) + count
-            metrics.SUPPRESSED.labels(reason).inc(count)
+            self.suppressed[reason] += count
+
+    def suppress_everybody(self, reason: str) -> None:
+        """Nothing goes out for anybody, and *reason* is why, whatever else was found."""
+        self.suppressed.clear()
+        self.suppress(reason, self.people)
 
     def by_wait(self, deliveries: list[Delivery]) -> dict[tuple[int, Wait], list[Delivery]]:
         """*deliveries* by when they are due (0: at once), and why they wait."""

@@ -15,6 +15,7 @@ import asyncio
 import dataclasses
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,6 +147,8 @@ class Router:
         await self._put(jobs)
         await self._keep(jobs)
         await stream.acknowledge([Routed(job.raw, job.part, job.deliveries, job.counts) for job in jobs])
+        for reason, count in sum((job.suppressed for job in jobs if not job.repeat), Counter()).items():
+            metrics.SUPPRESSED.labels(reason).inc(count)
 
     async def _finish_alone(self, stream: IngressStream, job: Job) -> None:
         try:
@@ -189,7 +192,6 @@ class Router:
         open_jobs: list[Job] = []
         for job in jobs:
             message = job.message
-            job.counts["recipients"] = job.people
             refusal = self._refusal(job, now_ms)
             if refusal:
                 job.suppress(refusal, job.people or 1)
@@ -219,8 +221,6 @@ class Router:
         for job in open_jobs:
             if job.undecided:
                 self._plan_targets(job)
-            elif not job.repeat:
-                job.suppress("recalled", job.people)
         replayed = [job for job in jobs if job.raw.again]
         await self._drop_carriers([call for job in replayed for call in self._drop_calls(job, job.planned)])
         stormy = [one for job in open_jobs if job.storms and not job.recalled for one in self._stormy(job)]
@@ -533,9 +533,9 @@ class Router:
     async def _keep(self, jobs: Sequence[Job]) -> None:
         """Keep whom messages went to; one that was recalled while it was put is taken back at once."""
         recalled = await self._recalls.keep(jobs)
-        for job in recalled:
-            if not job.deliveries:
-                job.suppress("recalled", job.planned_deliveries)
+        for job in jobs:
+            if job.recalled and not (job.repeat or job.deliveries):
+                job.suppress_everybody("recalled")
         late = [(job, taken_back(job)) for job in recalled if job.deliveries]
         await self._put([recall for _, recall in late])
         for job, recall in late:
