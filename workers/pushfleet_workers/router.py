@@ -16,7 +16,7 @@ import dataclasses
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pac
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.ledger import PutEntry
 from pushfleet_workers.overrides import without_texts
-from pushfleet_workers.peace import StormCall, hold_s, is_stormy, storm_call, storm_drop_call, storm_place
+from pushfleet_workers.peace import StormDesk, Stormy, hold_s
 from pushfleet_workers.push import Delivery, Parcel, Push, delivery_id, sent_id
 from pushfleet_workers.recall import RecallDesk, overrides_of_recall, taken_back
 from pushfleet_workers.redis_link import Link, ReplyError
@@ -54,10 +54,6 @@ from pushfleet_workers.wake import Trigger, ring_call
 __all__ = ["Router"]
 
 log = logging.getLogger(__name__)
-
-_CARRIES, _ABSORBED = 1, 2
-_CLOCKS_APART_MS = 1_000
-"""How far the clocks of two servers may be apart, as NTP keeps them."""
 
 _RECIPIENTS_AT_ONCE = 2_000
 _SOUNDS_LIKE_A_CHAT = frozenset({"chat", "mention", "summary"})
@@ -95,9 +91,8 @@ class Router:
         self._trigger = trigger
         self._lookup = Lookup(settings.redis.prefix)
         self._recalls = RecallDesk(state, settings.redis.prefix)
+        self._storms = StormDesk(state, settings)
         self._clock = clock or FleetClock()
-        # The state's clock says until when a push waits for others, and the queue's when it goes: no sooner than that.
-        self._clocks_apart_ms = _CLOCKS_APART_MS if settings.redis.state_url != settings.redis.queue_url else 0
         self._catalogue = Catalogue(settings.texts)
         self._holding = frozenset(name for name, app in settings.apps.items() if app.holds)
         self._accounts: dict[tuple[str, str], _Account] = {}
@@ -158,7 +153,7 @@ class Router:
         except (RedisUnusable, ReplyError):
             raise
         except Exception as problem:  # noqa: BLE001 - it would break every batch that it is in, one router after another
-            await self._drop_carriers(self._drop_calls(job, {}))
+            await self._storms.forget(job)
             await self._refuse(stream, job.raw, "unroutable", f"routing it failed: {_place_of(problem)}")
 
     async def _job(self, stream: IngressStream, raw: Raw) -> Job | None:
@@ -221,9 +216,8 @@ class Router:
         for job in open_jobs:
             if job.undecided:
                 self._plan_targets(job)
-        replayed = [job for job in jobs if job.raw.again]
-        await self._drop_carriers([call for job in replayed for call in self._drop_calls(job, job.planned)])
-        stormy = [one for job in open_jobs if job.storms and not job.recalled for one in self._stormy(job)]
+        await self._storms.forget_unplanned(jobs)
+        stormy = self._storms.stormy(open_jobs)
         # One that is not pushed itself ends its call all the same; one that comes again would end the next as well.
         ended = [job for job in jobs if job.message.kind == "call_cancel" and job.recall is None and not job.repeat]
         planned = [job for job in open_jobs if job.window_s and job.planned]
@@ -374,17 +368,8 @@ class Router:
                 delivery.badge = 0  # the vendor adds one by itself
         job.planned.setdefault(group, []).append(delivery)
 
-    def _stormy(self, job: Job) -> Iterator[_Stormy]:
-        """The planned deliveries that may wait for other messages of the conversation."""
-        app = self._settings.apps[job.message.app]
-        stormy = {one.id: one for one in job.recipients if is_stormy(app, job.message, one)}
-        for (vendor, credential, _), deliveries in job.planned.items() if stormy else ():
-            for one in deliveries:
-                if one.user in stormy:
-                    yield job, stormy[one.user], one, storm_place(one, vendor, credential)
-
     async def _count_badges(
-        self, badges: Sequence[_BadgeWanted], stormy: Sequence[_Stormy] = (), ended: Sequence[Job] = ()
+        self, badges: Sequence[_BadgeWanted], stormy: Sequence[Stormy] = (), ended: Sequence[Job] = ()
     ) -> None:
         """Each device's base plus the pushes counted since; a message counts once, however often it is routed.
 
@@ -396,19 +381,11 @@ class Router:
             self._lookup.badge_call(job.message.app, delivery.user, delivery.device, job.message.id, job.sent_at_ms)
             for delivery, job, _ in badges
         ]
-        calls += [self._storm_call(job, recipient, place) for job, recipient, _, place in stormy]
+        calls += self._storms.calls(stormy)
         for job in ended:
             calls += self._over_calls(job)
         answers = [_checked(answer) for answer in await self._state.run_many(calls)]
-        absorbed: dict[int, set[bytes]] = {}
-        for number, (job, _, delivery, _) in enumerate(stormy, start=len(badges)):
-            verdict, *until_ms = answers[number]
-            if verdict == _CARRIES:
-                job.carriers[delivery.id] = until_ms[0] + self._clocks_apart_ms
-            elif verdict == _ABSORBED:
-                absorbed.setdefault(id(job), set()).add(delivery.id)
-        for job in {id(job): job for job, *_ in stormy}.values():
-            job.absorb(absorbed.get(id(job), set()))
+        self._storms.heed(stormy, answers[len(badges) : len(badges) + len(stormy)])
         for (delivery, _, base), counted in zip(badges, answers, strict=False):
             delivery.badge = base + counted
             delivery.counted = True
@@ -418,35 +395,6 @@ class Router:
         name = job.replace_key or (message.conversation.id if message.conversation is not None else "")
         times = {"sent_at_ms": message.sent_at_ms, "enqueued_at_ms": job.raw.time_ms}
         return [call_over(prefix, message.app, one.id, name, **times) for one in job.recipients] if name else []
-
-    def _storm_call(self, job: Job, recipient: Recipient, place: str) -> StormCall:
-        return storm_call(
-            self._settings.redis.prefix,
-            self._settings.apps[job.message.app],
-            job.message,
-            recipient,
-            place,
-            sent_at_ms=job.sent_at_ms,
-            expires_at_ms=job.expires_at_ms,
-            again=job.raw.again,
-        )
-
-    def _drop_calls(self, job: Job, planned: Mapping[Group, Sequence[Delivery]]) -> list[StormCall]:
-        """Calls that end the wait for pushes of *job* that were promised once, and are not *planned* any more."""
-        if not job.storms or job.repeat:
-            return []
-        places: dict[str, list[str]] = {}
-        for (vendor, credential, _), deliveries in planned.items():
-            for one in deliveries:
-                places.setdefault(one.user, []).append(storm_place(one, vendor, credential))
-        app, prefix = self._settings.apps[job.message.app], self._settings.redis.prefix
-        users = [one.id for one in job.recipients if is_stormy(app, job.message, one)]
-        return [storm_drop_call(prefix, job.message, user, places.get(user, ())) for user in users]
-
-    async def _drop_carriers(self, calls: Sequence[StormCall]) -> None:
-        if calls:
-            for answer in await self._state.run_many(calls):
-                _checked(answer)
 
     # ---- to the ledgers
 
@@ -548,9 +496,6 @@ class Router:
             if wanted == 1:
                 self._trigger(vendor)
 
-
-_Stormy = tuple[Job, Recipient, Delivery, str]
-"""A planned delivery that may wait for other messages, with its place."""
 
 _BadgeWanted = tuple[Delivery, Job, int]
 """A delivery, the job of its message, and the device's unread number when it went to the background."""

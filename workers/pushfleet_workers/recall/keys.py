@@ -5,12 +5,22 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from hashlib import blake2b
 
-__all__ = ["message_key", "screen_key"]
+__all__ = ["digest_key", "message_digest", "message_key", "screen_key"]
 
 
 def message_key(prefix: str, app: str, message_id: str) -> str:
     """Whether the message was taken back, and whom it went to."""
-    return f"{prefix}:{{m:{_digest(app, message_id)}}}"
+    return digest_key(prefix, message_digest(app, message_id))
+
+
+def digest_key(prefix: str, digest: str) -> str:
+    """The same, of a message that only its :func:`message_digest` is known of."""
+    return f"{prefix}:{{m:{digest}}}"
+
+
+def message_digest(app: str, message_id: str) -> str:
+    """Sixteen characters that stand for the message where its id would be too long."""
+    return _digest(app, message_id)
 
 
 def screen_key(prefix: str, app: str, message_id: str, replace_key: str) -> str:
