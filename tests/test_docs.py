@@ -35,7 +35,8 @@ GO_LIVE = (ROOT / "docs" / "go-live.md").read_text(encoding="utf-8")
 PAGES = [
     ROOT / name
     for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/design.md", "docs/go-live.md", "docs/credentials.md",
-                 "docs/add-a-vendor.md", "docs/dead-tokens.md", "docs/devices.md", "docs/sdk.md")
+                 "docs/add-a-vendor.md", "docs/dead-letters.md", "docs/dead-tokens.md", "docs/devices.md",
+                 "docs/sdk.md")
 ]  # fmt: skip
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -261,6 +262,24 @@ def test_figures_of_the_design_are_those_of_the_code() -> None:
     assert PERMIT_LIFE_S == 0.5, "Life is half a second"
     assert f"runs out after {Settings().api.foreground_lease_s} seconds" in README
     assert f"{Settings().router.parcel} deliveries (`router.parcel`)" in DESIGN
+
+
+# ---- dead letters
+
+
+def test_the_reasons_to_stay_are_those_of_the_code() -> None:
+    from pushfleet_workers.dead_letters import LEFT
+
+    page = (ROOT / "docs" / "dead-letters.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|$", page, flags=re.MULTILINE))
+    assert rows == {why.value: sentence for why, sentence in LEFT.items()}
+
+
+def test_the_reasons_to_die_are_those_of_the_code() -> None:
+    from pushfleet_workers.reasons import DEAD
+
+    page = (ROOT / "docs" / "dead-letters.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([a-z_]+)` \| [^|]+ \| [^|]+ \|$", page, flags=re.MULTILINE)) == set(DEAD)
 
 
 # ---- going live

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ import msgspec
 
 from pushfleet_workers import registry
 from pushfleet_workers.cli.context import Context, console, json_option, pass_context
+from pushfleet_workers.cli.times import Duration
 from pushfleet_workers.credential_store.contents import file_settings
 from pushfleet_workers.credential_store.management import (
     FILE_BYTES_MAX,
@@ -33,19 +33,6 @@ from pushfleet_workers.redis_link import Link
 __all__ = ["credentials"]
 
 T = TypeVar("T")
-
-_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
-
-class _Duration(click.ParamType[int]):
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d{1,9})([smhd])", str(value))
-        seconds = int(found[1]) * _UNITS_S[found[2]] if found else -1
-        if not 0 <= seconds <= OVERLAP_S_MAX:
-            self.fail(f"{value!r} is no time from 0s to {OVERLAP_S_MAX // 86_400}d: write 90s, 30m, 24h or 7d")
-        return seconds
 
 
 class _Pair(click.ParamType[tuple[str, str]]):
@@ -138,7 +125,7 @@ def test(context: Context, vendor: str, credential: str, probe: bool, as_json: b
 @_file
 @_unset
 @click.option(
-    "--overlap", "overlap_s", type=_Duration(), default=f"{OVERLAP_S // 3_600}h", show_default=True,
+    "--overlap", "overlap_s", type=Duration(OVERLAP_S_MAX), default=f"{OVERLAP_S // 3_600}h", show_default=True,
     help="How long the secret before is kept, should the vendor refuse the new one; 0s: not at all.",
 )  # fmt: skip
 @json_option

@@ -12,6 +12,7 @@ from pushfleet.errors import PushfleetError
 from pushfleet_workers.cli import books, produce, run
 from pushfleet_workers.cli.context import Context, errors
 from pushfleet_workers.cli.credentials import credentials
+from pushfleet_workers.cli.dlq import dlq
 from pushfleet_workers.cli.receipts import receipts
 from pushfleet_workers.cli.send import send
 from pushfleet_workers.cli.tokens import tokens
@@ -43,6 +44,7 @@ for command in (
     produce.devices,
     users,
     tokens,
+    dlq,
     credentials,
     vendors,
     receipts,

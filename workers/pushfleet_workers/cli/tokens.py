@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
@@ -14,6 +12,7 @@ import msgspec
 from rich.table import Table
 
 from pushfleet_workers.cli.context import Context, console, json_option, pass_context
+from pushfleet_workers.cli.times import Moment, shown_date
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credential_store import Accounts
 from pushfleet_workers.death_desk import AccountDeaths, DeathDesk, Decided, Decision, RestoreDone
@@ -26,27 +25,7 @@ __all__ = ["tokens"]
 
 T = TypeVar("T")
 
-_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _AT_ONCE = 10_000
-
-
-class _Moment(click.ParamType[int]):
-    """A time in Unix milliseconds, given as an age (``2h``) or in ISO 8601."""
-
-    name = "when"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        now = datetime.now(UTC)
-        if age := re.fullmatch(r"(\d{1,9})([smhd])", str(value)):
-            return int(now.timestamp() * 1000) - int(age[1]) * _UNITS_S[age[2]] * 1000
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is neither an age (90s, 30m, 24h, 7d) nor a time (2026-01-31T12:00)")
-        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-        return max(0, int(moment.timestamp() * 1000))
 
 
 _FILTERS = (
@@ -56,10 +35,10 @@ _FILTERS = (
     click.option("--user", default="", help="Only those of this user."),
     click.option("--code", default="", help="Only those with this code of the vendor."),
     click.option(
-        "--since", type=_Moment(), default=0, metavar="WHEN",
+        "--since", type=Moment(), default=0, metavar="WHEN",
         help="Only those heard of from then on: an age (90s, 30m, 24h, 7d) or a time (2026-01-31T12:00, UTC).",
     ),
-    click.option("--until", type=_Moment(), default=0, metavar="WHEN", help="Only those heard of until then."),
+    click.option("--until", type=Moment(), default=0, metavar="WHEN", help="Only those heard of until then."),
 )  # fmt: skip
 
 
@@ -138,7 +117,7 @@ def guards(context: Context, as_json: bool) -> None:
     else:
         table = Table("account", "guard", "passed over", "undated deaths lately", "accepted in that time")
         for one in found:
-            guard = f"tripped {_date(one.guarded_since_ms)}" if one.guarded_since_ms else ""
+            guard = f"tripped {shown_date(one.guarded_since_ms)}" if one.guarded_since_ms else ""
             counts = (one.quarantined, one.window_deaths, one.window_accepted)
             table.add_row(f"{one.vendor}:{one.credential}", guard, *map(str, counts))
         console.print(table)
@@ -238,9 +217,5 @@ def _say(done: RestoreDone | Decided, as_json: bool, sentence: str) -> None:
 
 def _row(one: DeathTold) -> Sequence[str]:
     account = f"{one.vendor}:{one.credential}"
-    since = _date(one.since_ms) if one.since_ms else "not said"
-    return _date(one.at_ms), one.fate.value, one.user, one.device, account, one.code, since, one.token_fingerprint
-
-
-def _date(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    since = shown_date(one.since_ms) if one.since_ms else "not said"
+    return shown_date(one.at_ms), one.fate.value, one.user, one.device, account, one.code, since, one.token_fingerprint

@@ -8,7 +8,8 @@ from itertools import chain
 from typing import Any
 
 from pushfleet.message import Lane
-from pushfleet.wire import ingress_key
+from pushfleet_workers.ingress.keys import IngressKeys
+from pushfleet_workers.ingress.refused import payload_of
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.scripts import load
@@ -19,25 +20,6 @@ __all__ = ["GROUP", "IngressKeys", "IngressStream", "Raw", "Routed"]
 GROUP = "router"
 _ACKNOWLEDGE = load(__name__, "acknowledge")
 _REFUSE = load(__name__, "refuse")
-_REFUSED_BYTES_MAX = 65_536
-
-
-class IngressKeys:
-    """The keys of one lane's ingress."""
-
-    def __init__(self, prefix: str, lane: Lane) -> None:
-        self.stream = ingress_key(prefix, lane)
-        self.books = f"{self.stream}:books"
-        self.refused = f"{self.stream}:refused"
-        self.mark_index = f"{self.stream}:marks"
-
-    def marks(self, bucket: int) -> str:
-        """The parts that were acknowledged, by the time of their entries."""
-        return f"{self.stream}:marks:{bucket}"
-
-    def marks_around(self, bucket: int) -> tuple[str, str, str]:
-        """The marks of *bucket*, of the one before and of the one after: where a repeat's first write may stand."""
-        return self.marks(bucket), self.marks(bucket - 1), self.marks(bucket + 1)
 
 
 @dataclass(slots=True)
@@ -131,10 +113,10 @@ class IngressStream:
 
     async def refuse(self, raw: Raw, reason: str, problem: str) -> None:
         """Move an entry that cannot be routed to the refused ones."""
-        payload = (raw.fields.get(b"m") or raw.fields.get(b"r", b""))[:_REFUSED_BYTES_MAX]
-        keys = self.keys
         await self._link.run(
-            _REFUSE, (keys.stream, keys.books, keys.refused), (GROUP, raw.id, payload, reason, problem[:500])
+            _REFUSE,
+            (self.keys.stream, self.keys.books, self.keys.refused),
+            (GROUP, raw.id, *payload_of(raw.fields), reason, problem[:500]),
         )
 
     async def oldest_unacknowledged_ms(self) -> int | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
+from pushfleet_workers import stream_pages
 from pushfleet_workers.ledger.keys import AccountKeys
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.scripts import load
@@ -14,7 +15,6 @@ from pushfleet_workers.scripts import load
 __all__ = ["DeadLetter", "DeadLetters", "Return", "trim_letters"]
 
 _REPLAY = load("pushfleet_workers.ledger", "replay", preamble="common")
-_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +60,13 @@ class DeadLetters:
 
     async def oldest_first(self, first: str = "-", last: str = "+") -> AsyncIterator[list[DeadLetter]]:
         """Page after page of what lies from place *first* to *last*, both as `XRANGE` takes them."""
-        while True:
-            found = await self._link.call("XRANGE", self._keys.dead, first, last, "COUNT", _PAGE)
-            if found:
-                yield [_read(*one) for one in found]
-            if len(found) < _PAGE:
-                return
-            first = f"({found[-1][0].decode()}"
+        async for page in stream_pages.oldest_first(self._link, self._keys.dead, first, last):
+            yield [_read(*one) for one in page]
 
     async def newest_first(self, first: str = "-", last: str = "+") -> AsyncIterator[list[DeadLetter]]:
         """As :meth:`oldest_first`, the other way round."""
-        while True:
-            found = await self._link.call("XREVRANGE", self._keys.dead, last, first, "COUNT", _PAGE)
-            if found:
-                yield [_read(*one) for one in found]
-            if len(found) < _PAGE:
-                return
-            last = f"({found[-1][0].decode()}"
+        async for page in stream_pages.newest_first(self._link, self._keys.dead, first, last):
+            yield [_read(*one) for one in page]
 
     async def replay(self, returns: Sequence[Return]) -> list[Return]:
         """Put letters back among what the account has to send later; gives those that were gone.
@@ -103,10 +93,9 @@ async def trim_letters(link: Link, streams: Iterable[str], before_ms: int) -> No
             raise reply
 
 
-def _read(place: bytes, flat: Sequence[bytes]) -> DeadLetter:
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+def _read(place: str, fields: Mapping[bytes, bytes]) -> DeadLetter:
     return DeadLetter(
-        place.decode(),
+        place,
         fields.get(b"entry", b""),
         fields.get(b"reason", b"").decode(errors="replace"),
         fields.get(b"code", b"").decode(errors="replace"),
