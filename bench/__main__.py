@@ -1,8 +1,9 @@
 """`make bench`: what a push costs, beside the obvious alternative and the bare transports.
 
 CPU-seconds of the consuming processes and Redis; producer and vendor are not counted. Both sides run as they come: the
-naive worker as a team would start it, the fleet with its default settings. Rows alternate within a run and
-the medians are printed, since machines have fast and slow phases: only ratios of one run mean something.
+naive worker as a team would start it, the fleet as `pushfleet up` does, with its default settings. Rows alternate
+within a run and the medians are printed, since machines have fast and slow phases: only ratios of one run mean
+something.
 """
 
 from __future__ import annotations

@@ -128,13 +128,16 @@ def idle(stage: Stage) -> Figures:
 
 @contextlib.contextmanager
 def fleet(stage: Stage, settings: Path) -> Iterator[tuple[Producer, redis.Redis, list[int]]]:
-    """A router and an APNs worker over an emptied Redis with the users' devices; gives their process ids."""
+    """A router and an APNs worker over an emptied Redis with the users' devices; gives their process ids.
+
+    They run as `pushfleet up` starts them, which deals a core to each worker.
+    """
     with redis.Redis.from_url(stage.redis.url) as client, Supervisor(stage.folder / "logs") as supervisor:
         client.flushall()
         register_users(stage, settings)
         for name, words in (("router", ["router"]), ("worker", ["worker", "--vendor", "apns"])):
             port = free_port()
-            env = {CONFIG_VARIABLE: str(settings), "PUSHFLEET_METRICS__PORT": str(port)}
+            env = {CONFIG_VARIABLE: str(settings), "PUSHFLEET_METRICS__PORT": str(port), "PUSHFLEET_WORKER__CORE": "0"}
             supervisor.start(Child(name, pushfleet_command(*words), env, ready_url=f"http://127.0.0.1:{port}/readyz"))
         supervisor.wait_ready()
         processes = [supervisor.child(name).process for name in ("router", "worker")]

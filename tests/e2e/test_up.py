@@ -58,6 +58,9 @@ def test_the_whole_way_with_children_that_die(cloud: FakeCloudThread, settings_f
     audit = run("-m", "pushfleet", "audit", PUSHFLEET_CONFIG=str(settings_file))
     assert audit.process.wait(20) == 0
     assert "The books balance." in audit.said(), "a command finds the Redis of the fleet that runs here by itself"
+    (worker,), (router,) = marked(up.mark, "worker"), marked(up.mark, "router")
+    assert len(os.sched_getaffinity(worker)) == 1, "a core is dealt to each worker"
+    assert os.sched_getaffinity(router) == os.sched_getaffinity(0)
     addresses = [api, redis_url, *re.findall(r"^metrics +(\S+)", up.said(), re.MULTILINE)]
     assert len(addresses) == 4
     assert all(map(listens, addresses))

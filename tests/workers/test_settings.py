@@ -102,6 +102,14 @@ def test_secrets_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert SECRET not in f"{settings!r} {settings}"
 
 
+@pytest.mark.parametrize(("given", "core"), [("any", "any"), ("dealt", "dealt"), ("0", 0), ("3", 3)])
+def test_the_core_of_a_worker_is_a_word_or_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, core: str | int
+) -> None:
+    monkeypatch.setenv("PUSHFLEET_WORKER__CORE", given)
+    assert settings_of(tmp_path, "").worker.core == core
+
+
 # ---- what is wrong with them
 
 

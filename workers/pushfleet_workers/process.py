@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-__all__ = ["calm_the_collector", "die_with_parent", "pin_to_one_core"]
+__all__ = ["calm_the_collector", "die_with_parent", "keep_to_core"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -25,11 +25,14 @@ def calm_the_collector() -> None:
     gc.set_threshold(100_000, 20, 50)
 
 
-def pin_to_one_core() -> None:
-    """Keep all threads of the process on one core, where the system can: they hand work to each other all the time."""
+def keep_to_core(number: int) -> None:
+    """Keep this thread and those that it starts from now on to one core, where the system can.
+
+    *number* counts, from 0 and round and round, the cores that the process may use.
+    """
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
 
 
 def die_with_parent() -> Callable[[], None] | None:

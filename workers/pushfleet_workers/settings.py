@@ -106,9 +106,11 @@ class WorkerSettings(_Section):
     drains_max: int = Field(8, ge=1, description="Processes of the fleet that drain one vendor at once.")
     settle_ms: float = Field(10.0, ge=1, le=1_000, description="Results gathered before they are written.")
     shutdown_s: float = Field(20.0, gt=0, description="What a warm shutdown may take to finish what is in flight.")
-    pin_core: bool = Field(
-        False,
-        description="Pin the process to one core: less CPU for a push where there are as many processes as cores.",
+    core: Annotated[int, Field(ge=0)] | Literal["any", "dealt"] = Field(
+        "dealt",
+        description="Core that the worker keeps to, counted from 0 among those it may use: its threads hand work to "
+        "each other all the time, and that takes less CPU on one core. dealt: pushfleet up gives one core to each "
+        "worker in turn, a worker that is started alone takes any.",
     )
     recheck_s: float = Field(2.0, ge=0, description="Age from which a delivery's decision is checked again.")
 

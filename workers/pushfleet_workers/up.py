@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import socket
 import sys
@@ -76,10 +77,13 @@ class Fleet:
         )
         for number in range(self.processes):
             self._start_probed(f"router-{number}", pushfleet_command("router"), env)
+        cores = itertools.count()
         for vendors in _spread(list(vendors_to_serve(self.settings)), max(2, os.cpu_count() or 1)):
             for number in range(self.processes):
                 words = [word for vendor in vendors for word in ("--vendor", vendor)]
-                self._start_probed(f"worker-{'-'.join(vendors)}-{number}", pushfleet_command("worker", *words), env)
+                core = {"PUSHFLEET_WORKER__CORE": str(next(cores))} if self.settings.worker.core == "dealt" else {}
+                name = f"worker-{'-'.join(vendors)}-{number}"
+                self._start_probed(name, pushfleet_command("worker", *words), {**env, **core})
         self.supervisor.wait_ready(tick=self.tick)
 
     def _own_the_folder(self) -> None:

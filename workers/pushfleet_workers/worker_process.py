@@ -13,7 +13,7 @@ from pushfleet_workers.checks import check_accounts, refuse_unusable_redis
 from pushfleet_workers.errors import FleetError
 from pushfleet_workers.hooks.logs import configure_logs
 from pushfleet_workers.hooks.probes import ProbeServer, open_probes
-from pushfleet_workers.process import calm_the_collector, pin_to_one_core
+from pushfleet_workers.process import calm_the_collector, keep_to_core
 from pushfleet_workers.runtime import FleetRuntime
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.tasks import publish_drain, serve_drains
@@ -89,8 +89,9 @@ class _WorkerProcess:
             if finding.wrong and finding.about.split(".")[1:2] in [[vendor] for vendor in vendors]:
                 log.error("%s: %s", finding.about, finding.sentence)
         calm_the_collector()
-        if self._settings.worker.pin_core:
-            pin_to_one_core()
+        core = self._settings.worker.core
+        if isinstance(core, int):
+            keep_to_core(core)
         self._publisher = Publisher(lambda vendor: publish_drain(self._app, vendor))
         self._runtime = FleetRuntime(self._settings, self._publisher.trigger)
         try:
