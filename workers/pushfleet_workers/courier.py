@@ -47,6 +47,8 @@ Recheck = Callable[[Sequence[Entry]], Awaitable[Rechecked]]
 CLAIM_PARCELS = 100
 _OF_CALLS = frozenset({"call", "call_cancel"})
 _LOW_WATER = 50
+"""With fewer waiting to be sent it claims again."""
+
 _BULK_WINDOW_SHARE = 0.7
 _LAST_SETTLE_S = 3.0
 _AUTH_DOUBT_S = 60.0
@@ -98,6 +100,8 @@ class Courier:
         self._rng = rng or random.Random()  # noqa: S311
         self._window: int = account.in_flight_max
         self._bulk_window = max(1, int(self._window * _BULK_WINDOW_SHARE))
+        # Few entries a claim would make each cost twice as much, many would wait here for long where requests are few.
+        self._high_water = _LOW_WATER + min(CLAIM_PARCELS, self._window // 2)
         self._queues: dict[Lane, deque[_Chunk]] = {lane: deque() for lane in LANES}
         self._waiting = 0
         self._in_flight: dict[Lane, int] = dict.fromkeys(LANES, 0)
@@ -163,8 +167,8 @@ class Courier:
                 # Nothing travels beside it.
                 return Claim(self._clock.now_ms(), 0, 0)
         bulk_waiting = len(self._queues["bulk"])
-        room = max(1, self._window + _LOW_WATER - self._waiting + bulk_waiting - len(self._senders))
-        bulk_room = max(0, self._bulk_window + _LOW_WATER - bulk_waiting - self._in_flight["bulk"])
+        room = max(1, self._window + self._high_water - self._waiting + bulk_waiting - len(self._senders))
+        bulk_room = max(0, self._bulk_window + self._high_water - bulk_waiting - self._in_flight["bulk"])
         size = self._vendor.batch_size
         want = Want(
             min(CLAIM_PARCELS, room), room * size, bulk_room * size, suspect=self._suspects_turn and not self.busy

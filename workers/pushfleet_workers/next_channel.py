@@ -24,7 +24,7 @@ from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
 from pushfleet_workers.push import Delivery, Parcel, Push
 from pushfleet_workers.recall.memory import RecallMemory
 from pushfleet_workers.redis_link import Link, ReplyError
-from pushfleet_workers.tokens.lookup import Lookup
+from pushfleet_workers.tokens.lookup import Counted, Lookup, read_badges
 from pushfleet_workers.tokens.record import Channel, Device, channel_name
 from pushfleet_workers.wake import Trigger, ring_call
 
@@ -168,10 +168,9 @@ class NextChannel:
         exact = registry.load(channel.vendor).exact_badge
         if badge >= 0 and exact and not registry.load(self._here[0]).exact_badge:
             # The first vendor counts by itself; this one wants to be told, and the message counts once.
-            script, keys, arguments = self._lookup.badge_call(
-                push.app, delivery.user, delivery.device, push.message_id, push.sent_at_ms
-            )
-            badge = device.unread + await self._state.run(script, keys, arguments)
+            counted = Counted(push.app, delivery.user, delivery.device, push.message_id, push.sent_at_ms)
+            (count,) = read_badges(await self._state.run_many(self._lookup.badge_calls([counted])))
+            badge = device.unread + count
         return replace(
             delivery,
             token=channel.token,

@@ -45,7 +45,7 @@ from pushfleet_workers.recall import RecallDesk, overrides_of_recall, taken_back
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.runtime import rate_of
 from pushfleet_workers.settings import Settings
-from pushfleet_workers.tokens.lookup import Lookup, UserState
+from pushfleet_workers.tokens.lookup import Counted, Lookup, UserState, read_badges
 from pushfleet_workers.tokens.preferences import Preferences
 from pushfleet_workers.tokens.reads import Done, call_over, done_command, read_done
 from pushfleet_workers.tokens.record import Channel, Device
@@ -377,16 +377,19 @@ class Router:
         """
         if not (badges or stormy or ended):
             return
-        calls = [
-            self._lookup.badge_call(job.message.app, delivery.user, delivery.device, job.message.id, job.sent_at_ms)
-            for delivery, job, _ in badges
-        ]
+        calls: list[Any] = self._lookup.badge_calls(
+            [
+                Counted(job.message.app, delivery.user, delivery.device, job.message.id, job.sent_at_ms)
+                for delivery, job, _ in badges
+            ]
+        )
+        counting = len(calls)
         calls += self._storms.calls(stormy)
         for job in ended:
             calls += self._over_calls(job)
         answers = [_checked(answer) for answer in await self._state.run_many(calls)]
-        self._storms.heed(stormy, answers[len(badges) : len(badges) + len(stormy)])
-        for (delivery, _, base), counted in zip(badges, answers, strict=False):
+        self._storms.heed(stormy, answers[counting : counting + len(stormy)])
+        for (delivery, _, base), counted in zip(badges, read_badges(answers[:counting]), strict=True):
             delivery.badge = base + counted
             delivery.counted = True
 

@@ -17,8 +17,9 @@ from tests.workers.tokens.support import (
     quarantine,
 )
 
+from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.tokens.keys import UserKeys, device_field, token_place
-from pushfleet_workers.tokens.lookup import Lookup, read_option
+from pushfleet_workers.tokens.lookup import Counted, Lookup, read_badges, read_option
 from pushfleet_workers.tokens.record import Channel
 
 SECRET = "secret-token"
@@ -206,13 +207,27 @@ def test_a_damaged_badge_starts_again(redis_url: str, value: bytes) -> None:
         key = UserKeys(PREFIX, APP, "ann").badges
         await stage.link.call("HSET", key, device_field("d1"), value)
         lookup = Lookup(PREFIX)
-        calls = [lookup.badge_call(APP, user, "d1", "m1", NOW_MS) for user in ("ann", "bob")]
-        counted = await stage.link.run_many(calls)
+        pushes = [Counted(APP, user, "d1", "m1", NOW_MS) for user in ("ann", "bob")]
+        counted = read_badges(await stage.link.run_many(lookup.badge_calls(pushes)))
         assert counted[0] in (1, 2)
         assert counted[1] == 1
         await stage.store.report(APP, [a_report("background", NOW_MS + 1, 4)])
-        assert await stage.link.run(*lookup.badge_call(APP, "ann", "d1", "m2", NOW_MS + 2)) == 1
+        calls = lookup.badge_calls([Counted(APP, "ann", "d1", "m2", NOW_MS + 2)])
+        assert read_badges(await stage.link.run_many(calls)) == [1]
         assert await stage.link.call("HSTRLEN", key, device_field("d1")) <= 512
+
+    on_redis(redis_url, scenario)
+
+
+def test_badges_that_are_none_cost_their_neighbours_nothing(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.link.call("SET", UserKeys(PREFIX, APP, "ann").badges, "no hash")
+        pushes = [Counted(APP, user, "d1", "m1", NOW_MS) for user in ("bob", "ann", "eve")]
+        (counted,) = await stage.link.run_many(Lookup(PREFIX).badge_calls(pushes))
+        assert (counted[0], counted[2]) == (1, 1)
+        assert isinstance(counted[1], ReplyError)
+        with pytest.raises(ReplyError, match="WRONGTYPE"):
+            read_badges([counted])
 
     on_redis(redis_url, scenario)
 

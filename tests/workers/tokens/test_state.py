@@ -21,7 +21,7 @@ from tests.workers.tokens.support import (
 from pushfleet_workers.redis_server import EmbeddedRedis
 from pushfleet_workers.tokens.changes import Report
 from pushfleet_workers.tokens.keys import UserKeys, device_field
-from pushfleet_workers.tokens.lookup import Lookup
+from pushfleet_workers.tokens.lookup import Counted, Lookup, read_badges
 from pushfleet_workers.tokens.store import OPTIONS_MAX, OptionsFull
 
 
@@ -29,8 +29,9 @@ async def badge(
     stage: Stage, message: str, user: str = "ann", device: str = "d1", sent_at_ms: int = NOW_MS - 1_000
 ) -> int:
     """The badge that the push of *message* shows."""
-    counted = await stage.link.run(*Lookup(PREFIX).badge_call(APP, user, device, message, sent_at_ms))
-    return int((await stage.device(user, device)).unread + counted)
+    calls = Lookup(PREFIX).badge_calls([Counted(APP, user, device, message, sent_at_ms)])
+    (counted,) = read_badges(await stage.link.run_many(calls))
+    return (await stage.device(user, device)).unread + counted
 
 
 # ---- reports
@@ -472,8 +473,9 @@ def test_a_message_that_counted_before_a_new_base_does_not_count_after_it(redis_
 def test_the_memory_of_a_badge_is_bounded(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration())
-        calls = [Lookup(PREFIX).badge_call(APP, "ann", "d1", f"m{number}", NOW_MS) for number in range(2_000)]
-        assert await stage.link.run_many(calls) == list(range(1, 2_001))
+        pushes = [Counted(APP, "ann", "d1", f"m{number}", NOW_MS) for number in range(2_000)]
+        calls = Lookup(PREFIX).badge_calls(pushes)
+        assert read_badges(await stage.link.run_many(calls)) == list(range(1, 2_001))
         key = UserKeys(PREFIX, APP, "ann").badges
         assert await stage.link.call("HSTRLEN", key, device_field("d1")) <= 512
         assert await stage.link.call("OBJECT", "ENCODING", key) == b"listpack"
@@ -485,10 +487,11 @@ def test_the_memory_of_a_badge_is_bounded(redis_url: str) -> None:
 def test_concurrent_counts_of_a_badge_lose_nothing(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration())
-        calls = [Lookup(PREFIX).badge_call(APP, "ann", "d1", f"m{number % 50}", NOW_MS) for number in range(200)]
+        pushes = [Counted(APP, "ann", "d1", f"m{number % 50}", NOW_MS) for number in range(200)]
+        calls = [call for push in pushes for call in Lookup(PREFIX).badge_calls([push])]
         stores = [stage.a_store() for _ in range(4)]
         assert stores
-        counted = await asyncio.gather(*(stage.links[n % 5].run(*call) for n, call in enumerate(calls)))
+        counted = read_badges(await asyncio.gather(*(stage.links[n % 5].run(*call) for n, call in enumerate(calls))))
         assert max(counted) == 50
 
     on_redis(redis_url, scenario)
