@@ -303,7 +303,7 @@ class TokenStateMachine(RuleBasedStateMachine):
             vendor, entry, planned = self.waiting.pop(number % len(self.waiting))
             self.happen(happens, entry, planned[0])
             happens = ""
-            checker = Rechecker(self.stage.queue, PREFIX, FleetClock(), vendor, "main", recalls=True, reads=True)
+            checker = Rechecker(self.stage.queue, PREFIX, FleetClock(), vendor, "main", recall_window_s=120, reads=True)
             done = self.wait(checker.recheck([entry]))
             push = entry.parcel.push
             for delivery, one in zip(entry.parcel.deliveries, planned, strict=True):

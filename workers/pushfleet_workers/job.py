@@ -127,6 +127,10 @@ class Job:
         why: Wait = "storm" if stormed_ms else "held" if held_ms else ""
         return max(held_ms, stormed_ms), why
 
+    def waits(self, delivery: Delivery) -> bool:
+        """Whether it is put for later."""
+        return self._wait_of(delivery)[0] > 0
+
     def absorb(self, deliveries: set[bytes]) -> None:
         """Leave out *deliveries*: other pushes tell of the message."""
         before = self.planned_deliveries

@@ -61,6 +61,9 @@ class Push(Struct, frozen=True, array_like=True):
     sound: str | None = None
     """What the users of its deliveries chose: a file of the app with its suffix; empty: silence; None: nothing."""
 
+    is_count: bool = False
+    """Its text says how many messages there are, and no word of any: what it said itself is gone."""
+
 
 class Delivery(Struct, array_like=True):
     """One message to one device. Array-like on the wire: new fields are appended, with a default."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,20 +16,17 @@ from pushfleet_workers.compose import compose_hidden
 from pushfleet_workers.decision import refuse_device, refuse_hour, refuse_read, refuse_receiver
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.overrides import without_texts
-from pushfleet_workers.peace import read_storm, storm_command, storm_place, told, told_by
+from pushfleet_workers.peace.storms import Telling, read_storm, storm_command, storm_place, told, told_by
 from pushfleet_workers.push import Delivery, Push
-from pushfleet_workers.recall import RecallMemory
+from pushfleet_workers.recall import ClaimedRecalls
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.tokens.lookup import Lookup, UserState
-from pushfleet_workers.tokens.reads import done_command, read_done
+from pushfleet_workers.tokens.reads import Done, done_command, read_done
 
 __all__ = ["Rechecked", "Rechecker"]
 
 _Ringing = tuple[str, str, str]
 """App, user and the device that rings."""
-
-_Screen = tuple[str, str, str, bytes]
-"""App, message and replace key, and the device that shows it."""
 
 
 @dataclass(slots=True)
@@ -42,15 +39,30 @@ class Rechecked:
     rendered: dict[bytes, Push] = field(default_factory=dict)
     """Delivery ids to the push that they carry from now on, where it is another one."""
 
-    without: dict[bytes, Push] = field(default_factory=dict)
-    """Delivery ids to the push that tells of the other messages, for when the one that carries it was taken back."""
+    counting: set[bytes] = field(default_factory=set)
+    """Ids of deliveries whose push says how many messages there are, and no word of any."""
+
+
+@dataclass(slots=True)
+class _Learned:
+    """What was found out for a delivery, besides the state of its user."""
+
+    done: Done
+    count: int | None = None
+    """Pushes counted since its device's base; None: its badge is not counted, or nobody knows."""
+
+    storm: bool = False
+    """Whether it may tell of other messages."""
+
+    telling: Telling | None = None
+    """What it tells of then; None: another push does."""
 
 
 class Rechecker:
     """Asks the token state about the deliveries of entries, in one round trip.
 
-    * **recalls** - whether messages of the account's app can be taken back; where not, nothing is asked about it.
-    * **reads** - the same for how far users have read.
+    * **recall_window_s** - how long messages of the account's app can be taken back; 0: not at all, nothing is asked.
+    * **reads** - whether it counts how far users have read.
     * **app_name** - the title of what its user hides meanwhile.
     * **locale** - the language of what is composed anew, for devices that report none.
     * **catalogue** - its texts.
@@ -64,7 +76,7 @@ class Rechecker:
         vendor: str,
         credential: str,
         *,
-        recalls: bool = False,
+        recall_window_s: int = 0,
         reads: bool = False,
         app_name: str = "",
         locale: str = "en",
@@ -72,11 +84,10 @@ class Rechecker:
     ) -> None:
         self._state = state
         self._lookup = Lookup(prefix)
-        self._memory = RecallMemory(prefix)
+        self._recalls = ClaimedRecalls(state, prefix, clock, vendor, credential, recall_window_s)
         self._clock = clock
         self._vendor = vendor
         self._credential = credential
-        self._recalls = recalls
         self._reads = reads
         self._app_name = app_name
         self._locale = locale
@@ -94,27 +105,48 @@ class Rechecker:
         commands: list[tuple[Any, ...]] = []
         for push, delivery in asked:
             commands += self._lookup.commands(push.app, delivery.user, push.conversation_id)
-        recallable = entries if self._recalls else [entry for entry in entries if entry.parcel.push.recall]
-        commands += [self._recall_question(entry) for entry in recallable]
+        recallable = self._recalls.concerned(entries)
+        commands += [self._recalls.question(entry) for entry in recallable]
         further = [self._further(push, delivery) for push, delivery in asked]
         commands += chain.from_iterable(one.values() for one in further)
-        replies = await self._state.pipeline(commands)
-        width, found = self._lookup.width, Rechecked()
-        rest = iter(replies[len(asked) * width + len(recallable) :])
-        for number, (push, delivery) in enumerate(asked):
-            learned = {name: next(rest) for name in further[number]}
+        replies = iter(await self._state.pipeline(commands))
+        states = [list(islice(replies, self._lookup.width)) for _ in asked]
+        marks = list(islice(replies, len(recallable)))
+        learned = [
+            self._learned(push, {name: next(replies) for name in names})
+            for (push, _), names in zip(asked, further, strict=True)
+        ]
+        taken_back = await self._recalls.taken_back_of(
+            digest for one in learned if one.telling is not None for digest in one.telling.messages
+        )
+        found = Rechecked()
+        for (push, delivery), answers, one in zip(asked, states, learned, strict=True):
             try:
-                state = self._lookup.read(replies[number * width : (number + 1) * width])
+                state = self._lookup.read(answers)
             except ReplyError as problem:
                 if not str(problem).startswith("WRONGTYPE"):
                     raise
                 # Keys that are not what they should be: for this user alone the first decision stands.
                 continue
-            self._decide(push, delivery, state, learned, found)
+            self._decide(push, delivery, state, one, taken_back, found)
+        recalled = self._recalls.taken_back(recallable, marks)
+        _stop(recalled, found)
         _say_no_end_of_what_never_rang(entries, found)
-        if recallable:
-            await self._recall(recallable, replies[len(asked) * width :][: len(recallable)], found)
+        await self._recalls.look_at_screens(recallable, marks, found.refused)
+        meanwhile = await self._recalls.show(recallable, found.refused, found.counting)
+        await self._decide_anew([entry for entry in meanwhile if not any(entry is one for one in recalled)], found)
         return found
+
+    async def _decide_anew(self, entries: Sequence[Entry], found: Rechecked) -> None:
+        """What was taken back at the very moment when devices were to show it, is decided once more."""
+        if not entries:
+            return
+        for entry in entries:
+            for one in entry.parcel.deliveries:
+                found.rendered.pop(one.id, None)
+        again = await self.recheck(entries)
+        found.refused |= again.refused
+        found.rendered |= again.rendered
 
     def _further(self, push: Push, delivery: Delivery) -> dict[str, tuple[str | bytes, ...]]:
         """What else to ask for a delivery, by what it is for."""
@@ -132,35 +164,46 @@ class Rechecker:
             commands["storm"] = storm_command(self._prefix, *place, push.conversation_id, there)
         return commands
 
+    def _learned(self, push: Push, answers: Mapping[str, Any]) -> _Learned:
+        learned = _Learned(read_done(answers.get("done")), storm="storm" in answers)
+        if "badge" in answers and not isinstance(answers["badge"], ReplyError):
+            learned.count = self._lookup.read_counted(answers["badge"])
+        if learned.storm:
+            learned.telling = told_by(read_storm(answers["storm"]), push, self._clock.now_ms())
+        return learned
+
     def _decide(
-        self, push: Push, delivery: Delivery, state: UserState, learned: Mapping[str, Any], found: Rechecked
+        self,
+        push: Push,
+        delivery: Delivery,
+        state: UserState,
+        learned: _Learned,
+        taken_back: Collection[str],
+        found: Rechecked,
     ) -> None:
-        stormed = "storm" in learned
-        telling = told_by(read_storm(learned["storm"]), push, self._clock.now_ms()) if stormed else None
+        telling, done = learned.telling, learned.done
         sent_at_ms = max(push.sent_at_ms, telling.sent_at_ms) if telling is not None else push.sent_at_ms
-        done = read_done(learned.get("done"))
         reason = self._refuse(push, delivery, state, done=done.covers(sent_at_ms, push.enqueued_at_ms))
-        if not reason and stormed and telling is None:
-            reason = "stormed"
+        if not reason and learned.storm:
+            telling = telling.left(done.sent_ms, taken_back) if telling is not None else None
+            reason = _refuse_telling(telling, taken_back)
         if reason:
             found.refused[delivery.id] = reason
             return
         device = state.devices[delivery.device]
-        count = learned.get("badge")
-        if "badge" in learned and not isinstance(count, ReplyError):
-            delivery.badge = device.unread + self._lookup.read_counted(count)
+        if learned.count is not None:
+            delivery.badge = device.unread + learned.count
         if state.preferences is not None and state.preferences.hide_text and not push.hidden:
             push = found.rendered[delivery.id] = self._without_texts(push, device.locale)
         if telling is not None:
             if not delivery.counted and telling.unread >= 0:
                 delivery.badge = telling.unread
-            telling = telling.after(done.sent_ms)
-            found.rendered[delivery.id] = told(push, telling, device.locale, self._locale, self._catalogue)
-            others = telling.count - int(push.sent_at_ms > done.sent_ms)
-            if others and self._recalls:
+            if telling.message in taken_back:
                 # No word of what was taken back, not even its title.
-                blank, rest = self._without_texts(push, device.locale), replace(telling, count=others)
-                found.without[delivery.id] = told(blank, rest, device.locale, self._locale, self._catalogue)
+                push = self._without_texts(push, device.locale)
+            push = found.rendered[delivery.id] = told(push, telling, device.locale, self._locale, self._catalogue)
+            if push.is_count:
+                found.counting.add(delivery.id)
 
     def _without_texts(self, push: Push, locale: str) -> Push:
         language = self._catalogue.language_of(locale, self._locale)
@@ -197,70 +240,22 @@ class Rechecker:
         delivery.token, delivery.registered_at_ms = channel.token, channel.registered_at_ms
         return ""
 
-    # ---- recalls
 
-    def _recall_question(self, entry: Entry) -> tuple[str | bytes, ...]:
-        """Of a message whether it was taken back, of a recall whether its message is still what is shown."""
-        push = entry.parcel.push
-        if push.recall:
-            return self._memory.shown(push.app, push.message_id, push.replace_key, self._places(entry))
-        return self._memory.marked(push.app, push.message_id)
+def _refuse_telling(telling: Telling | None, taken_back: Collection[str]) -> str:
+    """Why a push is not needed that tells of what is left in *telling*."""
+    if telling is None:
+        return "stormed"
+    if telling.count:
+        return ""
+    return "recalled" if telling.message in taken_back else "read"
 
-    async def _recall(self, entries: Sequence[Entry], replies: Sequence[Any], found: Rechecked) -> None:
-        """Stop what was taken back, unless it tells of others too, and recalls that would overwrite something else."""
-        refused = found.refused
-        blank: set[_Screen] = set()
-        for entry, reply in zip(entries, replies, strict=True):
-            if isinstance(reply, ReplyError):
-                raise reply
-            if entry.parcel.push.recall:
-                continue
-            if reply is not None:
-                self._take_back(entry, found)
-            blank |= self._never_shown(entry, refused)
-        for entry, reply in zip(entries, replies, strict=True):
-            push = entry.parcel.push
-            if push.recall:
-                shows = self._memory.shows(push.message_id, reply)
-                for delivery, place, shown in zip(entry.parcel.deliveries, self._places(entry), shows, strict=True):
-                    if not shown or (push.app, push.message_id, push.replace_key, place) in blank:
-                        refused.setdefault(delivery.id, "not_shown")
-        if blank:
-            await self._forget(blank)
 
-    def _take_back(self, entry: Entry, found: Rechecked) -> None:
+def _stop(recalled: Sequence[Entry], found: Rechecked) -> None:
+    """Send nothing of what was taken back, but what tells of other messages and has no word of it any more."""
+    for entry in recalled:
         for one in entry.parcel.deliveries:
-            if one.id in found.without and one.id not in found.refused:
-                found.rendered[one.id] = found.without[one.id]
-            else:
+            if one.id not in found.counting:
                 found.refused[one.id] = "recalled"
-
-    def _never_shown(self, entry: Entry, refused: dict[bytes, str]) -> set[_Screen]:
-        """The screens that the refused deliveries of *entry* would have reached, and surely did not."""
-        push = entry.parcel.push
-        return {
-            (push.app, push.message_id, push.replace_key, self._place(one))
-            for one in entry.parcel.deliveries
-            if one.id in refused and not (one.unknown or entry.lost)
-        }
-
-    async def _forget(self, screens: set[_Screen]) -> None:
-        """What did not get there needs not be taken back either."""
-        places: dict[tuple[str, str, str], list[bytes]] = {}
-        for *message, place in screens:
-            app, message_id, replace_key = message
-            places.setdefault((app, message_id, replace_key), []).append(place)
-        for answer in await self._state.run_many(
-            [self._memory.forget_call(*message, some) for message, some in places.items()]
-        ):
-            if isinstance(answer, ReplyError):
-                raise answer
-
-    def _places(self, entry: Entry) -> list[bytes]:
-        return [self._place(one) for one in entry.parcel.deliveries]
-
-    def _place(self, delivery: Delivery) -> bytes:
-        return self._memory.place_of(delivery, self._vendor, self._credential)
 
 
 def _say_no_end_of_what_never_rang(entries: Sequence[Entry], found: Rechecked) -> None:

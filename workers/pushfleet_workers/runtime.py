@@ -237,7 +237,7 @@ class FleetRuntime:
                 self._clock,
                 vendor_name,
                 credential,
-                recalls=settings.apps[account.app].recall_window_s > 0,
+                recall_window_s=settings.apps[account.app].recall_window_s,
                 reads=settings.apps[account.app].reads,
                 app_name=settings.apps[account.app].name,
                 locale=settings.apps[account.app].locale,

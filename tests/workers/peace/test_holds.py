@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, play
 
-from pushfleet import OfflineMessage, Recipient, Target
-from pushfleet.message import Kind, Lane
+from pushfleet import OfflineMessage, OfflinePush, Recipient, Target
+from pushfleet.message import ApnsOptions, Kind, Lane
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.peace import hold_s
+from pushfleet_workers.recall import ClaimedRecalls
 from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.tokens.record import BACKGROUND, FOREGROUND, Device, State
@@ -116,13 +117,71 @@ def test_a_part_that_a_dead_router_put_for_later_is_put_once(redis_url: str) -> 
     play(redis_url, scenario, apps=app(hold_normal_s=30))
 
 
-def test_what_is_held_and_recalled_never_leaves(redis_url: str) -> None:
+def test_what_is_held_and_recalled_never_leaves_and_neither_does_its_recall(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m0", Recipient(id="bob", push="force")), chat("m1"))
+        await stage.recall("m1")
+        assert [one.parcel.push.recall for one in await stage.entries()] == [False], "m0 is still what is shown"
+        assert await stage.suppressed() == {"not_shown": 1}
+        ((_, held),) = await stage.delayed()
+        checker = Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main", recall_window_s=120)
+        assert list((await checker.recheck([held])).refused.values()) == ["recalled"]
+        await stage.recall("m0")
+        _, recall = await stage.entries()
+        assert recall.parcel.push.recall
+        assert (await checker.recheck([recall])).refused == {}
+
+    play(redis_url, scenario, apps=app(hold_normal_s=30, recall_window_s=120))
+
+
+def test_what_was_held_is_taken_back_once_it_is_sent(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.device()
         await stage.route(chat("m1"))
-        await stage.recall("m1")
+        await stage.route(chat("m2", Recipient(id="bob", push="force")))
         ((_, held),) = await stage.delayed()
-        checker = Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main", recalls=True)
+        checker = Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main", recall_window_s=120)
+        assert (await checker.recheck([held])).refused == {}
+        await stage.recall("m2")
+        assert await stage.suppressed() == {"not_shown": 1}, "what was held came later, and replaced it"
+        await stage.recall("m1")
+        assert [one.parcel.push.message_id for one in await stage.entries() if one.parcel.push.recall] == ["m1"]
+
+    play(redis_url, scenario, apps=app(hold_normal_s=30, recall_window_s=120))
+
+
+def test_a_recall_at_the_moment_of_sending_is_not_missed(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"))
+        ((_, held),) = await stage.delayed()
+        show = ClaimedRecalls.show
+
+        async def after_a_recall(recalls: ClaimedRecalls, *given: Any) -> Any:
+            monkeypatch.undo()
+            await stage.recall("m1")
+            return await show(recalls, *given)
+
+        monkeypatch.setattr(ClaimedRecalls, "show", after_a_recall)
+        checker = Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main", recall_window_s=120)
         assert list((await checker.recheck([held])).refused.values()) == ["recalled"]
+        assert await stage.entries() == []
+        await stage.recall("m1", "bob", conversation="c1")
+        assert await stage.suppressed() == {"not_shown": 2}
+
+    play(redis_url, scenario, apps=app(hold_normal_s=30, recall_window_s=120))
+
+
+def test_what_waits_and_shows_nothing_is_not_remembered_as_shown(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        silent = OfflinePush(apns=ApnsOptions(push_type="background"))
+        await stage.route(chat("m1", offline_push=silent))
+        ((_, held),) = await stage.delayed()
+        checker = Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main", recall_window_s=120)
+        assert (await checker.recheck([held])).refused == {}
+        await stage.recall("m1")
+        assert await stage.suppressed() == {"not_shown": 1}
 
     play(redis_url, scenario, apps=app(hold_normal_s=30, recall_window_s=120))

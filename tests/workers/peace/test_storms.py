@@ -26,6 +26,7 @@ from pushfleet_workers.peace.storms import (
     told_by,
 )
 from pushfleet_workers.push import Delivery
+from pushfleet_workers.recall.keys import message_digest
 from pushfleet_workers.recheck import Rechecked, Rechecker
 from pushfleet_workers.tokens.keys import UserKeys
 from pushfleet_workers.tokens.reads import ReadStore
@@ -79,8 +80,8 @@ async def pass_time(stage: Stage, ms: int, conversation: str = "g1") -> None:
 
 async def recheck(stage: Stage, *entries: Entry, vendor: str = "apns") -> Rechecked:
     """What a worker finds when it claims *entries*."""
-    rechecker = Rechecker(stage.queue, PREFIX, FleetClock(), vendor, "main", reads=True, recalls=True, app_name="Demo")
-    return await rechecker.recheck(entries)
+    has: dict[str, Any] = {"reads": True, "recall_window_s": 120, "app_name": "Demo"}
+    return await Rechecker(stage.queue, PREFIX, FleetClock(), vendor, "main", **has).recheck(entries)
 
 
 async def bodies(stage: Stage, *entries: Entry) -> list[str]:
@@ -295,7 +296,7 @@ def test_what_is_read_meanwhile_is_not_counted(redis_url: str) -> None:
         await stage.route(*(said(number, sent_at_ms=start_ms + number) for number in range(30)))
         ((_, entry),) = await stage.delayed()
         for read, text in [
-            (3, "User 29 and 28 others in Team"),  # longer ago than is known by message
+            (3, "User 29 and 27 others in Team"),  # all but the carrier longer ago than is known by message
             (25, "User 29 and 3 others in Team"),
             (28, "You have a new message"),
             (29, "read"),
@@ -465,6 +466,43 @@ def test_a_message_that_two_routers_have_at_once_is_decided_once(redis_url: str)
     on(redis_url, scenario)
 
 
+def test_a_message_that_two_routers_have_at_once_counts_once_in_the_text(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(said(0), said(1))
+        stage.enqueue(said(2))
+        first = await stage.read()
+        stage.enqueue(said(2))
+        second = await stage.read()
+        await stage.put_and_die(*first)
+        await stage.new_router().route(stage.streams["normal"], second)
+        ((_, entry),) = await stage.delayed()
+        assert await bodies(stage, entry) == ["User 2 and 1 others in Team"]
+        await pass_time(stage, 10_500)
+        await stage.route(said(3))
+        await stage.router.route(stage.streams["normal"], await stage.read_again())
+        assert [one.parcel.push.message_id for one in await stage.entries()] == ["m0"], "told before, it goes nowhere"
+
+    on(redis_url, scenario)
+
+
+def test_what_a_dead_router_did_not_ask_about_is_counted_by_the_next(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(said(0), said(1))
+        stage.enqueue(said(2))
+        await stage.read()
+        await stage.router.route(stage.streams["normal"], await stage.read_again())
+        ((_, entry),) = await stage.delayed()
+        assert await bodies(stage, entry) == ["User 2 and 1 others in Team"]
+        # Of more than twenty nobody knows whether it is among them.
+        await stage.route(*(said(number) for number in range(3, 30)))
+        stage.enqueue(said(30))
+        await stage.read()
+        await stage.router.route(stage.streams["normal"], await stage.read_again())
+        assert (await storm(stage)).waiting.count == 29
+
+    on(redis_url, scenario)
+
+
 def test_a_carrier_that_is_refused_when_it_is_routed_again_is_not_waited_for(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -504,6 +542,73 @@ def test_what_comes_again_and_is_not_known_waits_for_nobody(redis_url: str) -> N
     on(redis_url, scenario)
 
 
+RECALLED: dict[str, Any] = {"demo": {**APPS["demo"], "recall_window_s": 120}, "lite": {}}
+
+
+@pytest.mark.parametrize(
+    ("recalled", "text"),
+    [
+        (["m2"], "User 3 and 1 others in Team"),
+        (["m3"], "2 new messages"),
+        (["m2", "m3"], "User 1: Lunch?"),
+        (["m1", "m2"], "You have a new message"),
+        (["m1", "m2", "m3"], "recalled"),
+    ],
+)
+def test_what_is_recalled_is_not_told(redis_url: str, recalled: list[str], text: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(*(said(number, sent_at_ms=now_ms() + number) for number in range(4)))
+        ((_, entry),) = await stage.delayed()
+        for identity in recalled:
+            await stage.recall(identity)
+        assert await bodies(stage, entry) == [text]
+
+    play(redis_url, scenario, apps=RECALLED)
+
+
+def test_of_very_many_messages_the_last_twenty_can_be_left_out(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        start_ms = now_ms()
+        await stage.device()
+        await stage.route(*(said(number, sent_at_ms=start_ms + number) for number in range(40)))
+        ((_, entry),) = await stage.delayed()
+        assert await bodies(stage, entry) == ["User 39 and 38 others in Team"]
+        for number in (1, 2, 3, 21, 30):
+            await stage.recall(f"m{number}")
+        assert await bodies(stage, entry) == ["36 new messages"], "the carrier, and two of the last"
+        await ReadStore(stage.queue, PREFIX, now_ms).mark("demo", "bob", "g1", start_ms + 25)
+        assert await bodies(stage, entry) == ["13 new messages"]
+
+    play(redis_url, scenario, apps=RECALLED)
+
+
+def test_a_count_is_no_message_that_could_be_taken_back(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(said(0), said(1), said(2))
+        ((_, entry),) = await stage.delayed()
+        assert await bodies(stage, entry) == ["User 2 and 1 others in Team"]
+        for identity in ("m0", "m1", "m2"):
+            await stage.recall(identity)
+        assert [one.parcel.push.recall for one in await stage.entries()] == [False]
+        assert await stage.suppressed() == {"stormed": 1, "recall_unknown": 1, "not_shown": 2}
+
+    play(redis_url, scenario, apps=RECALLED)
+
+
+def test_a_carrier_that_speaks_for_itself_is_taken_back_once_it_is_sent(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(said(0), said(1))
+        ((_, entry),) = await stage.delayed()
+        assert await bodies(stage, entry) == ["User 1: Lunch?"]
+        await stage.recall("m1")
+        assert [one.parcel.push.recall for one in await stage.entries()] == [False, True]
+
+    play(redis_url, scenario, apps=RECALLED)
+
+
 def test_a_recall_of_what_another_push_tells_of_takes_nothing_off_the_screen(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.device()
@@ -512,7 +617,7 @@ def test_a_recall_of_what_another_push_tells_of_takes_nothing_off_the_screen(red
         assert [entry.parcel.push.recall for entry in await stage.entries()] == [False]
         assert await stage.suppressed() == {"stormed": 1, "not_shown": 1}
 
-    play(redis_url, scenario, apps={"demo": {**APPS["demo"], "recall_window_s": 120}, "lite": {}})
+    play(redis_url, scenario, apps=RECALLED)
 
 
 @pytest.mark.parametrize(("after", "text"), [(1, "You have a new message"), (3, "3 new messages")])
@@ -529,7 +634,7 @@ def test_a_carrier_that_is_recalled_still_tells_of_the_others(redis_url: str, af
         assert (found.refused, push.title, push.body) == ({}, "Demo", text)
         assert "Secret" not in str(push)
 
-    play(redis_url, scenario, apps={"demo": {**APPS["demo"], "recall_window_s": 120}, "lite": {}})
+    play(redis_url, scenario, apps=RECALLED)
 
 
 def test_a_carrier_of_itself_alone_ends_when_it_is_recalled(redis_url: str) -> None:
@@ -542,7 +647,7 @@ def test_a_carrier_of_itself_alone_ends_when_it_is_recalled(redis_url: str) -> N
         await stage.route(said(2))
         assert await bodies(stage, entry) == ["You have a new message"], "it waits on, for what comes in time"
 
-    play(redis_url, scenario, apps={"demo": {**APPS["demo"], "recall_window_s": 120}, "lite": {}})
+    play(redis_url, scenario, apps=RECALLED)
 
 
 @pytest.mark.parametrize(("state", "later_ms"), [("", 0), ("redis://state.example", 1_000)])
@@ -622,7 +727,10 @@ PUSH = replace(an_entry("m1").parcel.push, title="Team", body="Lunch?", group=Tr
 def test_the_text_says_how_many_in_the_languages_way(locale: str, changes: dict[str, Any], text: str) -> None:
     push = replace(PUSH, **changes)
     assert told(push, Telling("d", 3, "A {title}"), locale, "zh").body == text
-    assert told(push, Telling("d", 1, "A"), locale, "zh") is push
+    own = Telling("d", 1, "A", messages=(message_digest(push.app, push.message_id),))
+    assert told(push, own, locale, "zh") is push
+    counted = told(push, Telling("d", 3, "A"), locale, "zh")
+    assert told(counted, own, locale, "zh").body != counted.body, "a text that is gone is not taken for its own"
 
 
 def test_a_carrier_is_told_of_itself_where_the_storm_is_unknown() -> None:

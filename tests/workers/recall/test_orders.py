@@ -100,7 +100,7 @@ class World:
         for entry in entries:
             if entry not in asked:
                 self._show(entry, {})
-        checker = Rechecker(self.stage.queue, PREFIX, FleetClock(), "apns", "main", recalls=True)
+        checker = Rechecker(self.stage.queue, PREFIX, FleetClock(), "apns", "main", recall_window_s=120)
         refused = (await checker.recheck(asked)).refused
         for entry in asked:
             push = entry.parcel.push

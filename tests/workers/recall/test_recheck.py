@@ -22,7 +22,7 @@ def on(url: str, scenario: Callable[[Stage], Awaitable[None]]) -> None:
 
 async def ends(stage: Stage, entries: list[Entry], *, recalls: bool = True) -> dict[tuple[str, bool], list[str]]:
     """By message and whether it is a recall, what a recheck says of its deliveries; empty: it may be sent."""
-    checker = Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main", recalls=recalls)
+    checker = Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main", recall_window_s=120 * recalls)
     refused = (await checker.recheck(entries)).refused
     found: dict[tuple[str, bool], list[str]] = {}
     for entry in entries:

@@ -7,11 +7,12 @@
 -- Returns {0}: at once; {1, when}: it carries a push that is due then; {2}: the push of another one tells of it.
 --
 -- A value is packed msgpack: pushes so far, until when the next one waits, when a message came last, the latest
--- sent_at_ms, the message pushed at once, and of the push that waits and of the one before it: message, count, latest
--- sender, latest sent_at_ms, latest unread, latest expires_at_ms, the sent_at_ms of the last few.
+-- sent_at_ms, the message pushed at once, and of the push that waits and of the one before it: message that carries it,
+-- count, latest sender, latest sent_at_ms, latest unread, latest expires_at_ms, the sent_at_ms of the carrier and the last
+-- few others, and which messages those are.
 local PUSHES, UNTIL, LAST, SENT_AT, SHOWN, WAITING, BEFORE = 1, 2, 3, 4, 5, 6, 7
-local ID, COUNT, SENDER, LATEST, UNREAD, EXPIRES_AT, TIMES = 1, 2, 3, 4, 5, 6, 7
-local FIRST_WAIT, GRAIN_MS, TIMES_MAX = 10, 250, 20
+local ID, COUNT, SENDER, LATEST, UNREAD, EXPIRES_AT, TIMES, MESSAGES = 1, 2, 3, 4, 5, 6, 7, 8
+local FIRST_WAIT, GRAIN_MS, KNOWN_MAX = 10, 250, 20
 local key, field, message, sender = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local sent_at, expires_at, unread, again = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 local quiet, most = tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -36,6 +37,29 @@ local function room()
   return redis.call('HLEN', key) < most
 end
 
+local function tells_of(telling)
+  for _, known in ipairs(telling[MESSAGES] or {}) do
+    if known == message then return true end
+  end
+  return false
+end
+
+-- Whether all messages that it tells of are known one by one.
+local function knows_all(telling) return #(telling[MESSAGES] or {}) == telling[COUNT] end
+
+local function tell(telling)
+  telling[COUNT] = telling[COUNT] + 1
+  local times, messages = telling[TIMES], telling[MESSAGES] or {}
+  table.insert(times, sent_at)
+  table.insert(messages, message)
+  if #messages > KNOWN_MAX then
+    local oldest = messages[1] == telling[ID] and 2 or 1
+    table.remove(times, oldest)
+    table.remove(messages, oldest)
+  end
+  telling[MESSAGES] = messages
+end
+
 local packed = redis.call('HGET', key, field)
 local storm = storm_in(packed)
 if not storm then
@@ -49,6 +73,7 @@ local waiting = storm[WAITING]
 if storm[SHOWN] == message then return {0} end
 if waiting[ID] == message then return {1, storm[UNTIL]} end
 if storm[BEFORE][ID] == message then return {1, now} end
+if tells_of(waiting) or tells_of(storm[BEFORE]) then return {2} end
 
 -- Those that wait until about the same time may travel together.
 local function wait_from(start)
@@ -76,11 +101,8 @@ if now >= storm[UNTIL] then
 elseif expires_at <= storm[UNTIL] then
   answer = {0}
 elseif waiting[ID] then
-  if not again then
-    waiting[COUNT] = waiting[COUNT] + 1
-    table.insert(waiting[TIMES], sent_at)
-    if #waiting[TIMES] > TIMES_MAX then table.remove(waiting[TIMES], 1) end
-  end
+  -- One that came before may have been counted, unless all of those are known.
+  if not again or knows_all(waiting) then tell(waiting) end
   if sent_at >= waiting[LATEST] then
     waiting[SENDER], waiting[LATEST], waiting[UNREAD] = sender, sent_at, unread
   end
@@ -90,7 +112,7 @@ elseif again then
   -- It may be in the ledger since its first time, due when that was: too late for what would now be told by it.
   answer = {0}
 else
-  storm[WAITING] = {message, 1, sender, sent_at, unread, expires_at, {sent_at}}
+  storm[WAITING] = {message, 1, sender, sent_at, unread, expires_at, {sent_at}, {message}}
   answer = {1, storm[UNTIL]}
 end
 storm[LAST], storm[SENT_AT] = now, math.max(storm[SENT_AT], sent_at)

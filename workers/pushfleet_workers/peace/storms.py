@@ -7,7 +7,7 @@ device with the account and kind of token that it is reached by. A push tells no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import blake2b
 from typing import Any
 
@@ -19,6 +19,7 @@ from pushfleet.message import OfflineMessage, Recipient
 from pushfleet_workers.catalogue import STANDARD, Catalogue
 from pushfleet_workers.compose import compose_storm
 from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.recall.keys import message_digest
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.settings import AppSettings
@@ -53,11 +54,11 @@ class Telling(Struct, array_like=True, frozen=True):
     """A push that tells of several messages."""
 
     message: str = ""
-    """Digest of the message that carries it; empty: there is none."""
+    """Digest of the message that carries it; empty: none does."""
 
     count: int = 0
     sender: str = ""
-    """Who wrote the latest."""
+    """Who wrote the latest; empty: nobody, or nobody who stands by it."""
 
     sent_at_ms: int = 0
     """When the latest was written."""
@@ -69,12 +70,37 @@ class Telling(Struct, array_like=True, frozen=True):
     """Until when one of them makes sense."""
 
     times: tuple[int, ...] = ()
-    """When the last few of them were written, Unix milliseconds."""
+    """When the carrier and the last few others were written, Unix milliseconds."""
 
-    def after(self, read_up_to_ms: int) -> Telling:
-        """What is left of it for a user who has read so far; where that is further back than is known, all of it."""
-        left = tuple(at_ms for at_ms in self.times if at_ms > read_up_to_ms)
-        return self if len(left) == len(self.times) else replace(self, count=len(left), times=left)
+    messages: tuple[str, ...] = ()
+    """Digests of those, in the same order."""
+
+    def left(self, read_up_to_ms: int, taken_back: Collection[str] = ()) -> Telling:
+        """What is left of it for a user who has read so far, without the messages that were *taken_back* (digests).
+
+        Those that are not known one by one came before those that are, all but the carrier: they are read once any of
+        these is.
+        """
+        known = list(zip(self.times, self.messages, strict=False))
+        unread = [one for one in known if one[0] > read_up_to_ms]
+        left = [one for one in unread if one[1] not in taken_back]
+        if len(left) == len(known):
+            return self
+        any_read = any(at_ms <= read_up_to_ms and digest != self.message for at_ms, digest in known)
+        unknown = 0 if any_read else self.count - len(known)
+        times = tuple(at_ms for at_ms, _ in left)
+        latest_is_gone = self.sent_at_ms not in times and any(at_ms == self.sent_at_ms for at_ms, _ in unread)
+        return replace(
+            self,
+            count=unknown + len(left),
+            sender="" if latest_is_gone else self.sender,
+            times=times,
+            messages=tuple(digest for _, digest in left),
+        )
+
+    def tells_only(self, digest: str) -> bool:
+        """Whether it tells of that message and no other."""
+        return self.count == 1 and self.messages == (digest,)
 
 
 class Storm(Struct, array_like=True, frozen=True):
@@ -132,7 +158,7 @@ def storm_call(
     sender = message.sender.name if message.sender is not None else ""
     args: tuple[str | bytes | int, ...] = (
         _field(message.conversation.id, place),
-        _digest(message.id),
+        message_digest(message.app, message.id),
         sender[:64].encode(errors="replace"),
         sent_at_ms,
         expires_at_ms,
@@ -148,7 +174,8 @@ def storm_call(
 def storm_drop_call(prefix: str, message: OfflineMessage, user: str, places: Iterable[str]) -> StormCall:
     """The script call after which no storm waits for a push of *message* to the user, except at *places*."""
     assert message.conversation is not None
-    return _DROP, (UserKeys(prefix, message.app, user).storms,), (message.conversation.id, _digest(message.id), *places)
+    args = (message.conversation.id, message_digest(message.app, message.id), *places)
+    return _DROP, (UserKeys(prefix, message.app, user).storms,), args
 
 
 def storm_command(prefix: str, app: str, user: str, conversation: str, place: str) -> tuple[str, ...]:
@@ -173,9 +200,9 @@ def told_by(storm: Storm | None, push: Push, now_ms: int) -> Telling | None:
 
     Where nothing is known any more it tells of itself.
     """
-    digest = _digest(push.message_id)
+    digest = message_digest(push.app, push.message_id)
     if storm is None:
-        return Telling(digest, 1, push.sender_name, push.sent_at_ms)
+        return Telling(digest, 1, push.sender_name, push.sent_at_ms, times=(push.sent_at_ms,), messages=(digest,))
     if storm.waiting.message == digest:
         return storm.waiting
     newer_is_due = storm.waiting.message and storm.until_ms <= now_ms
@@ -187,7 +214,7 @@ def told(push: Push, telling: Telling, locale: str, default: str, catalogue: Cat
 
     One that tells of itself alone speaks for itself.
     """
-    if telling.count < 2 and telling.sent_at_ms <= push.sent_at_ms:
+    if telling.tells_only(message_digest(push.app, push.message_id)) and not push.is_count:
         return push
     text = compose_storm(
         catalogue.language_of(locale, default),
@@ -200,13 +227,9 @@ def told(push: Push, telling: Telling, locale: str, default: str, catalogue: Cat
     )
     # The latest of them says how old the push is, and the one that holds longest until when it makes sense.
     sent_at_ms, expires_at_ms = max(push.sent_at_ms, telling.sent_at_ms), max(push.expires_at_ms, telling.expires_at_ms)
-    return replace(push, body=text, sent_at_ms=sent_at_ms, expires_at_ms=expires_at_ms)
+    return replace(push, body=text, sent_at_ms=sent_at_ms, expires_at_ms=expires_at_ms, is_count=True)
 
 
 def _field(conversation: str, place: str) -> str:
     """What a storm is kept under; `read.lua` finds all of a conversation by it."""
     return f"{conversation}:{place}"
-
-
-def _digest(message_id: str) -> str:
-    return blake2b(message_id.encode(errors="surrogatepass"), digest_size=6).hexdigest()

@@ -7,12 +7,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pushfleet.message import OfflineMessage, Recall
+from pushfleet.message import Recall
 from pushfleet.wire import decode_message, encode
 from pushfleet_workers.job import Group, Job
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.push import Delivery
-from pushfleet_workers.recall.memory import RecallMemory
+from pushfleet_workers.recall.memory import RecallMemory, is_visible
 from pushfleet_workers.recall.overrides import overrides_of_recall
 from pushfleet_workers.redis_link import Link, ReplyError
 
@@ -104,7 +104,8 @@ def taken_back(job: Job) -> Job:
         planned.setdefault((vendor, credential, (language, False, hidden, None)), []).extend(
             replace(one, badge=-1, mention=False, forced=False)
             for one in deliveries
-            if _is_visible(message, vendor, one)
+            # What waits meets the mark when it is claimed.
+            if _shows_at_once(job, vendor, one)
         )
     recall = Recall(id=message.id, app=message.app)
     return Job(job.raw, message, parcel_id(job.part, b"recall"), [], job.window_s, recall, planned=planned)
@@ -129,20 +130,18 @@ def _kept(job: Job) -> bytes:
 
 
 def _places(job: Job, *, visible: bool = False) -> list[bytes]:
-    """The devices of the planned deliveries, in order; *visible*: only those that will show it."""
+    """The devices of the planned deliveries, in order; *visible*: only those that show it now."""
     return [
         RecallMemory.place_of(one, vendor, credential)
         for (vendor, credential, _), deliveries in job.planned.items()
         for one in deliveries
-        if not visible or _is_visible(job.message, vendor, one)
+        if not visible or _shows_at_once(job, vendor, one)
     ]
 
 
-def _is_visible(message: OfflineMessage, vendor: str, delivery: Delivery) -> bool:
-    """Whether the delivery becomes a notification: VoIP rings, and a background push of APNs wakes the app only."""
-    apns = message.offline_push.apns if message.offline_push is not None else None
-    silent = vendor == "apns" and apns is not None and apns.push_type == "background"
-    return delivery.token_kind != "voip" and not silent
+def _shows_at_once(job: Job, vendor: str, delivery: Delivery) -> bool:
+    """Whether devices show it from the put on; of what waits, whoever sends it says so."""
+    return is_visible(job.message.offline_push, vendor, delivery) and not job.waits(delivery)
 
 
 def _checked(reply: Any) -> Any:

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from pushfleet.message import DEFAULT_TTL_S
+from pushfleet.message import DEFAULT_TTL_S, OfflinePush
 from pushfleet_workers.push import Delivery
-from pushfleet_workers.recall.keys import message_key, screen_key
+from pushfleet_workers.recall.keys import digest_key, message_key, screen_key
 from pushfleet_workers.scripts import Script, load
 
-__all__ = ["DEVICES_MAX", "PARTS_MAX", "RecallMemory"]
+__all__ = ["DEVICES_MAX", "PARTS_MAX", "Call", "RecallMemory", "is_visible"]
 
 PARTS_MAX = 20
 """Parts of a message that are kept, of 500 recipients each; whoever takes back a larger one names the rest."""
@@ -29,6 +29,7 @@ _MARK = load("pushfleet_workers.recall", "mark")
 _SHOW = load("pushfleet_workers.recall", "show")
 _FORGET = load("pushfleet_workers.recall", "forget")
 _PUSHED = struct.Struct(">d8s")
+_NOBODYS = bytes(8)
 
 Call = tuple[Script, tuple[str, ...], tuple[str | bytes | int, ...]]
 
@@ -42,6 +43,10 @@ class RecallMemory:
     def marked(self, app: str, message_id: str) -> tuple[str, ...]:
         """The command whose reply is not None when the message was taken back."""
         return "HGET", message_key(self._prefix, app, message_id), "r"
+
+    def marked_digest(self, digest: str) -> tuple[str, ...]:
+        """The same of a message that only its :func:`message_digest` is known of."""
+        return "HGET", digest_key(self._prefix, digest), "r"
 
     def mark_call(self, app: str, message_id: str, window_s: int) -> Call:
         """The script call that takes the message back; it answers with what :meth:`keep_call` kept, by part.
@@ -57,7 +62,14 @@ class RecallMemory:
         return _KEEP, (key,), (part, kept, window_s * 1000, expires_at_ms, PARTS_MAX)
 
     def show_call(
-        self, message: tuple[str, str, str], places: Sequence[bytes], window_s: int, entry: bytes, *, again: bool
+        self,
+        message: tuple[str, str, str],
+        places: Sequence[bytes],
+        window_s: int,
+        entry: bytes,
+        *,
+        again: bool,
+        nobodys: bool = False,
     ) -> Call:
         """The script call that remembers a message as what *places* show, for the window.
 
@@ -65,9 +77,10 @@ class RecallMemory:
         * **places** - devices, as :meth:`place_of` names them.
         * **entry** - the id of its stream entry.
         * **again** - it may have been put before, and something newer since.
+        * **nobodys** - they show something in its place that no recall takes back.
         """
         app, message_id, replace_key = message
-        pushed = _PUSHED.pack(_time_of(entry), _digest(message_id))
+        pushed = _PUSHED.pack(_time_of(entry), _NOBODYS if nobodys else _digest(message_id))
         key = screen_key(self._prefix, app, message_id, replace_key)
         return _SHOW, (key,), (pushed, window_s * 1000, DEVICES_MAX, int(again), *places)
 
@@ -92,6 +105,16 @@ class RecallMemory:
         user = delivery.user
         device = delivery.device or f"{vendor}:{credential}:{delivery.token}"
         return blake2b(f"{len(user)}:{user}{device}".encode(errors="surrogatepass"), digest_size=8).digest()
+
+
+def is_visible(options: OfflinePush | None, vendor: str, delivery: Delivery) -> bool:
+    """Whether the delivery becomes a notification: VoIP rings, and a background push of APNs wakes the app only.
+
+    *options* are those of its message.
+    """
+    apns = options.apns if options is not None else None
+    silent = vendor == "apns" and apns is not None and apns.push_type == "background"
+    return delivery.token_kind != "voip" and not silent
 
 
 def _time_of(entry: bytes) -> float:

@@ -1,0 +1,140 @@
+"""The worker's side of recalls: what of claimed work was taken back, and what devices show once it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.ledger import Entry
+from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.recall.memory import Call, RecallMemory, is_visible
+from pushfleet_workers.redis_link import Link, ReplyError
+
+__all__ = ["ClaimedRecalls"]
+
+_Message = tuple[str, str, str]
+"""App, message and replace key."""
+
+
+class ClaimedRecalls:
+    """Asks and tells what is remembered for recalls, for entries that one account's worker has claimed.
+
+    * **window_s** - how long messages of the account's app can be taken back; 0: not at all, then only of recalls
+      themselves anything is asked.
+    """
+
+    def __init__(
+        self, state: Link, prefix: str, clock: FleetClock, vendor: str, credential: str, window_s: int
+    ) -> None:
+        self._state = state
+        self._memory = RecallMemory(prefix)
+        self._clock = clock
+        self._vendor = vendor
+        self._credential = credential
+        self._window_s = window_s
+
+    def concerned(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those of *entries* that :meth:`question` is to be asked about."""
+        return [entry for entry in entries if self._window_s or entry.parcel.push.recall]
+
+    def question(self, entry: Entry) -> tuple[str | bytes, ...]:
+        """The command that asks of a message whether it was taken back, of a recall whether its message is shown."""
+        push = entry.parcel.push
+        if push.recall:
+            return self._memory.shown(push.app, push.message_id, push.replace_key, self._places(entry))
+        return self._memory.marked(push.app, push.message_id)
+
+    @staticmethod
+    def taken_back(entries: Sequence[Entry], replies: Sequence[Any]) -> list[Entry]:
+        """Those of *entries* whose message was taken back, by the *replies* to their :meth:`question`."""
+        found = zip(entries, replies, strict=True)
+        return [entry for entry, reply in found if not entry.parcel.push.recall and _checked(reply) is not None]
+
+    async def taken_back_of(self, digests: Iterable[str]) -> set[str]:
+        """Which of the messages with those digests were taken back."""
+        asked = list(dict.fromkeys(digests)) if self._window_s else []
+        replies = await self._state.pipeline([self._memory.marked_digest(one) for one in asked]) if asked else []
+        return {digest for digest, reply in zip(asked, replies, strict=True) if _checked(reply) is not None}
+
+    async def look_at_screens(
+        self, entries: Sequence[Entry], replies: Sequence[Any], refused: dict[bytes, str]
+    ) -> None:
+        """Refuse recalls of what is not shown; forget that devices show what is *refused* itself.
+
+        *entries* are :meth:`concerned`, *replies* those to their :meth:`question`.
+        """
+        blank = {screen for entry in entries if not entry.parcel.push.recall for screen in self._blank(entry, refused)}
+        for entry, reply in zip(entries, replies, strict=True):
+            push = entry.parcel.push
+            if push.recall:
+                shows = self._memory.shows(push.message_id, _checked(reply))
+                for delivery, place, shown in zip(entry.parcel.deliveries, self._places(entry), shows, strict=True):
+                    if not shown or (_message(push), place) in blank:
+                        refused.setdefault(delivery.id, "not_shown")
+        await self._forget(blank)
+
+    async def show(
+        self, entries: Sequence[Entry], refused: Collection[bytes], counting: Collection[bytes]
+    ) -> list[Entry]:
+        """Devices show from now on what waited and is sent; those of *entries* that are taken back by now.
+
+        What waits shows nothing as long as it does, so routers leave this to whoever sends it. First it is written
+        and then asked, so that of a recall and this one finds the other. *refused* are the ids of deliveries that are
+        not sent, *counting* of those that only say how many messages there are, which no recall takes back.
+        """
+        waited = [entry for entry in entries if entry.parcel.push.later] if self._window_s else []
+        calls = [call for entry in waited for call in self._show_calls(entry, refused, counting)]
+        if not calls:
+            return []
+        for answer in await self._state.run_many(calls):
+            _checked(answer)
+        return self.taken_back(waited, await self._state.pipeline([self.question(entry) for entry in waited]))
+
+    def _show_calls(self, entry: Entry, refused: Collection[bytes], counting: Collection[bytes]) -> Iterable[Call]:
+        push = entry.parcel.push
+        shown = [
+            one
+            for one in entry.parcel.deliveries
+            # What came over another channel shows nothing that a recall would find.
+            if one.id not in refused and not one.tried and is_visible(push.options, self._vendor, one)
+        ]
+        for nobodys in (False, True):
+            places = [self._place(one) for one in shown if (one.id in counting) is nobodys]
+            if places:
+                yield self._memory.show_call(
+                    _message(push), places, self._window_s, b"%d-0" % self._clock.now_ms(), again=False, nobodys=nobodys
+                )
+
+    def _blank(self, entry: Entry, refused: Collection[bytes]) -> Iterable[tuple[_Message, bytes]]:
+        """The screens that the refused deliveries of *entry* would have reached, and surely did not."""
+        return [
+            (_message(entry.parcel.push), self._place(one))
+            for one in entry.parcel.deliveries
+            if one.id in refused and not (one.unknown or entry.lost)
+        ]
+
+    async def _forget(self, screens: Iterable[tuple[_Message, bytes]]) -> None:
+        """What did not get there needs not be taken back either."""
+        places: dict[_Message, list[bytes]] = {}
+        for message, place in screens:
+            places.setdefault(message, []).append(place)
+        calls = [self._memory.forget_call(*message, some) for message, some in places.items()]
+        for answer in await self._state.run_many(calls) if calls else ():
+            _checked(answer)
+
+    def _places(self, entry: Entry) -> list[bytes]:
+        return [self._place(one) for one in entry.parcel.deliveries]
+
+    def _place(self, delivery: Delivery) -> bytes:
+        return self._memory.place_of(delivery, self._vendor, self._credential)
+
+
+def _message(push: Push) -> _Message:
+    return push.app, push.message_id, push.replace_key
+
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, ReplyError):
+        raise reply
+    return reply
