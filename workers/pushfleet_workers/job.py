@@ -13,13 +13,16 @@ from pushfleet.wire import part_id, recall_id
 from pushfleet_workers.ingress import Raw
 from pushfleet_workers.push import Delivery, Wait
 
-__all__ = ["Group", "Job", "Manner", "job_for"]
+__all__ = ["Group", "Job", "Manner", "ParcelName", "job_for"]
 
 Manner = tuple[str, bool, bool, str | None]
 """How a push is told: language, whether its user is mentioned, whether they hide the text, and the sound they chose."""
 
 Group = tuple[str, str, Manner]
 """Vendor, credential and manner: deliveries that share a push."""
+
+ParcelName = tuple[str, str, bytes]
+"""Vendor, credential and the parcel's id in that account's ledger."""
 
 
 @dataclass(slots=True)
@@ -60,6 +63,9 @@ class Job:
 
     carriers: dict[bytes, int] = field(default_factory=dict)
     """Deliveries that wait for other messages to tell of: until when."""
+
+    carrying: dict[ParcelName, list[Delivery]] = field(default_factory=dict)
+    """Those by the parcel in which they were given to a ledger."""
 
     deliveries: int = 0
 

@@ -34,7 +34,7 @@ from pushfleet_workers.decision import reach, refuse_hour, refuse_message, refus
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import IngressStream, Raw, Routed
-from pushfleet_workers.job import Group, Job, Manner, job_for
+from pushfleet_workers.job import Group, Job, Manner, ParcelName, job_for
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pack
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.ledger import PutEntry
@@ -420,12 +420,16 @@ class Router:
             )
             for (vendor, credential, bucket), some in puts.items()
         ]
-        for ((vendor, _, _), some), answer in zip(puts.items(), await self._queue.run_many(calls), strict=True):
-            now_ms, _, counts = _checked(answer)
+        dropped: set[ParcelName] = set()
+        answers = await self._queue.run_many(calls)
+        for ((vendor, credential, _), some), answer in zip(puts.items(), answers, strict=True):
+            now_ms, _, counts, lost = _checked(answer)
+            dropped |= {(vendor, credential, parcel) for parcel in lost}
             self._clock.heard(now_ms)
             metrics.ROUTED_DELIVERIES.labels(vendor).inc(sum(counts))
             for (job, _), deliveries in zip(some, counts, strict=True):
                 job.deliveries += deliveries
+        await self._storms.pass_on(jobs, dropped)
         await self._ring({vendor for vendor, _, _ in puts})
 
     def _accounts_put_before(self, job: Job) -> dict[tuple[str, str], list[PutEntry]]:
@@ -447,7 +451,10 @@ class Router:
             carried = replace(push, later=why) if why else push
             for number, first in enumerate(range(0, len(some), size)):
                 identity = parcel_id(job.part, _name(manner), number, due_ms, why.encode())
-                packed = pack(Entry(identity, Parcel(carried, some[first : first + size]), push.lane, now_ms))
+                parcel = some[first : first + size]
+                if why == "storm":
+                    job.carrying[vendor, credential, identity] = parcel
+                packed = pack(Entry(identity, Parcel(carried, parcel), push.lane, now_ms))
                 yield (due_ms, packed) if due_ms else packed
 
     def _push(self, job: Job, manner: Manner) -> Push:

@@ -14,7 +14,7 @@ from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, play
 from pushfleet import Conversation, OfflinePush, Recipient, Sender
 from pushfleet.message import ApnsOptions
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.ledger import Entry
+from pushfleet_workers.ledger import AccountKeys, Entry
 from pushfleet_workers.peace.storms import (
     STORMS_MAX,
     Storm,
@@ -343,6 +343,70 @@ def test_a_router_that_died_changes_nothing_of_what_was_decided(redis_url: str) 
         assert (len(await stage.entries()), len(await stage.delayed())) == (1, 1)
         assert await stage.suppressed() == {"stormed": 3}
         assert await stage.joined()
+
+    on(redis_url, scenario)
+
+
+def tight(stage: Stage, most: int) -> None:
+    """From now on accounts take so many deliveries before bulk work is dropped; 0: any number."""
+    router = stage.settings.router.model_copy(update={"account_backlog_max": most})
+    stage.router = stage.new_router(stage.settings.model_copy(update={"router": router}))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_dropped_carrier_would_have_told_the_next_message_tells(redis_url: str, late: bool) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(name="pad", vendor="huawei")
+        tight(stage, 1)
+        await stage.route(said(0, lane="bulk"))
+        await stage.queue.call("HSET", AccountKeys(PREFIX, "huawei", "main").books, "ready", 0)
+        await stage.route(*(said(number, lane="bulk") for number in range(1, 4)))
+        assert await stage.delayed() == []
+        assert [entry.parcel.push.message_id for _, entry in await stage.delayed("huawei")] == ["m1"], "there was room"
+        assert (await storm(stage)).waiting.message == ""
+        await stage.route(said(4, lane="bulk"))
+        assert await stage.delayed() == [], "still none"
+        tight(stage, 0)
+        if late:
+            await pass_time(stage, 10_500)
+        await stage.route(said(5, lane="bulk"), said(6, lane="bulk"))
+        (due_ms, entry), *next_one = await stage.delayed()
+        assert entry.parcel.push.message_id == "m5"
+        # Where it came late it goes at once, and the next one waits for others.
+        assert (due_ms <= now_ms(), len(next_one)) == (late, late)
+        assert await bodies(stage, entry) == [f"User {6 - late} and {5 - late} others in Team"]
+
+    on(redis_url, scenario)
+
+
+def test_what_a_dropped_carrier_would_have_told_too_late_is_told_no_more(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        tight(stage, 1)
+        await stage.route(said(0, lane="bulk"), said(1, lane="bulk", ttl_s=60))
+        packed = msgspec.msgpack.decode(await stage.queue.call("HGET", BOB.storms, field()))
+        packed[5][5] = now_ms() - 1
+        await stage.queue.call("HSET", BOB.storms, field(), msgspec.msgpack.encode(packed))
+        tight(stage, 0)
+        await stage.route(said(2, lane="bulk"))
+        ((_, entry),) = await stage.delayed()
+        assert await bodies(stage, entry) == ["User 2: Lunch?"]
+
+    on(redis_url, scenario)
+
+
+def test_what_comes_again_does_not_take_over_from_a_dropped_carrier(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        tight(stage, 1)
+        await stage.route(said(0, lane="bulk"), said(1, lane="bulk"))
+        tight(stage, 0)
+        for number, ttl_s in ((2, None), (3, 5)):
+            stage.enqueue(said(number, lane="bulk", ttl_s=ttl_s))
+            await stage.read("bulk")
+        await stage.router.route(stage.streams["bulk"], await stage.read_again("bulk"))
+        await stage.route(said(4, lane="bulk", ttl_s=5))
+        at_once = [one.parcel.push.message_id for one in await stage.entries()]
+        assert at_once == ["m0", "m2", "m3", "m4"], "those may be in the ledger since, and this one would expire"
+        assert (await storm(stage)).waiting.count == 1
 
     on(redis_url, scenario)
 

@@ -5,13 +5,14 @@
 -- ARGV  bucket, most deliveries that may lie in the ledger before bulk work is dropped (0: no limit),
 --       then for each part: its id, how many entries, how many for later, the entries, and for each later one when it
 --       is due (Unix ms) and the entry
--- Returns, for each part, the deliveries of its first write, and how many parts were repeats.
+-- Returns the time, how many parts were repeats, for each part the deliveries of its first write, and the ids of entries
+-- for later that there was no room for.
 local books = KEYS[1]
 local share = tonumber(ARGV[2])
 local now = now_ms()
 local counts, repeats = {}, 0
 local lanes, due, waiting = {{}, {}, {}}, {}, {}
-local put, ready, delayed, dropped = 0, 0, 0, 0
+local put, ready, delayed, dropped, lost = 0, 0, 0, 0, {}
 local held = 0
 if share > 0 then
   local b = redis.call('HMGET', books, 'ready', 'leased', 'delayed')
@@ -62,13 +63,15 @@ while ARGV[at] do
     end
     for i = at + 3 + entries, at + 2 + entries + 2 * later, 2 do
       local n, lane = place(ARGV[i + 1])
+      local id = id_of(ARGV[i + 1])
       if lane then
-        local id = id_of(ARGV[i + 1])
         delayed = delayed + n
         table.insert(due, ARGV[i])
         table.insert(due, id)
         table.insert(waiting, id)
         table.insert(waiting, ARGV[i + 1])
+      else
+        table.insert(lost, id)
       end
     end
     local total = put - before
@@ -93,4 +96,4 @@ if #marks > 0 then
   redis.call('ZADD', KEYS[5], ARGV[1], ARGV[1])
   redis.call('PEXPIRE', KEYS[2], 604800000)
 end
-return {now, repeats, counts}
+return {now, repeats, counts, lost}

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pushfleet.message import Recipient
-from pushfleet_workers.job import Group, Job
-from pushfleet_workers.peace.storms import StormCall, is_stormy, storm_call, storm_drop_call, storm_place
+from pushfleet_workers.job import Group, Job, ParcelName
+from pushfleet_workers.peace.storms import (
+    StormCall,
+    is_stormy,
+    storm_call,
+    storm_drop_call,
+    storm_pass_on_call,
+    storm_place,
+)
 from pushfleet_workers.push import Delivery
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import Settings
@@ -73,6 +80,18 @@ class StormDesk:
                 absorbed.setdefault(id(job), set()).add(delivery.id)
         for job in {id(job): job for job, *_ in stormy}.values():
             job.absorb(absorbed.get(id(job), set()))
+
+    async def pass_on(self, jobs: Sequence[Job], dropped: Collection[ParcelName]) -> None:
+        """Let the next messages tell what pushes of *jobs* would have told whose parcels were *dropped*."""
+        places: dict[tuple[int, str], tuple[Job, list[str]]] = {}
+        for job in jobs if dropped else ():
+            for name, deliveries in job.carrying.items():
+                for one in deliveries if name in dropped else ():
+                    _, some = places.setdefault((id(job), one.user), (job, []))
+                    some.append(storm_place(one, *name[:2]))
+        await self._run(
+            [storm_pass_on_call(self._prefix, job.message, user, some) for (_, user), (job, some) in places.items()]
+        )
 
     async def forget_unplanned(self, jobs: Sequence[Job]) -> None:
         """No storm waits for what was promised when *jobs* were routed first, and is not planned any more."""

@@ -7,9 +7,9 @@
 -- Returns {0}: at once; {1, when}: it carries a push that is due then; {2}: the push of another one tells of it.
 --
 -- A value is packed msgpack: pushes so far, until when the next one waits, when a message came last, the latest
--- sent_at_ms, the message pushed at once, and of the push that waits and of the one before it: message that carries it,
--- count, latest sender, latest sent_at_ms, latest unread, latest expires_at_ms, the sent_at_ms of the carrier and the last
--- few others, and which messages those are.
+-- sent_at_ms, the message pushed at once, and of the push that waits and of the one before it: message that carries it
+-- ('': none any more, its push was dropped), count, latest sender, latest sent_at_ms, latest unread, latest
+-- expires_at_ms, the sent_at_ms of the carrier and the last few others, and which messages those are.
 local PUSHES, UNTIL, LAST, SENT_AT, SHOWN, WAITING, BEFORE = 1, 2, 3, 4, 5, 6, 7
 local ID, COUNT, SENDER, LATEST, UNREAD, EXPIRES_AT, TIMES, MESSAGES = 1, 2, 3, 4, 5, 6, 7, 8
 local FIRST_WAIT, GRAIN_MS, KNOWN_MAX = 10, 250, 20
@@ -37,6 +37,7 @@ local function room()
   return redis.call('HLEN', key) < most
 end
 
+-- Whether *telling* knows the message.
 local function tells_of(telling)
   for _, known in ipairs(telling[MESSAGES] or {}) do
     if known == message then return true end
@@ -47,7 +48,7 @@ end
 -- Whether all messages that it tells of are known one by one.
 local function knows_all(telling) return #(telling[MESSAGES] or {}) == telling[COUNT] end
 
-local function tell(telling)
+local function count_in(telling)
   telling[COUNT] = telling[COUNT] + 1
   local times, messages = telling[TIMES], telling[MESSAGES] or {}
   table.insert(times, sent_at)
@@ -58,6 +59,11 @@ local function tell(telling)
     table.remove(messages, oldest)
   end
   telling[MESSAGES] = messages
+end
+
+local function be_latest_of(telling)
+  if sent_at >= telling[LATEST] then telling[SENDER], telling[LATEST], telling[UNREAD] = sender, sent_at, unread end
+  telling[EXPIRES_AT] = math.max(telling[EXPIRES_AT], expires_at)
 end
 
 local packed = redis.call('HGET', key, field)
@@ -83,8 +89,13 @@ local function wait_from(start)
 end
 
 local over = is_over(storm)
+if waiting[ID] == '' and waiting[EXPIRES_AT] <= now then
+  storm[WAITING] = {}
+  waiting = storm[WAITING]
+end
+local orphaned = waiting[ID] == ''
 -- What waited has been pushed by now.
-if waiting[ID] and now >= storm[UNTIL] then
+if waiting[ID] and not orphaned and now >= storm[UNTIL] then
   wait_from(storm[UNTIL])
   storm[BEFORE], storm[WAITING] = waiting, {}
   waiting = storm[WAITING]
@@ -92,7 +103,13 @@ end
 -- Only the counting starts anew: a push that could not be sent yet must still find what it tells of.
 if over then storm[PUSHES], storm[UNTIL] = 0, 0 end
 local answer
-if now >= storm[UNTIL] then
+if orphaned and not again and expires_at > math.max(now, storm[UNTIL]) then
+  storm[UNTIL] = math.max(now, storm[UNTIL])
+  waiting[ID] = message
+  count_in(waiting)
+  be_latest_of(waiting)
+  answer = {1, storm[UNTIL]}
+elseif now >= storm[UNTIL] then
   -- Nothing came while it waited: it calms down.
   storm[PUSHES] = math.max(0, storm[PUSHES] - 2)
   wait_from(now)
@@ -100,13 +117,10 @@ if now >= storm[UNTIL] then
   answer = {0}
 elseif expires_at <= storm[UNTIL] then
   answer = {0}
-elseif waiting[ID] then
+elseif waiting[ID] and not orphaned then
   -- One that came before may have been counted, unless all of those are known.
-  if not again or knows_all(waiting) then tell(waiting) end
-  if sent_at >= waiting[LATEST] then
-    waiting[SENDER], waiting[LATEST], waiting[UNREAD] = sender, sent_at, unread
-  end
-  waiting[EXPIRES_AT] = math.max(waiting[EXPIRES_AT], expires_at)
+  if not again or knows_all(waiting) then count_in(waiting) end
+  be_latest_of(waiting)
   answer = {2}
 elseif again then
   -- It may be in the ledger since its first time, due when that was: too late for what would now be told by it.

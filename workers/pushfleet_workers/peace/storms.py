@@ -35,6 +35,7 @@ __all__ = [
     "storm_call",
     "storm_command",
     "storm_drop_call",
+    "storm_pass_on_call",
     "storm_place",
     "told",
     "told_by",
@@ -46,6 +47,7 @@ STORMS_MAX = 200
 _KINDS = frozenset({"chat", "summary"})
 _STORM = load("pushfleet_workers.peace", "storm")
 _DROP = load("pushfleet_workers.peace", "storm_drop")
+_PASS_ON = load("pushfleet_workers.peace", "storm_pass_on")
 
 StormCall = tuple[Script, tuple[str, ...], tuple[str | bytes | int, ...]]
 
@@ -176,6 +178,13 @@ def storm_drop_call(prefix: str, message: OfflineMessage, user: str, places: Ite
     assert message.conversation is not None
     args = (message.conversation.id, message_digest(message.app, message.id), *places)
     return _DROP, (UserKeys(prefix, message.app, user).storms,), args
+
+
+def storm_pass_on_call(prefix: str, message: OfflineMessage, user: str, places: Iterable[str]) -> StormCall:
+    """The script call after which the next message at each of *places* tells what the push of *message* would have."""
+    assert message.conversation is not None
+    fields = (_field(message.conversation.id, place) for place in places)
+    return _PASS_ON, (UserKeys(prefix, message.app, user).storms,), (message_digest(message.app, message.id), *fields)
 
 
 def storm_command(prefix: str, app: str, user: str, conversation: str, place: str) -> tuple[str, ...]:
