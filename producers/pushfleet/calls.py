@@ -16,8 +16,13 @@ from urllib.parse import quote
 import msgspec
 
 from pushfleet.devices import (
+    AccountDeaths,
+    AccountsWithDeaths,
     ClientReceipt,
+    DeathDecision,
     DeathPage,
+    DeathsDecided,
+    DeathsRestored,
     Preferences,
     ReceiptsRecorded,
     Receive,
@@ -43,6 +48,7 @@ RETRY_AFTER_S_MAX = 10.0
 """Who is told to wait longer than this is told so at once."""
 
 ID_BYTES_MAX = 256
+NAME_BYTES_MAX = 64
 DEVICE_BYTES_MAX = 128
 
 _PLACE_IN_BATCH = re.compile(r"(?P<list>\w+)\[(?P<number>\d+)\]")
@@ -114,6 +120,9 @@ _applied = msgspec.json.Decoder(_Applied)
 _logged_in = msgspec.json.Decoder(_LoggedIn)
 _recalled = msgspec.json.Decoder(_Recalled)
 _deaths = msgspec.json.Decoder(DeathPage)
+_restored = msgspec.json.Decoder(DeathsRestored)
+_accounts = msgspec.json.Decoder(AccountsWithDeaths)
+_decided = msgspec.json.Decoder(DeathsDecided)
 _recorded = msgspec.json.Decoder(ReceiptsRecorded)
 _told = msgspec.json.Decoder(_Told)
 
@@ -231,6 +240,22 @@ class Api:
         """Read a page of deaths."""
         asked = {"after": after, "limit": str(limit), **filters}
         return self._result("reading dead tokens", "GET", f"{self._root}/dead-tokens?{_query(asked)}", _deaths)
+
+    def restore_dead_tokens(self, wanted: Mapping[str, object]) -> Call[DeathsRestored]:
+        """Bring dead tokens back."""
+        return self._result("restoring dead tokens", "POST", f"{self._root}/dead-tokens/restore", _restored, wanted)
+
+    def accounts_with_deaths(self) -> Call[tuple[AccountDeaths, ...]]:
+        """Read how accounts stand."""
+        path = f"{self._root}/dead-tokens/accounts"
+        return (yield from self._result("reading accounts with dead tokens", "GET", path, _accounts)).accounts
+
+    def decide_deaths(self, vendor: str, credential: str, decision: DeathDecision, limit: int) -> Call[DeathsDecided]:
+        """Decide on an account's tokens that are passed over."""
+        place = f"{_segment('vendor', vendor, NAME_BYTES_MAX)}/{_segment('credential', credential, NAME_BYTES_MAX)}"
+        body = {"decision": decision, "limit": limit}
+        doing = f"deciding on dead tokens of {vendor}:{credential}"
+        return self._result(doing, "POST", f"{self._root}/dead-tokens/accounts/{place}", _decided, body)
 
     def report_receipts(self, receipts: Iterable[ClientReceipt]) -> Call[ReceiptsRecorded]:
         """Report receipts of apps, in requests of :data:`MANY`."""

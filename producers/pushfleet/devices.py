@@ -11,10 +11,15 @@ from typing import Any, Literal
 from msgspec import Struct
 
 __all__ = [
+    "AccountDeaths",
+    "AccountsWithDeaths",
     "Channel",
     "ClientReceipt",
     "Death",
+    "DeathDecision",
     "DeathPage",
+    "DeathsDecided",
+    "DeathsRestored",
     "Device",
     "DeviceChannel",
     "DeviceJudged",
@@ -35,6 +40,7 @@ __all__ = [
     "User",
 ]
 
+DeathDecision = Literal["confirm", "lift"]
 TokenKind = Literal["alert", "voip", "fid"]
 StateName = Literal["foreground", "background", "killed", "logged_out"]
 Receive = Literal["all", "mentions", "none"]
@@ -339,3 +345,61 @@ class DeathPage(_Shown, frozen=True):
 
     more: bool
     """Whether there is more already."""
+
+
+class DeathsRestored(_Shown, frozen=True):
+    """What came of bringing dead tokens back; the counts add up to the deaths that were meant."""
+
+    restored: int = 0
+    """Back, or passed over no more; in a dry run: that could be tried."""
+
+    unknown: int = 0
+    """Restored before, or nothing is left to restore."""
+
+    no_device: int = 0
+    """The device is gone."""
+
+    outdated: int = 0
+    """The device has registered since."""
+
+    taken: int = 0
+    """Another user has the token now."""
+
+    more: bool = False
+    """Whether the limit left some out: repeat it."""
+
+
+class AccountDeaths(_Shown, frozen=True):
+    """How an account stands that has tokens which are passed over, or whose guard has tripped."""
+
+    vendor: str
+    credential: str
+    guarded_since_ms: int
+    """When its guard tripped; 0: it has not."""
+
+    quarantined: int
+    """Tokens that are passed over."""
+
+    window_deaths: int
+    """Undated deaths lately."""
+
+    window_accepted: int
+    """Pushes that were accepted in the same time."""
+
+
+class AccountsWithDeaths(_Shown, frozen=True):
+    """Those accounts of the app."""
+
+    accounts: tuple[AccountDeaths, ...]
+
+
+class DeathsDecided(_Shown, frozen=True):
+    """What came of a decision on an account's tokens that are passed over."""
+
+    dropped: int = 0
+    restored: int = 0
+    other: int = 0
+    """Registered anew, removed, or decided before."""
+
+    more: bool = False
+    """Whether some are left: repeat it. The guard holds until then."""

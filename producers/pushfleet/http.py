@@ -19,8 +19,12 @@ from urllib.parse import urlsplit
 
 from pushfleet.calls import Answer, Api, Call, NoAnswer, Pause, Reply, Request
 from pushfleet.devices import (
+    AccountDeaths,
     ClientReceipt,
+    DeathDecision,
     DeathPage,
+    DeathsDecided,
+    DeathsRestored,
     Preferences,
     ReceiptsRecorded,
     Receive,
@@ -172,6 +176,40 @@ class TokenState:
         filters = {"vendor": vendor, "credential": credential, "user": user, "code": code, "fate": fate}
         return self._drive(self._api.dead_tokens(after, limit, filters))
 
+    def restore_dead_tokens(
+        self,
+        *,
+        vendor: str = "",
+        credential: str = "",
+        user: str = "",
+        code: str = "",
+        since_ms: int = 0,
+        until_ms: int = 0,
+        limit: int = 10_000,
+        dry_run: bool = False,
+    ) -> DeathsRestored:
+        """Bring back some ``limit`` dead tokens, the newest first, each only if its device has not registered since.
+
+        Within thirty days of their death. What is given of the rest leaves all others out; times are of when the fleet
+        heard of it. A dry run only counts. A repeat after a lost answer counts those of the first time as ``unknown``.
+        """
+        wanted: dict[str, object] = {"vendor": vendor, "credential": credential, "user": user, "code": code}
+        wanted |= {"since_ms": since_ms, "until_ms": until_ms, "limit": limit, "dry_run": dry_run}
+        return self._drive(self._api.restore_dead_tokens(wanted))
+
+    def accounts_with_deaths(self) -> tuple[AccountDeaths, ...]:
+        """The accounts of the app with tokens that are passed over, or a guard that has tripped."""
+        return self._drive(self._api.accounts_with_deaths())
+
+    def decide_deaths(
+        self, vendor: str, credential: str, decision: DeathDecision, *, limit: int = 10_000
+    ) -> DeathsDecided:
+        """Say of an account's tokens that are passed over that they are dead (``confirm``), or live (``lift``).
+
+        Some ``limit`` of them at once; the guard is reset when none is left.
+        """
+        return self._drive(self._api.decide_deaths(vendor, credential, decision, limit))
+
     def report_receipts(self, receipts: Iterable[ClientReceipt]) -> ReceiptsRecorded:
         """Report any number of pushes that apps saw arrive or be tapped, 1,000 in a request; gives the sums."""
         return self._drive(self._api.report_receipts(receipts))
@@ -316,6 +354,33 @@ class AsyncTokenState:
         """As :meth:`TokenState.dead_tokens`."""
         filters = {"vendor": vendor, "credential": credential, "user": user, "code": code, "fate": fate}
         return await self._drive(self._api.dead_tokens(after, limit, filters))
+
+    async def restore_dead_tokens(
+        self,
+        *,
+        vendor: str = "",
+        credential: str = "",
+        user: str = "",
+        code: str = "",
+        since_ms: int = 0,
+        until_ms: int = 0,
+        limit: int = 10_000,
+        dry_run: bool = False,
+    ) -> DeathsRestored:
+        """As :meth:`TokenState.restore_dead_tokens`."""
+        wanted: dict[str, object] = {"vendor": vendor, "credential": credential, "user": user, "code": code}
+        wanted |= {"since_ms": since_ms, "until_ms": until_ms, "limit": limit, "dry_run": dry_run}
+        return await self._drive(self._api.restore_dead_tokens(wanted))
+
+    async def accounts_with_deaths(self) -> tuple[AccountDeaths, ...]:
+        """As :meth:`TokenState.accounts_with_deaths`."""
+        return await self._drive(self._api.accounts_with_deaths())
+
+    async def decide_deaths(
+        self, vendor: str, credential: str, decision: DeathDecision, *, limit: int = 10_000
+    ) -> DeathsDecided:
+        """As :meth:`TokenState.decide_deaths`."""
+        return await self._drive(self._api.decide_deaths(vendor, credential, decision, limit))
 
     async def report_receipts(self, receipts: Iterable[ClientReceipt]) -> ReceiptsRecorded:
         """As :meth:`TokenState.report_receipts`."""

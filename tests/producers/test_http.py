@@ -41,7 +41,7 @@ from pushfleet import (
     calls,
     wire,
 )
-from pushfleet.devices import ReceiptsRecorded, Reported
+from pushfleet.devices import DeathsDecided, DeathsRestored, ReceiptsRecorded, Reported
 from pushfleet_workers.outcome import Outcome, Verdict
 from pushfleet_workers.push import Delivery, fingerprint
 from pushfleet_workers.redis_link import Link
@@ -218,12 +218,50 @@ def test_dead_tokens_are_read_page_by_page(tokens: Any, redis_url: str) -> None:
     assert (refused.value.code, refused.value.field) == ("invalid_fate", "fate")
 
 
-async def _die(url: str, *users: str) -> None:
+def test_dead_tokens_are_brought_back(tokens: Any, redis_url: str) -> None:
+    for user in ("ann", "bob"):
+        tokens.register(user, "d1", a_registration(f"{TOKEN}-{user}"))
+    asyncio.run(_die(redis_url, "ann", "bob"))
+    assert tokens.user("ann").devices["d1"].push.reason == "no_channel"
+    wanted = {
+        "vendor": "huawei",
+        "credential": "main",
+        "code": "80300007",
+        "until_ms": int(time.time() * 1000) + 60_000,
+    }
+    assert tokens.restore_dead_tokens(**wanted, since_ms=1, dry_run=True) == DeathsRestored(restored=2)
+    assert tokens.restore_dead_tokens(**wanted, user="ann") == DeathsRestored(restored=1)
+    assert tokens.user("ann").devices["d1"].push.goes
+    assert tokens.restore_dead_tokens() == DeathsRestored(restored=1, unknown=1)
+    with pytest.raises(ApiRefused) as refused:
+        tokens.restore_dead_tokens(limit=0)
+    assert refused.value.field == "limit"
+
+
+@pytest.mark.parametrize(("decision", "fate"), [("confirm", {"dropped": 1}), ("lift", {"restored": 1})])
+def test_tokens_that_are_passed_over_are_decided_on(
+    tokens: Any, redis_url: str, decision: Any, fate: dict[str, int]
+) -> None:
+    assert tokens.accounts_with_deaths() == ()
+    known = tokens.register("ann", "d1", a_registration(f"{TOKEN}-ann")).device
+    asyncio.run(_die(redis_url, "ann", doubtful_at_ms=known.channels[0].registered_at_ms))
+    (account,) = tokens.accounts_with_deaths()
+    assert (account.vendor, account.credential, account.quarantined) == ("huawei", "main", 1)
+    assert tokens.decide_deaths("huawei", "main", decision) == DeathsDecided(**fate)
+    assert tokens.user("ann").devices["d1"].push.goes is (decision == "lift")
+    with pytest.raises(ApiRefused) as refused:
+        tokens.decide_deaths("apns", "none", decision)
+    assert refused.value.code == "unknown_account"
+
+
+async def _die(url: str, *users: str, doubtful_at_ms: int = 0) -> None:
+    """*doubtful_at_ms*: which registration it was, of which the vendor does not say that it is dead for certain."""
     link = Link(url)
     now_ms = int(time.time() * 1000)
     feedback = TokenFeedback(link, link, "pushfleet", DeathsSettings(), lambda: now_ms)
-    dead = Outcome(Verdict.DROP_TOKEN, code="80300007", since_ms=now_ms + 1_000)
-    deliveries = [Delivery(b"x" * 16, user, "d1", f"{TOKEN}-{user}", now_ms) for user in users]
+    since_ms = None if doubtful_at_ms else now_ms + 1_000
+    dead = Outcome(Verdict.DROP_TOKEN, code="80300007", since_ms=since_ms, doubtful=bool(doubtful_at_ms))
+    deliveries = [Delivery(b"x" * 16, user, "d1", f"{TOKEN}-{user}", doubtful_at_ms or now_ms) for user in users]
     await feedback.tell("huawei", "main", "demo", deliveries, [dead] * len(users))
     await link.close()
 

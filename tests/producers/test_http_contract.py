@@ -21,8 +21,12 @@ GIVEN = {
     "StateReport": "Report",
 }
 SHOWN = {
+    "AccountDeaths": "AccountDeaths",
+    "AccountsWithDeaths": "AccountDeathsList",
     "Death": "DeathTold",
     "DeathPage": "DeathPage",
+    "DeathsDecided": "Decided",
+    "DeathsRestored": "RestoreDone",
     "Device": "DeviceShown",
     "DeviceChannel": "ChannelShown",
     "DeviceJudged": "DeviceJudged",
@@ -143,6 +147,9 @@ def each_call() -> dict[str, Call[Any]]:
         "set_receive_option": api.set_receive_option("ann", "c1", receive, 1),
         "recall": api.recall("m1", "c1", ["ann"]),
         "dead_tokens": api.dead_tokens("1-0", 10, filters),
+        "restore_dead_tokens": api.restore_dead_tokens({"vendor": "apns", "since_ms": 1, "limit": 1, "dry_run": True}),
+        "accounts_with_deaths": api.accounts_with_deaths(),
+        "decide_deaths": api.decide_deaths("apns", "main", "lift", 1),
         "report_receipts": api.report_receipts([receipt]),
     }
 
