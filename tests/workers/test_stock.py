@@ -12,6 +12,7 @@ from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ingress import IngressStream, Routed
 from pushfleet_workers.ledger import DeadLetters, GateNews, Ledger, Return, Settlement, pack
 from pushfleet_workers.ledger.keys import AccountKeys
+from pushfleet_workers.ledger.pause import pause
 from pushfleet_workers.receipts import Event
 from pushfleet_workers.receipts.book import Entry, ReceiptBook
 from pushfleet_workers.redis_link import Link, ReplyError
@@ -107,6 +108,7 @@ def test_every_metric_is_there_with_what_redis_holds(redis_url: str) -> None:
             ("pushfleet_receipts_total", *account, "demo", "delivered"): 2,
             ("pushfleet_receipts_total", "", "", "demo", "clicked"): 1,
             ("pushfleet_account_paused", *account): 1,
+            ("pushfleet_account_operator_pause", *account): 0,
             ("pushfleet_death_guard", *account): 0,
             ("pushfleet_books_balanced",): 1,
         }
@@ -138,6 +140,18 @@ def test_a_guard_that_tripped_shows_until_it_is_reset(redis_url: str) -> None:
         await watch.release("huawei", "main")
         await stock.read()
         assert samples(exposed(stock))["pushfleet_death_guard", "huawei", "main"] == 0
+
+    on_redis(redis_url, scenario)
+
+
+def test_an_operators_pause_shows_by_itself(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        stock = Stock(SETTINGS, link, APPS)
+        await pause(link, KEYS, span_ms=0, reason="", elsewhere=False)
+        await stock.read()
+        found = samples(exposed(stock))
+        assert found["pushfleet_account_operator_pause", "huawei", "main"] == 1
+        assert found["pushfleet_account_paused", "huawei", "main"] == 0
 
     on_redis(redis_url, scenario)
 

@@ -14,8 +14,10 @@ from starlette.types import ASGIApp
 
 from pushfleet import AsyncProducer
 from pushfleet_workers.api import create_app, serve
+from pushfleet_workers.api.accounts import account_routes, account_schemas
 from pushfleet_workers.api.client_receipts import client_receipt_schemas
 from pushfleet_workers.api.credentials import credential_routes, credential_schemas
+from pushfleet_workers.api.dead_letters import dead_letter_routes, dead_letter_schemas
 from pushfleet_workers.api.deaths import death_routes, death_schemas
 from pushfleet_workers.api.preferences import preference_routes, preference_schemas
 from pushfleet_workers.api.reads import read_routes, read_schemas
@@ -25,11 +27,13 @@ from pushfleet_workers.checks import check_redis, refuse_old_redis
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credential_store import Accounts
 from pushfleet_workers.credential_store.management import CredentialManager
+from pushfleet_workers.dead_letters import LetterDesk
 from pushfleet_workers.death_desk import DeathDesk
 from pushfleet_workers.death_keeper import DeathKeeper, keeper_key
 from pushfleet_workers.death_webhook import DeathWebhook
 from pushfleet_workers.device_keeper import DeviceKeeper
 from pushfleet_workers.errors import FleetError, RedisUnusable
+from pushfleet_workers.gate_desk import GateDesk
 from pushfleet_workers.lease import Lease
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.reports import ReportConsumer, ReportStream
@@ -133,6 +137,8 @@ def _make_app(
         routers=[
             credential_routes(CredentialManager(settings, queue, state), open_to_callers=bool(key)),
             death_routes(desk, settings.apps, accounts.apps),
+            dead_letter_routes(LetterDesk(settings, queue, accounts)),
+            account_routes(GateDesk(queue, settings.redis.prefix, accounts)),
             recall_routes(producer, settings.apps),
             read_routes(ReadStore(state, settings.redis.prefix, clock.now_ms), settings.apps, clock.now_ms),
             preference_routes(PreferenceStore(state, settings.redis.prefix), settings.apps, clock.now_ms),
@@ -141,6 +147,8 @@ def _make_app(
         schemas={
             **credential_schemas(),
             **death_schemas(),
+            **dead_letter_schemas(),
+            **account_schemas(),
             **recall_schemas(),
             **read_schemas(),
             **preference_schemas(),

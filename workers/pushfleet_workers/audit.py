@@ -15,6 +15,7 @@ from pushfleet.message import LANES, Lane
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ingress import IngressKeys
 from pushfleet_workers.ledger import AccountKeys
+from pushfleet_workers.ledger.pause import UNTIL_RESUMED_MS
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.scripts import load
 
@@ -62,9 +63,16 @@ class AccountBook(msgspec.Struct, kw_only=True):
     """When the oldest ready delivery was put; 0: none is there."""
 
     open: bool
-    """Whether the breaker is open or the account pauses."""
+    """Whether the breaker is open or the account pauses, by the vendor's word."""
 
     pause_reason: str
+    operator_pause: bool = False
+    """Whether an operator pauses the account; both may be."""
+
+    operator_until_ms: int = 0
+    """Until when; 0: until it is resumed."""
+
+    operator_reason: str = ""
     ends: dict[str, int]
     """``lane:end:reason`` to deliveries."""
 
@@ -184,7 +192,7 @@ async def _account_book(link: Link, keys: AccountKeys, *, recount: bool) -> Acco
             break
     else:
         raise RedisUnusable(f"the processes that hold work of {keys.root} changed {_TRIES} times while it was counted")
-    flat, ready, leased_now, delayed, dead_letters, oldest_ms, is_open, reason = answer
+    flat, ready, leased_now, delayed, dead_letters, oldest_ms, is_open, reason, operator_ms, operator_reason = answer
     books = _counts(flat)
     return AccountBook(
         put=books.get("put", 0),
@@ -197,6 +205,9 @@ async def _account_book(link: Link, keys: AccountKeys, *, recount: bool) -> Acco
         oldest_ms=oldest_ms,
         open=bool(is_open),
         pause_reason=reason.decode() if is_open else "",
+        operator_pause=bool(operator_ms),
+        operator_until_ms=operator_ms if operator_ms < UNTIL_RESUMED_MS else 0,
+        operator_reason=operator_reason.decode() if operator_ms else "",
         ends=_named(books, "end:"),
         replayed=_named(books, "replayed:"),
         recounted=None if ready < 0 else (ready, leased_now, delayed),

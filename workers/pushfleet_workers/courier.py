@@ -28,7 +28,7 @@ from pushfleet_workers.ledger import Claim, Entry, Ledger
 from pushfleet_workers.ledger.ledger import Want
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push, sent_id
-from pushfleet_workers.recheck import Rechecked
+from pushfleet_workers.recheck import Rechecked, had_its_chance
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import SENT, End, Later, RetryPolicy, next_step
 from pushfleet_workers.transports.base import Transport
@@ -45,7 +45,6 @@ Recheck = Callable[[Sequence[Entry]], Awaitable[Rechecked]]
 """Decides again on entries that waited, see :class:`pushfleet_workers.recheck.Rechecker`."""
 
 CLAIM_PARCELS = 100
-_OF_CALLS = frozenset({"call", "call_cancel"})
 _LOW_WATER = 50
 """With fewer waiting to be sent it claims again."""
 
@@ -179,6 +178,8 @@ class Courier:
         # Suspects and the rest take turns: many suspects would otherwise hold up everybody.
         self._suspects_turn = not any(entry.lost > 1 for entry in claim.entries)
         await self._take_in(claim.entries, claim.late_oks)
+        if claim.paused:
+            self._give_back_waiting()
         self._elsewhere.evacuate(claim)
         self._clearing = bool(claim.suspects and self.busy and not self._hand.suspect)
         return claim
@@ -204,6 +205,11 @@ class Courier:
         for one in held:
             self._end_late_oks(one, one.left, claim.late_oks)
         return claim, held
+
+    async def heed_operator(self) -> None:
+        """Give back what waits here while an operator pauses the account; with all hands full no claim hears of it."""
+        if self._waiting and await self.ledger.operator_until_ms() > self._clock.now_ms():
+            self._give_back_waiting()
 
     async def beat(self) -> None:
         """Keep the leases, if there are any."""
@@ -247,7 +253,7 @@ class Courier:
                 lost.append((held, deliveries))
             elif entry.parcel.push.expires_at_ms <= now_ms and entry.parcel.push.later != "storm":
                 self._hand.finish(held, deliveries, End("dropped", "expired"))
-            elif now_ms - entry.put_ms > self._recheck_ms or _had_its_chance(entry):
+            elif now_ms - entry.put_ms > self._recheck_ms or had_its_chance(entry):
                 aged.append((held, deliveries))
             else:
                 self._queue(held, deliveries)
@@ -567,14 +573,3 @@ class Courier:
                 held, deliveries = queue.popleft()
                 self._waiting -= 1
                 self._hand.give_back(held, deliveries)
-
-
-def _had_its_chance(entry: Entry) -> bool:
-    """Whether what holds for it may have changed however young it is.
-
-    It was tried, or put for later, it takes a message back, or it is a call, which may be over.
-    """
-    first, push = entry.parcel.deliveries[0], entry.parcel.push
-    if push.kind in _OF_CALLS:
-        return True
-    return bool(first.tries or first.tried or entry.lost or push.recall or push.later)

@@ -57,6 +57,7 @@ class AccountGate:
         self._probing = False
         """A claim of ours was the half-open breaker's probe; the gate waits to hear what came of it."""
 
+        self._paused = False
         self._classes = b""
         self._class_pauses_ms: dict[str, float] = {}
         self._breaker_open = metrics.BREAKER_OPEN.labels(*name.split(":", 1))
@@ -69,6 +70,9 @@ class AccountGate:
         """What a claim said of the gate."""
         self._listens = self._listens or claim.gate_listens
         self._probing = self._probing or claim.probe
+        if claim.paused != self._paused:
+            self._paused = claim.paused
+            log.info("account %s is %s by an operator", self._name, "paused" if claim.paused else "resumed")
         if claim.classes != self._classes:
             self._classes = claim.classes
             self._class_pauses_ms = json.decode(claim.classes) if claim.classes else {}

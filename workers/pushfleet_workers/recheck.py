@@ -23,7 +23,9 @@ from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.tokens.lookup import Lookup, UserState
 from pushfleet_workers.tokens.reads import Done, done_command, read_done
 
-__all__ = ["Rechecked", "Rechecker"]
+__all__ = ["Rechecked", "Rechecker", "had_its_chance"]
+
+_OF_CALLS = frozenset({"call", "call_cancel"})
 
 _Ringing = tuple[str, str, str]
 """App, user and the device that rings."""
@@ -256,6 +258,17 @@ def _stop(recalled: Sequence[Entry], found: Rechecked) -> None:
         for one in entry.parcel.deliveries:
             if one.id not in found.counting:
                 found.refused[one.id] = "recalled"
+
+
+def had_its_chance(entry: Entry) -> bool:
+    """Whether what holds for it may have changed however young it is.
+
+    It was tried, or put for later, it takes a message back, or it is a call, which may be over.
+    """
+    first, push = entry.parcel.deliveries[0], entry.parcel.push
+    if push.kind in _OF_CALLS:
+        return True
+    return bool(first.tries or first.tried or entry.lost or push.recall or push.later)
 
 
 def _say_no_end_of_what_never_rang(entries: Sequence[Entry], found: Rechecked) -> None:

@@ -152,7 +152,7 @@ class FleetRuntime:
             for credential, account in self._settings.accounts.get(vendor, {}).items():
                 drain.couriers.append(self._courier(vendor, credential, account, drain))
             self._drains[vendor] = drain
-            self._chores += [asyncio.create_task(self._look(drain)), asyncio.create_task(self._reap(drain))]
+            self._chores += [asyncio.create_task(self._look(drain)), asyncio.create_task(self._watch(drain))]
         for change in await self._credentials.refresh():
             await self._take_up(change)
         self._chores += [asyncio.create_task(self._beat()), asyncio.create_task(self._follow())]
@@ -259,12 +259,13 @@ class FleetRuntime:
                 await drain.run(linger=False)
             await asyncio.sleep(_LOOK_S)
 
-    async def _reap(self, drain: Drain) -> None:
-        """Give back the work of processes that died."""
+    async def _watch(self, drain: Drain) -> None:
+        """Give back the work of processes that died, and of accounts that an operator pauses."""
         while True:
             for courier in list(drain.couriers):
                 # One account's trouble is no other's.
-                with self._told_of_trouble("nobody looks for dead processes of", courier):
+                with self._told_of_trouble("nobody looks for dead processes and pauses of", courier):
+                    await courier.heed_operator()
                     given_back = await courier.ledger.reap()
                     if given_back:
                         log.warning("%d deliveries of %s came back from a dead process", given_back, courier.name)

@@ -54,7 +54,16 @@ METRICS: dict[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, tup
         "Receipts by what they tell; those that apps report themselves have empty labels for the vendor.",
         ("vendor", "account", "app", "event"),
     ),
-    "pushfleet_account_paused": (GaugeMetricFamily, "1 while an account's gate is shut.", ("vendor", "account")),
+    "pushfleet_account_paused": (
+        GaugeMetricFamily,
+        "1 while an account's gate is shut: its breaker is open or the vendor asked for a pause.",
+        ("vendor", "account"),
+    ),
+    "pushfleet_account_operator_pause": (
+        GaugeMetricFamily,
+        "1 while an operator pauses an account.",
+        ("vendor", "account"),
+    ),
     "pushfleet_death_guard": (
         GaugeMetricFamily,
         "1 while an account's dead tokens are only passed over: somebody must look.",
@@ -139,6 +148,7 @@ class Stock(Collector):
         yield "pushfleet_dead_letters", owner, account.dead_letters
         yield "pushfleet_unknown_attempts_total", owner, account.unknown
         yield "pushfleet_account_paused", owner, float(account.open)
+        yield "pushfleet_account_operator_pause", owner, float(account.operator_pause)
         yield "pushfleet_death_guard", owner, float(name in self._guarded)
         for dead, count in account.replayed.items():
             yield "pushfleet_replayed_deliveries_total", [*owner, *dead.split(":")], count

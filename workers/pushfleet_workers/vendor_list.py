@@ -1,4 +1,4 @@
-"""What the fleet knows of its vendors and their accounts, and how their authorizations stand."""
+"""What the fleet knows of its vendors and their accounts, how their authorizations stand and what shuts them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credential_store import Accounts
 from pushfleet_workers.credential_store.sealing import MasterKeys
 from pushfleet_workers.errors import CredentialError, RedisUnusable
+from pushfleet_workers.ledger import AccountKeys
+from pushfleet_workers.ledger.pause import GateState, read_gate
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.runtime import rate_of
 from pushfleet_workers.settings import Settings
@@ -22,7 +24,7 @@ from pushfleet_workers.vendor import Vendor, VendorDefaults
 
 __all__ = ["AccountShown", "AuthShown", "VendorList", "VendorShown", "list_vendors"]
 
-_NO_URL = "no Redis is configured: authorizations and stored credentials are not known"
+_NO_URL = "no Redis is configured: authorizations, pauses and stored credentials are not known"
 
 
 class AuthShown(Struct, frozen=True):
@@ -53,6 +55,8 @@ class AccountShown(Struct, frozen=True):
 
     burst: int | None
     in_flight_max: int
+    gate: GateState | None = None
+    """What shuts it; None: no Redis, so nobody knows."""
 
 
 class VendorShown(Struct, frozen=True):
@@ -92,7 +96,7 @@ async def list_vendors(settings: Settings) -> VendorList:
     try:
         return await _listed(settings, link, "")
     except (RedisUnusable, ReplyError) as problem:
-        return await _listed(settings, None, f"{problem}: authorizations and stored credentials are not known")
+        return await _listed(settings, None, f"{problem}: authorizations, pauses and stored credentials are not known")
     finally:
         await link.close()
 
@@ -103,7 +107,9 @@ async def _listed(settings: Settings, link: Link | None, note: str) -> VendorLis
         for name, credential, account in accounts:
             auth = await _auth(settings.redis.prefix, link, registry.load(name), credential, account)
             settled = credential in settings.accounts.get(name, {})
-            by_vendor[name].append(_account_shown(registry.load(name), credential, account, settled, auth))
+            keys = AccountKeys(settings.redis.prefix, name, credential)
+            gate = await read_gate(link, keys) if link is not None else None
+            by_vendor[name].append(_account_shown(registry.load(name), credential, account, settled, auth, gate))
     return VendorList(note, [_vendor_shown(registry.load(name), shown) for name, shown in by_vendor.items()])
 
 
@@ -142,7 +148,12 @@ async def _auth(prefix: str, link: Link | None, vendor: Vendor, credential: str,
 
 
 def _account_shown(
-    vendor: Vendor, credential: str, account: AccountSettings, settled: bool, auth: AuthShown
+    vendor: Vendor,
+    credential: str,
+    account: AccountSettings,
+    settled: bool,
+    auth: AuthShown,
+    gate: GateState | None,
 ) -> AccountShown:
     rate = rate_of(account)
     return AccountShown(
@@ -155,6 +166,7 @@ def _account_shown(
         rate_per_s=rate.rate_per_s if rate is not None else None,
         burst=rate.burst if rate is not None else None,
         in_flight_max=account.in_flight_max,
+        gate=gate,
     )
 
 

@@ -26,7 +26,7 @@ def test_these_are_the_commands() -> None:
         "", "up", "api", "router", "worker", "fakecloud", "enqueue", "devices", "devices import", "devices export",
         "audit", "check", "users", "users show",
         "credentials", "credentials add", "credentials list", "credentials test", "credentials rotate",
-        "credentials remove", "credentials reseal", "vendors", "receipts", "send",
+        "credentials remove", "credentials reseal", "vendors", "pause", "resume", "receipts", "send",
         "dlq", "dlq list", "dlq show", "dlq replay", "dlq drop",
         "tokens", "tokens dead", "tokens restore", "tokens guards", "tokens confirm", "tokens lift",
     }  # fmt: skip

@@ -52,7 +52,7 @@ def test_it_works_without_redis_and_says_so(cli: Cli, tmp_path: Path) -> None:
         settings_file(tmp_path, url, *HUAWEI)
         shown = listed(cli)
         assert shown["redis"].startswith(told)
-        assert shown["redis"].endswith("authorizations and stored credentials are not known")
+        assert shown["redis"].endswith("authorizations, pauses and stored credentials are not known")
         (account,) = shown["huawei"]["accounts"]
         assert account["auth"]["state"] == "unknown"
         text = cli("vendors").out

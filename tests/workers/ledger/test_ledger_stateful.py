@@ -22,9 +22,20 @@ from tests.workers.ledger.support import KEYS, PLENTY, a_ledger, an_entry
 
 from pushfleet.message import LANES
 from pushfleet_workers.audit import read_books
-from pushfleet_workers.ledger import DeadLetter, DeadLetters, Entry, Ledger, Return, Settlement, pack, unpack
+from pushfleet_workers.ledger import (
+    DeadLetter,
+    DeadLetters,
+    Entry,
+    GateNews,
+    Ledger,
+    Return,
+    Settlement,
+    pack,
+    unpack,
+)
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.ledger import PutEntry, Want
+from pushfleet_workers.ledger.pause import pause, resume
 from pushfleet_workers.push import Delivery, Parcel
 from pushfleet_workers.redis_link import Link
 
@@ -40,6 +51,7 @@ wants = st.builds(
     deliveries=st.integers(1, 12),
     bulk_deliveries=st.integers(0, 6),
     suspect=st.booleans(),
+    elsewhere=st.sampled_from([False, False, False, True]),
 )
 fates = st.sampled_from(["sent", "dropped", "dead", "soon", "later", "keep", "keep"])
 owners = st.sampled_from(OWNERS)
@@ -67,6 +79,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
         self.replayed: Counter[str] = Counter()
         self.paused = False
+        self.operator = ""
+        """Whether an operator pauses the account: "holds", or "elsewhere" where its work may go another way."""
+
         self.fence = 0
         self.bucket = 1
 
@@ -122,7 +137,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(owner=owners, want=wants)
     def claim(self, owner: str, want: Want) -> None:
         claim = self.wait(self.ledgers[owner].claim(want))
-        if self.paused:
+        assert claim.paused is bool(self.operator)
+        if want.elsewhere:
+            shut = self.operator == "elsewhere" or (self.paused and not self.operator)
+            assert shut or claim.entries == []
+        elif self.paused or self.operator:
             assert claim.entries == []
         if not claim.entries:
             return
@@ -311,15 +330,36 @@ class LedgerMachine(RuleBasedStateMachine):
         for entry_id in self.wait(self.link.call("ZRANGE", KEYS.delayed, 0, -1)):
             self.wait(self.link.call("ZADD", KEYS.delayed, "XX", 1, entry_id))
 
-    @rule(owner=owners)
-    def pause(self, owner: str) -> None:
-        """The account pauses: nobody gets anything; then it goes on."""
-        self.wait(self.link.call("HSET", KEYS.gate, "pause_until", 99_999_999_999_999))
-        self.paused = True
+    @rule(owner=owners, who=st.sampled_from(["vendor", "holds", "elsewhere"]))
+    def pause(self, owner: str, who: str) -> None:
+        """The vendor asks for a pause, or an operator does: nobody gets anything, but what goes another way."""
+        if who == "vendor":
+            self.wait(self.ledgers[owner].tell_gate(GateNews(pause_ms=FAR_MS, reason="429")))
+            self.paused = True
+        else:
+            self.wait(pause(self.link, KEYS, span_ms=0, reason="", elsewhere=who == "elsewhere"))
+            self.operator = who
         self.claim(owner, PLENTY)
-        self.the_books_agree_with_what_lies_there_and_with_the_model()
-        self.wait(self.link.call("HDEL", KEYS.gate, "pause_until"))
+
+    @precondition(lambda self: self.paused)
+    @rule()
+    def vendors_pause_runs_out(self) -> None:
+        self.wait(self.link.call("HSET", KEYS.gate, "pause_until", 1))
         self.paused = False
+
+    @precondition(lambda self: self.operator or self.paused)
+    @rule(owner=owners, force=st.sampled_from([True, True, False]))
+    def resume(self, owner: str, force: bool) -> None:
+        """Without force the vendor's word stands."""
+        assert self.wait(resume(self.link, KEYS, force=force)) is bool(self.operator)
+        self.operator = ""
+        self.paused = self.paused and not force
+        self.claim(owner, PLENTY)
+
+    @rule(owner=owners)
+    def good_answer(self, owner: str) -> None:
+        """It ends no pause."""
+        self.wait(self.ledgers[owner].tell_gate(GateNews(good=1)))
 
     @rule(times=st.integers(1, 3))
     def crash(self, times: int) -> None:
@@ -379,7 +419,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert Counter(book.ends) == self.ends
         assert Counter(book.replayed) == self.replayed
         assert (book.unknown, book.dead_letters) == (self.unknown, len(self.letters))
-        assert book.open is self.paused
+        assert (book.open, book.operator_pause) == (self.paused, bool(self.operator))
 
 
 def test_no_delivery_is_lost_or_in_two_places_whatever_happens(redis_url: str) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 import msgspec
 from rich.table import Table
 
-from pushfleet_workers.audit import Books, read_books
+from pushfleet_workers.audit import AccountBook, Books, read_books
 from pushfleet_workers.checks import Finding, check_all
 from pushfleet_workers.cli.context import Context, console, json_option, pass_context, with_link
+from pushfleet_workers.cli.times import shown_date
 
 __all__ = ["audit", "check"]
 
@@ -44,6 +45,9 @@ def _show(books: Books) -> None:
                account.dead_letters, account.balanced)  # fmt: skip
         ledger.add_row(*map(str, row))
     console.print(ingress, ledger)
+    for name, account in books.accounts.items():
+        for line in _gate(account):
+            console.print(f"{name} {line}.", markup=False, highlight=False, soft_wrap=True)
     if not books.balanced and not books.pending:
         decided = sum(book.deliveries for book in books.lanes.values())
         given = sum(book.put for book in books.accounts.values())
@@ -51,6 +55,15 @@ def _show(books: Books) -> None:
     console.print(
         "The books balance." if books.balanced else "The books do NOT balance: something is lost or counted twice."
     )
+
+
+def _gate(account: AccountBook) -> Iterator[str]:
+    if account.operator_pause:
+        until = shown_date(account.operator_until_ms) or "it is resumed"
+        reason = f": {account.operator_reason}" if account.operator_reason else ""
+        yield f"is paused by an operator until {until}{reason}"
+    if account.open:
+        yield f"is shut: {account.pause_reason or 'by its vendor'}"
 
 
 @click.command()

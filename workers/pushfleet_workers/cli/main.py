@@ -13,6 +13,7 @@ from pushfleet_workers.cli import books, produce, run
 from pushfleet_workers.cli.context import Context, errors
 from pushfleet_workers.cli.credentials import credentials
 from pushfleet_workers.cli.dlq import dlq
+from pushfleet_workers.cli.pause import pause, resume
 from pushfleet_workers.cli.receipts import receipts
 from pushfleet_workers.cli.send import send
 from pushfleet_workers.cli.tokens import tokens
@@ -47,6 +48,8 @@ for command in (
     dlq,
     credentials,
     vendors,
+    pause,
+    resume,
     receipts,
     send,
     books.audit,

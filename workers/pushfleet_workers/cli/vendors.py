@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from pushfleet_workers.cli.context import Context, console, json_option, pass_context
+from pushfleet_workers.gate_desk import gate_sentence
 from pushfleet_workers.vendor_list import AccountShown, AuthShown, VendorList, list_vendors
 
 __all__ = ["vendors"]
@@ -19,9 +20,9 @@ __all__ = ["vendors"]
 @json_option
 @pass_context
 def vendors(context: Context, as_json: bool) -> None:
-    """List all vendors and their accounts: authorization, limits, how many pushes a request carries.
+    """List all vendors and their accounts: authorization, limits, how many pushes a request carries, what shuts them.
 
-    Works without Redis as well; authorizations and stored credentials are then not known.
+    Works without Redis as well; authorizations, pauses and stored credentials are then not known.
     """
     listed = asyncio.run(list_vendors(context.settings))
     if as_json:
@@ -43,7 +44,8 @@ def _show(listed: VendorList) -> None:
 def _account(one: AccountShown) -> str:
     rate = f"{one.rate_per_s:g} a second, burst {one.burst}" if one.rate_per_s else "no limit"
     facts = [f"app {one.app}", one.environment, one.source, f"authorization {_auth(one.auth)}", one.batch, rate]
-    return ", ".join([fact for fact in [*facts, f"{one.in_flight_max} in flight"] if fact])
+    shut = gate_sentence(one.gate) if one.gate is not None else ""
+    return ", ".join([fact for fact in [*facts, f"{one.in_flight_max} in flight", shut] if fact])
 
 
 def _auth(auth: AuthShown) -> str:

@@ -5,8 +5,8 @@
 --       1 to take what a shut gate holds up, without permits: it goes another way
 -- Returns now, ms until more may be had (0: at once or nothing there), deliveries left ready, fence, entries, 1 when
 -- deliveries are known that were accepted after their lease was lost, 1 when the gate waits to hear of answers,
--- suspects left, until when message classes pause (JSON), 1 when the gate is shut and no probe is out, 1 when what was
--- taken is a probe.
+-- suspects left, until when message classes pause (JSON), 1 when the gate is shut and no probe is out, so that work may
+-- go another way, 1 when what was taken is a probe, 1 when an operator pauses the account.
 local books, gate, owners, leased = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local READY = {KEYS[6], KEYS[7], KEYS[8]}
 local t = redis.call('TIME')
@@ -37,18 +37,27 @@ local function wait_for_next_due()
   return math.max(1, next[2] - now)
 end
 if left == 0 then
-  return {now, wait_for_next_due(), 0, 0, {}, 0, 0, 0, redis.call('HGET', gate, 'classes') or '', 0, 0}
+  local known = redis.call('HMGET', gate, 'classes', 'operator_until')
+  local paused = (tonumber(known[2]) or 0) > now and 1 or 0
+  return {now, wait_for_next_due(), 0, 0, {}, 0, 0, 0, known[1] or '', 0, 0, paused}
 end
 
-local g = redis.call('HMGET', gate, 'pause_until', 'open_until', 'level', 'level_at', 'factor', 'classes', 'probing')
+local g = redis.call(
+  'HMGET', gate, 'pause_until', 'open_until', 'level', 'level_at', 'factor', 'classes', 'probing', 'operator_until',
+  'operator_elsewhere'
+)
 local classes = g[6] or ''
-local pause = math.max(tonumber(g[1]) or 0, tonumber(g[2]) or 0)
+local operator = tonumber(g[8]) or 0
+local pause = math.max(tonumber(g[1]) or 0, tonumber(g[2]) or 0, operator)
 -- What a probe finds is known in a moment: its neighbours wait for it here.
 local shut = pause > now and not (g[7] and (tonumber(g[1]) or 0) <= now)
+local paused = operator > now and 1 or 0
+-- Whether work goes another way is for the operator to say, whatever else shuts the gate.
+if paused == 1 then shut = g[9] == '1' end
 local elsewhere = ARGV[9] == '1' and shut
-if ARGV[9] == '1' and not shut then return {now, 0, left, 0, {}, 0, 0, 0, classes, 0, 0} end
+if ARGV[9] == '1' and not shut then return {now, 0, left, 0, {}, 0, 0, 0, classes, 0, 0, paused} end
 if pause > now and not elsewhere then
-  return {now, pause - now, left, 0, {}, 0, 1, 0, classes, shut and 1 or 0, 0}
+  return {now, pause - now, left, 0, {}, 0, 1, 0, classes, shut and 1 or 0, 0, paused}
 end
 local parcels_max = tonumber(ARGV[3])
 -- Half open: one parcel probes, the others wait for what it finds. One that has expired finds nothing.
@@ -129,5 +138,5 @@ end
 if elsewhere then wait = pause - now end
 return {
   now, wait, left - deliveries, fence, taken, redis.call('EXISTS', KEYS[11]), (g[2] or g[5]) and 1 or 0, suspects,
-  classes, elsewhere and 1 or 0, probe and 1 or 0,
+  classes, elsewhere and 1 or 0, probe and 1 or 0, paused,
 }

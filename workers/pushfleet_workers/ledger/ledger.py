@@ -110,7 +110,11 @@ class Claim:
     """Until when message classes pause, by class, as JSON; empty when none does."""
 
     shut: bool = False
-    """The breaker is open or the account pauses, for ``wait_ms``; not so while a probe is out."""
+    """The breaker is open or the account pauses, for ``wait_ms``, and its work may go another way; not so while a probe
+    is out, nor while an operator pauses it who did not say so."""
+
+    paused: bool = False
+    """An operator pauses the account: what waits in a process goes back as well."""
 
     probe: bool = False
     """The entry is the half-open breaker's probe: the gate waits to hear what came of it."""
@@ -272,7 +276,7 @@ class Ledger:
         if self.rate is not None:
             rate, capacity = self.rate.rate_per_s, self.rate.capacity
             bulk = min(bulk, max(1, int(rate * _BULK_SHARE_S)))
-        now, wait, left, fence, packed, oks, listens, suspects, classes, shut, probe = await self.link.run(
+        now, wait, left, fence, packed, oks, listens, suspects, classes, shut, probe, paused = await self.link.run(
             self._claim,
             self._claim_keys,
             (
@@ -282,7 +286,9 @@ class Ledger:
         )  # fmt: skip
         entries = await self._readable([(data, fence) for data in packed])
         late_oks = await self._late_oks(entries) if oks else frozenset()
-        return Claim(now, wait, left, entries, late_oks, bool(listens), suspects, classes, bool(shut), bool(probe))
+        return Claim(
+            now, wait, left, entries, late_oks, bool(listens), suspects, classes, bool(shut), bool(paused), bool(probe)
+        )
 
     async def _readable(self, packed: Sequence[tuple[bytes, int]]) -> list[Entry]:
         """The entries with their fences; one that cannot be read becomes a dead letter, its neighbours go on."""
@@ -366,6 +372,10 @@ class Ledger:
             )
             given_back += max(0, back)
         return given_back
+
+    async def operator_until_ms(self) -> int:
+        """Until when an operator pauses the account, by Redis' clock; long past or 0 when none does."""
+        return int(await self.link.call("HGET", self.keys.gate, "operator_until") or 0)
 
     async def tell_gate(self, news: GateNews) -> tuple[str, int]:
         """The breaker's state after *news* (``closed`` or ``open``) and the ms until it is tried again."""

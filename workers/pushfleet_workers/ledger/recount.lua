@@ -2,7 +2,8 @@
 -- KEYS  books, suspect, ready urgent/normal/bulk, delayed entries, owners, dead, gate, then leased of every known owner
 -- ARGV  most entries to look at, then the known owners
 -- Returns the books (as field, value, ...), the recounted ready, leased and delayed deliveries (-1: too many to count),
--- dead letters, when the oldest ready delivery was put, 1 when the gate is shut, and why; nothing when owners changed.
+-- dead letters, when the oldest ready delivery was put, 1 when the gate is shut, and why, until when an operator pauses
+-- the account (0: none does), and why; nothing when owners changed.
 local FIRST_LEASED = 10
 local owners = redis.call('ZRANGE', KEYS[7], 0, -1)
 if #owners ~= #ARGV - 1 then return {} end
@@ -35,6 +36,10 @@ else
     for _, value in ipairs(redis.call('HVALS', KEYS[i])) do leased = leased + header(string.sub(value, 9)) end
   end
 end
-local g = redis.call('HMGET', KEYS[9], 'pause_until', 'open_until', 'pause_reason')
-local shut = math.max(tonumber(g[1]) or 0, tonumber(g[2]) or 0) > now_ms()
-return {books, ready, leased, delayed, redis.call('XLEN', KEYS[8]), oldest, shut and 1 or 0, g[3] or ''}
+local g = redis.call('HMGET', KEYS[9], 'pause_until', 'open_until', 'pause_reason', 'operator_until', 'operator_reason')
+local now, operator = now_ms(), tonumber(g[4]) or 0
+local shut = math.max(tonumber(g[1]) or 0, tonumber(g[2]) or 0) > now
+return {
+  books, ready, leased, delayed, redis.call('XLEN', KEYS[8]), oldest, shut and 1 or 0, g[3] or '',
+  operator > now and operator or 0, g[5] or '',
+}

@@ -1,0 +1,178 @@
+"""What an operator's pause means for a process that has work of the account in hand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from tests.workers.doubles import Bench, Cloud, until
+from tests.workers.ledger.support import put
+from tests.workers.test_courier import RETRY, named, on_bench
+
+from pushfleet_workers.ledger import AccountKeys
+from pushfleet_workers.ledger.pause import pause, resume
+from pushfleet_workers.outcome import OK
+
+
+async def pauses(bench: Bench, *, span_ms: int = 0, elsewhere: bool = False) -> None:
+    await pause(bench.link, bench.keys, span_ms=span_ms, reason="", elsewhere=elsewhere)
+
+
+def test_what_waits_in_a_process_goes_back_and_what_is_under_way_comes_in(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.held.clear()
+        await put(bench.link, *[named(f"m{number}") for number in range(40)])
+        await bench.courier.claim()
+        await until(lambda: bench.cloud.under_way == 3)
+        await pauses(bench)
+        await bench.courier.heed_operator()
+
+        async def given_back() -> bool:
+            book = await bench.book()
+            return (book.ready, book.leased) == (37, 3)
+
+        await until(given_back)
+        bench.cloud.held.set()
+        await bench.settled()
+        assert await bench.ends() == {"sent": 3}
+        assert len(bench.cloud.tokens) == 3
+        await bench.courier.claim()
+        assert len(bench.cloud.tokens) == 3
+        await resume(bench.link, bench.keys, force=False)
+        assert await bench.finish() == {"sent": 40}
+
+    on_bench(redis_url, scenario, in_flight_max=3)
+
+
+def test_a_claim_hears_of_it_as_well(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(bench: Bench) -> None:
+        caplog.set_level(logging.INFO)
+        bench.cloud.held.clear()
+        await put(bench.link, *[named(f"m{number}", deliveries=4) for number in range(10)])
+        await bench.courier.claim()
+        await until(lambda: bench.cloud.under_way == 2)
+        await pauses(bench)
+        await bench.courier.claim()
+
+        async def given_back() -> bool:
+            return (await bench.book()).leased <= 4
+
+        await until(given_back)
+        assert "account apns:main is paused by an operator" in caplog.text
+        bench.cloud.held.set()
+        await bench.settled()
+        await resume(bench.link, bench.keys, force=False)
+        assert await bench.finish() == {"sent": 40}
+        assert "account apns:main is resumed by an operator" in caplog.text
+        assert sorted(bench.cloud.tokens) == sorted(set(bench.cloud.tokens)), "nothing was sent twice"
+
+    on_bench(redis_url, scenario, in_flight_max=2)
+
+
+def test_nothing_is_asked_while_nothing_waits(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(bench: Bench) -> None:
+        async def asked() -> int:
+            raise AssertionError
+
+        monkeypatch.setattr(bench.courier.ledger, "operator_until_ms", asked)
+        await bench.courier.heed_operator()
+
+    on_bench(redis_url, scenario)
+
+
+def test_what_fails_meanwhile_is_tried_again_after_it(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.answer("m-0", RETRY, OK)
+        bench.cloud.held.clear()
+        await put(bench.link, named("m"))
+        await bench.courier.claim()
+        await until(lambda: bench.cloud.under_way == 1)
+        await pauses(bench)
+        bench.cloud.held.set()
+        await bench.settled()
+        await asyncio.sleep(0.01)
+        await bench.courier.claim()
+        assert len(bench.cloud.tokens) == 1
+        await resume(bench.link, bench.keys, force=False)
+        assert await bench.finish() == {"sent": 1}
+
+    on_bench(redis_url, scenario)
+
+
+def test_a_drain_goes_on_by_itself_once_the_pause_is_over(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await put(bench.link, named("m"))
+        await pauses(bench, span_ms=150)
+        draining = asyncio.create_task(bench.drain.run())
+
+        async def sent() -> bool:
+            return await bench.ends() == {"sent": 1}
+
+        await until(sent, 3)
+        bench.drain.stop()
+        await draining
+
+    on_bench(redis_url, scenario, linger_s=1.0)
+
+
+def test_its_neighbours_go_on(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await put(bench.link, named("m"))
+        await pause(bench.link, AccountKeys("t", "apns", "second"), span_ms=0, reason="", elsewhere=False)
+        assert await bench.finish() == {"sent": 1}
+
+    on_bench(redis_url, scenario)
+
+
+def test_expired_work_ends_when_it_is_over(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await put(bench.link, named("a", ttl_s=-1), named("b"))
+        await pauses(bench)
+        await bench.courier.claim()
+        assert (await bench.book()).ready == 2
+        await resume(bench.link, bench.keys, force=False)
+        assert await bench.finish() == {"dropped:expired": 1, "sent": 1}
+
+    on_bench(redis_url, scenario)
+
+
+def test_work_stays_where_it_is_unless_the_operator_says_otherwise(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.moves = {"a-0", "b-0"}
+        await put(bench.link, named("a"), named("b"), named("stays"))
+        await pauses(bench)
+        await bench.courier.claim()
+        await asyncio.sleep(0.05)
+        assert (await bench.book()).ready == 3
+        assert bench.cloud.moved == []
+        await pauses(bench, elsewhere=True)
+        await bench.courier.claim()
+
+        async def gone() -> bool:
+            book = await bench.book()
+            return (book.ready, book.leased, book.delayed) == (0, 0, 1)
+
+        await until(gone)
+        assert await bench.ends() == {"moved:account_shut": 2}
+        assert bench.cloud.requests == []
+
+    on_bench(redis_url, scenario, elsewhere=True)
+
+
+def test_a_batch_that_has_left_is_never_cut_in_two(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.held.clear()
+        await put(bench.link, named("m", deliveries=25))
+        await bench.courier.claim()
+        await until(lambda: bench.cloud.under_way == 1)
+        await pauses(bench)
+        await bench.courier.heed_operator()
+        bench.cloud.held.set()
+        await bench.settled()
+        assert await bench.ends() == {"sent": 10}
+        await resume(bench.link, bench.keys, force=False)
+        assert await bench.finish() == {"sent": 25}
+        assert len(set(bench.cloud.tokens)) == len(bench.cloud.tokens) == 25
+
+    on_bench(redis_url, scenario, cloud=Cloud(10), in_flight_max=1)
