@@ -12,6 +12,7 @@ from pushfleet.aio import AsyncProducer
 from pushfleet.devices import (
     Channel,
     ClientReceipt,
+    Confirmation,
     DoNotDisturb,
     Preferences,
     QuietHours,
@@ -44,6 +45,7 @@ __all__ = [
     "BatchReceipt",
     "Channel",
     "ClientReceipt",
+    "Confirmation",
     "Conversation",
     "DoNotDisturb",
     "Element",

@@ -19,6 +19,8 @@ from pushfleet.devices import (
     AccountDeaths,
     AccountsWithDeaths,
     ClientReceipt,
+    Confirmation,
+    Confirmed,
     DeathDecision,
     DeathPage,
     DeathsDecided,
@@ -120,6 +122,7 @@ _applied = msgspec.json.Decoder(_Applied)
 _logged_in = msgspec.json.Decoder(_LoggedIn)
 _recalled = msgspec.json.Decoder(_Recalled)
 _deaths = msgspec.json.Decoder(DeathPage)
+_confirmed = msgspec.json.Decoder(Confirmed)
 _restored = msgspec.json.Decoder(DeathsRestored)
 _accounts = msgspec.json.Decoder(AccountsWithDeaths)
 _decided = msgspec.json.Decoder(DeathsDecided)
@@ -166,6 +169,12 @@ class Api:
         """Report many states, in requests of :data:`MANY`."""
         sums = yield from self._in_batches("reporting states", f"{self._root}/states", "reports", reports, _reported)
         return Reported(**sums)
+
+    def confirm_delivery(self, confirmations: Iterable[Confirmation]) -> Call[Confirmed]:
+        """Confirm which messages devices have, in requests of :data:`MANY`."""
+        path = f"{self._root}/confirmations"
+        sums = yield from self._in_batches("confirming", path, "confirmations", confirmations, _confirmed)
+        return Confirmed(**sums)
 
     def logout(self, user: str, device: str, at_ms: int) -> Call[bool]:
         """Log a device out."""

@@ -15,6 +15,8 @@ __all__ = [
     "AccountsWithDeaths",
     "Channel",
     "ClientReceipt",
+    "Confirmation",
+    "Confirmed",
     "Death",
     "DeathDecision",
     "DeathPage",
@@ -127,6 +129,22 @@ class StateReport(_Given, frozen=True):
 
     at_ms: int = 0
     """When this was true, at most five minutes ahead of the fleet's clock."""
+
+
+class Confirmation(_Given, frozen=True):
+    """A device has all messages of a conversation that were written until a time, over the app's own connection."""
+
+    user: str
+    """1 to 256 UTF-8 bytes."""
+
+    device: str
+    """The installation's id, 1 to 128 UTF-8 bytes."""
+
+    up_to_ms: int
+    """``sent_at_ms`` of the last message that the device has, and none before it is missing there."""
+
+    conversation: str = ""
+    """As in messages; empty: all of them, and what belongs to none."""
 
 
 class ClientReceipt(_Given, frozen=True):
@@ -255,6 +273,17 @@ class Reported(_Shown, frozen=True):
     """Of devices that are not registered; they change nothing."""
 
 
+class Confirmed(_Shown, frozen=True):
+    """What became of confirmations; the counts add up to those given."""
+
+    applied: int = 0
+    outdated: int = 0
+    """More was confirmed before; they change nothing."""
+
+    unknown: int = 0
+    """Of devices that are not registered; they change nothing."""
+
+
 class PushVerdict(_Shown, frozen=True):
     """Whether a push to a device would go now."""
 
@@ -267,6 +296,9 @@ class PushVerdict(_Shown, frozen=True):
 
     message: str
     """The reason in a sentence."""
+
+    parked: bool = False
+    """It would wait, and go unless it is confirmed that the device has the message."""
 
 
 class DeviceJudged(Device, frozen=True):

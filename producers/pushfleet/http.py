@@ -21,6 +21,8 @@ from pushfleet.calls import Answer, Api, Call, NoAnswer, Pause, Reply, Request
 from pushfleet.devices import (
     AccountDeaths,
     ClientReceipt,
+    Confirmation,
+    Confirmed,
     DeathDecision,
     DeathPage,
     DeathsDecided,
@@ -116,6 +118,14 @@ class TokenState:
         from the start of the call.
         """
         return self._drive(self._api.report_many(reports))
+
+    def confirm_delivery(self, confirmations: Iterable[Confirmation]) -> Confirmed:
+        """Confirm which messages any number of devices have, 1,000 in a request; gives the sums.
+
+        Pushes of those are not sent that were parked since the app is in the foreground there. It needs the app's
+        ``foreground_ack = "park"``. A wrong one refuses the request that it is in, as :meth:`report_many` says.
+        """
+        return self._drive(self._api.confirm_delivery(confirmations))
 
     def user(self, user: str, *, conversation: str = "", kind: Kind = "chat", mention: bool = False) -> User:
         """What is known of a user, and for each device whether such a push would go now, and if not, why."""
@@ -305,6 +315,10 @@ class AsyncTokenState:
     async def report_many(self, reports: Iterable[StateReport]) -> Reported:
         """As :meth:`TokenState.report_many`."""
         return await self._drive(self._api.report_many(reports))
+
+    async def confirm_delivery(self, confirmations: Iterable[Confirmation]) -> Confirmed:
+        """As :meth:`TokenState.confirm_delivery`."""
+        return await self._drive(self._api.confirm_delivery(confirmations))
 
     async def user(self, user: str, *, conversation: str = "", kind: Kind = "chat", mention: bool = False) -> User:
         """As :meth:`TokenState.user`."""

@@ -64,6 +64,16 @@ class Stage:
         self.supervisor.wait_ready()
         return child
 
+    def start_api(self) -> str:
+        """Start `pushfleet api` and wait until it is ready; gives its address."""
+        self.started += 1
+        url = f"http://127.0.0.1:{free_port()}"
+        environment = {CONFIG_VARIABLE: str(self.config), "PUSHFLEET_API__PORT": url.rpartition(":")[2]}
+        child = Child(f"api-{self.started}", pushfleet_command("api"), environment, ready_url=f"{url}/readyz")
+        self.supervisor.start(child)
+        self.supervisor.wait_ready()
+        return url
+
     def start_celery(self, *words: str) -> Child:
         """Start a plain Celery worker."""
         self.started += 1
@@ -143,8 +153,13 @@ class Stage:
 
 
 @contextlib.contextmanager
-def running_stage(folder: Path, redis_url: str, *, account: str = "", settings: str = "") -> Iterator[Stage]:
-    """A stage without any process of the fleet yet; all that was started ends with it."""
+def running_stage(
+    folder: Path, redis_url: str, *, account: str = "", app: str = "", settings: str = ""
+) -> Iterator[Stage]:
+    """A stage without any process of the fleet yet; all that was started ends with it.
+
+    *account*, *app* and *settings* are further settings: of the account, of the app, and sections of their own.
+    """
     with FakeCloudThread(vendors=["apns"], keep=200_000) as cloud:
         credential = cloud.credential("apns", topics=[TOPIC])
         config = folder / "pushfleet.toml"
@@ -156,6 +171,7 @@ url = "{redis_url}"
 [log]
 level = "warning"
 [apps.demo]
+{app}
 [accounts.apns.main]
 app = "demo"
 team_id = "{credential.settings["team_id"]}"

@@ -30,6 +30,7 @@ from pushfleet import (
     AsyncTokenState,
     Channel,
     ClientReceipt,
+    Confirmation,
     DoNotDisturb,
     Preferences,
     PushfleetError,
@@ -41,7 +42,7 @@ from pushfleet import (
     calls,
     wire,
 )
-from pushfleet.devices import DeathsDecided, DeathsRestored, ReceiptsRecorded, Reported
+from pushfleet.devices import Confirmed, DeathsDecided, DeathsRestored, ReceiptsRecorded, Reported
 from pushfleet_workers.outcome import Outcome, Verdict
 from pushfleet_workers.push import Delivery, fingerprint
 from pushfleet_workers.redis_link import Link
@@ -50,7 +51,10 @@ from pushfleet_workers.settings import DeathsSettings
 from pushfleet_workers.token_feedback import TokenFeedback
 
 TOKEN = "f00dcafe" * 8
-ALL_ON = SETTINGS.replace("[apps.demo]\n", '[apps.demo]\nrecall_window_s = 120\nreads = true\ndevice_logins = "one"\n')
+ALL_ON = SETTINGS.replace(
+    "[apps.demo]\n",
+    '[apps.demo]\nrecall_window_s = 120\nreads = true\ndevice_logins = "one"\nforeground_ack = "park"\n',
+)
 
 Door = Callable[..., Any]
 
@@ -157,6 +161,22 @@ def test_what_was_read_counts_once(tokens: Any) -> None:
     assert tokens.mark_read("ann", "a/b", now_ms, unread=2)
     assert tokens.user("ann").devices["d1"].unread == 2
     assert not tokens.mark_read("ann", "a/b", now_ms - 1)
+
+
+def test_what_devices_have_is_confirmed(tokens: Any) -> None:
+    now_ms = int(time.time() * 1000)
+    tokens.register("ann", "d1", a_registration(state="foreground", at_ms=now_ms))
+    verdict = tokens.user("ann").devices["d1"].push
+    assert (verdict.goes, verdict.reason, verdict.parked) == (False, "foreground", True)
+    given = [
+        Confirmation(user="ann", device="d1", up_to_ms=now_ms, conversation="a/b"),
+        Confirmation(user="ann", device="d1", up_to_ms=now_ms - 1, conversation="a/b"),
+        Confirmation(user="bob", device="d1", up_to_ms=now_ms),
+    ]
+    assert tokens.confirm_delivery(iter(given)) == Confirmed(applied=1, outdated=1, unknown=1)
+    with pytest.raises(ApiRefused) as refused:
+        tokens.confirm_delivery([*given, Confirmation(user="ann", device="d1", up_to_ms=now_ms + 900_000)])
+    assert (refused.value.code, refused.value.field) == ("time_in_future", "confirmations[3].up_to_ms")
 
 
 def test_preferences_are_replaced_and_changed(tokens: Any) -> None:

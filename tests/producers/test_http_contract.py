@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.workers.api.process import started
 
-from pushfleet import ApiError, Channel, ClientReceipt, Preferences, Registration, StateReport, devices
+from pushfleet import ApiError, Channel, ClientReceipt, Confirmation, Preferences, Registration, StateReport, devices
 from pushfleet.calls import Answer, Api, Call, Request
 from pushfleet.devices import Receive
 from pushfleet_workers.redis_server import EmbeddedRedis
@@ -17,10 +17,12 @@ from pushfleet_workers.redis_server import EmbeddedRedis
 GIVEN = {
     "Channel": "ChannelGiven",
     "ClientReceipt": "ReceiptGiven",
+    "Confirmation": "Confirmation",
     "Registration": "Registration",
     "StateReport": "Report",
 }
 SHOWN = {
+    "Confirmed": "ConfirmedShown",
     "AccountDeaths": "AccountDeaths",
     "AccountsWithDeaths": "AccountDeathsList",
     "Death": "DeathTold",
@@ -128,6 +130,7 @@ def each_call() -> dict[str, Call[Any]]:
     api = Api("demo", 1, lambda: 0.0)
     report = StateReport(user="ann", device="d1", state="killed", unread=1, at_ms=1)
     receipt = ClientReceipt(mid="m1", user="ann", device="d1", event="clicked", at_ms=1)
+    confirmation = Confirmation(user="ann", device="d1", up_to_ms=1, conversation="c1")
     registration = Registration(channels=(Channel(vendor="apns", token="t1", kind="voip", region="eu"),))
     filters = {"vendor": "apns", "credential": "main", "user": "ann", "code": "1", "fate": "dropped"}
     receive: Receive = "mentions"
@@ -136,6 +139,7 @@ def each_call() -> dict[str, Call[Any]]:
         "remove": api.remove("ann", "d1"),
         "report": api.report(report),
         "report_many": api.report_many([report]),
+        "confirm_delivery": api.confirm_delivery([confirmation]),
         "logout": api.logout("ann", "d1", 1),
         "user": api.user("ann", "c1", "chat", mention=True),
         "log_in": api.log_in("ann", "d1", "ios", 1),

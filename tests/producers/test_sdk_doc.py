@@ -14,7 +14,9 @@ from tests.workers.api.process import KEY, SETTINGS, started
 from pushfleet import AsyncTokenState, TokenState, calls
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text(encoding="utf-8")
-ALL_ON = SETTINGS.replace("[apps.demo]\n", "[apps.demo]\nrecall_window_s = 120\nreads = true\n")
+ALL_ON = SETTINGS.replace(
+    "[apps.demo]\n", '[apps.demo]\nrecall_window_s = 120\nreads = true\nforeground_ack = "park"\n'
+)
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
@@ -30,6 +32,7 @@ def test_every_example_runs(
         names["tokens"].close()
     said = capsys.readouterr().out
     assert "1 0 1\n" in said, "of two reports one is of no device"
+    assert "1 0 0\n" in said, "the confirmation was news"
     assert "bobs-phone killed False mentions_only the receiver wants only mentions" in said
     assert "422 unknown_account channels[0].credential registering device" in said
     assert "True DoNotDisturb(daily=(QuietHours(start='22:00', end='07:00', duration_s=None),)" in said

@@ -25,6 +25,7 @@ from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recheck import Rechecked
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.retry import RetryPolicy
+from pushfleet_workers.still_wanted import Recheck
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.wake import Bell
 
@@ -293,6 +294,7 @@ async def a_bench(
     timeout_s: float = 10.0,
     mover: Any = None,
     elsewhere: bool = False,
+    recheck: Recheck | None = None,
 ) -> AsyncIterator[Bench]:
     cloud = cloud or Cloud()
     link, waiting_link = Link(url, timeout_s=timeout_s), Link(url)
@@ -312,7 +314,7 @@ async def a_bench(
             if outcome.verdict in (Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE)
         ]
 
-    async def recheck(entries: Sequence[Entry]) -> Rechecked:
+    async def recheck_as_told(entries: Sequence[Entry]) -> Rechecked:
         bench.rechecked += [entry.id for entry in entries]
         return Rechecked(bench.refused, bench.rendered)
 
@@ -327,7 +329,7 @@ async def a_bench(
         clock=clock,
         policy=policy,
         feedback=feedback,
-        recheck=recheck,
+        recheck=recheck or recheck_as_told,
         on_change=drain.changed,
         mover=mover,
         settle_s=settle_s,

@@ -33,7 +33,7 @@ class Stage:
         self.next = NextChannel(link, link, ACCOUNTS, PREFIX, here, FleetClock(), self.triggered.append)
 
     async def device(self, *channels: Channel, user: str = "bob", **fields: Any) -> None:
-        device = Device(channels=list(channels), state="b", **fields)
+        device = Device(**{"channels": list(channels), "state": "b", **fields})
         await self.link.call("HSET", UserKeys(PREFIX, "demo", user).devices, "phone", encode_device(device))
 
     async def move(self, push: Push, deliveries: list[Delivery], *, same_account: bool = True) -> set[bytes]:
@@ -129,6 +129,18 @@ def test_some_are_never_moved(redis_url: str, delivery: Delivery) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"))
         assert await stage.move(a_push(), [delivery]) == set()
+
+    with_stage(redis_url, scenario)
+
+
+@pytest.mark.parametrize(("lane", "moves"), [("urgent", 1), ("normal", 0)])
+def test_what_was_parked_for_as_long_as_it_may_passes_the_foreground_here_as_well(
+    redis_url: str, lane: Any, moves: int
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"), state="f", lease_until_ms=FAR_MS)
+        assert await stage.move(a_push(lane=lane), [a_delivery()]) == set()
+        assert len(await stage.move(a_push(lane=lane, parking="released"), [a_delivery()])) == moves
 
     with_stage(redis_url, scenario)
 

@@ -16,6 +16,7 @@ from pushfleet import AsyncProducer
 from pushfleet_workers.api import create_app, serve
 from pushfleet_workers.api.accounts import account_routes, account_schemas
 from pushfleet_workers.api.client_receipts import client_receipt_schemas
+from pushfleet_workers.api.confirmations import confirmation_routes, confirmation_schemas
 from pushfleet_workers.api.credentials import credential_routes, credential_schemas
 from pushfleet_workers.api.dead_letters import dead_letter_routes, dead_letter_schemas
 from pushfleet_workers.api.deaths import death_routes, death_schemas
@@ -39,6 +40,7 @@ from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.reports import ReportConsumer, ReportStream
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.stock import Stock
+from pushfleet_workers.tokens.confirmations import ConfirmationStore
 from pushfleet_workers.tokens.death_log import DeathLog
 from pushfleet_workers.tokens.preference_store import PreferenceStore
 from pushfleet_workers.tokens.reads import ReadStore
@@ -141,6 +143,7 @@ def _make_app(
             account_routes(GateDesk(queue, settings.redis.prefix, accounts)),
             recall_routes(producer, settings.apps),
             read_routes(ReadStore(state, settings.redis.prefix, clock.now_ms), settings.apps, clock.now_ms),
+            confirmation_routes(ConfirmationStore(state, settings.redis.prefix), settings.apps, clock.now_ms),
             preference_routes(PreferenceStore(state, settings.redis.prefix), settings.apps, clock.now_ms),
             *receipt_routers(settings, queue, state, opened, clock.now_ms),
         ],
@@ -151,6 +154,7 @@ def _make_app(
             **account_schemas(),
             **recall_schemas(),
             **read_schemas(),
+            **confirmation_schemas(),
             **preference_schemas(),
             **client_receipt_schemas(),
         },
@@ -196,7 +200,8 @@ async def _read_reports(settings: Settings, state: Link, waiting: Link, clock: F
     prefix = settings.redis.prefix
     stream = ReportStream(state, waiting, prefix, f"api-{secrets.token_hex(6)}", settings.reports.length_max)
     store = TokenStore(state, prefix, clock.now_ms, lease_s=settings.api.foreground_lease_s)
-    await ReportConsumer(stream, store, settings.apps, clock.now_ms).run()
+    confirmations = ConfirmationStore(state, prefix)
+    await ReportConsumer(stream, store, confirmations, settings.apps, clock.now_ms).run()
 
 
 async def _follow(accounts: Accounts) -> None:

@@ -28,21 +28,19 @@ from pushfleet_workers.ledger import Claim, Entry, Ledger
 from pushfleet_workers.ledger.ledger import Want
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push, sent_id
-from pushfleet_workers.recheck import Rechecked, had_its_chance
+from pushfleet_workers.recheck import had_its_chance
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import SENT, End, Later, RetryPolicy, next_step
+from pushfleet_workers.still_wanted import Recheck, StillWanted
 from pushfleet_workers.transports.base import Transport
 from pushfleet_workers.vendor import Vendor
 
-__all__ = ["Courier", "Feedback", "Recheck"]
+__all__ = ["Courier", "Feedback"]
 
 log = logging.getLogger(__name__)
 
 Feedback = Callable[[str, Sequence[Delivery], Sequence[Outcome]], Awaitable[None]]
 """Tells the token state what one answer says of devices: app, all deliveries that it answers, their outcomes."""
-
-Recheck = Callable[[Sequence[Entry]], Awaitable[Rechecked]]
-"""Decides again on entries that waited, see :class:`pushfleet_workers.recheck.Rechecker`."""
 
 CLAIM_PARCELS = 100
 _LOW_WATER = 50
@@ -92,7 +90,6 @@ class Courier:
         self._clock = clock
         self._policy = policy
         self._feedback = feedback
-        self._recheck = recheck
         self._recheck_ms = recheck_s * 1000
         self._on_change = on_change
         self._mixes = vendor.mixes(account)
@@ -126,6 +123,7 @@ class Courier:
             has_news=lambda: self._gate.has_news(in_hand=self._hand.holds),
             on_written=self._written,
         )
+        self._still_wanted = StillWanted(recheck, self._hand, clock, self.name)
         self._elsewhere = Elsewhere(self._hand, mover, clock, self.name, self._claim_portion)
         labels = (vendor.name, credential)
         self._request_seconds = SecondsTally(metrics.VENDOR_REQUEST_SECONDS.labels(*labels))
@@ -249,9 +247,13 @@ class Courier:
             held = self._hand.take(entry)
             deliveries = self._end_late_oks(held, entry.parcel.deliveries, late_oks)
             now_ms = self._clock.now_ms()
+            push = entry.parcel.push
             if entry.lost:
                 lost.append((held, deliveries))
-            elif entry.parcel.push.expires_at_ms <= now_ms and entry.parcel.push.later != "storm":
+            elif push.parking == "parked":
+                # It may have been confirmed although it has expired since.
+                aged.append((held, deliveries))
+            elif push.expires_at_ms <= now_ms and push.later != "storm":
                 self._hand.finish(held, deliveries, End("dropped", "expired"))
             elif now_ms - entry.put_ms > self._recheck_ms or had_its_chance(entry):
                 aged.append((held, deliveries))
@@ -261,18 +263,18 @@ class Courier:
         if lost:
             aged += await self._of_the_dead(lost)
         if aged:
-            for held, deliveries in await self._still_wanted(aged):
-                # Of what tells of others too, only now it is known until when one of them makes sense.
-                if held.entry.parcel.push.expires_at_ms <= self._clock.now_ms():
-                    self._hand.finish(held, deliveries, End("dropped", "expired"))
-                else:
-                    self._queue(held, deliveries)
+            for held, deliveries in await self._still_wanted.of(aged):
+                self._queue(held, deliveries)
             self._go_on()
 
     async def _of_the_dead(self, lost: list[_Chunk]) -> list[_Chunk]:
         """What of entries that a process died with is still to be sent: each may have left it in some way."""
         left = []
         for held, deliveries in await self._elsewhere.without_gone(lost):
+            if held.entry.parcel.push.parking == "parked":
+                # It had no permit to leave.
+                left.append((held, deliveries))
+                continue
             for delivery in deliveries:
                 delivery.tries = max(1, delivery.tries)
             if self._policy.drop_unknown:
@@ -296,26 +298,6 @@ class Courier:
             return deliveries
         self._hand.finish(held, accepted, SENT)
         return [one for one in deliveries if sent_id(push, one) not in late_oks]
-
-    async def _still_wanted(self, aged: list[_Chunk]) -> list[_Chunk]:
-        """What of *aged* is still to be sent; asked about all at once."""
-        try:
-            found = await self._recheck([held.entry for held, _ in aged])
-        except Exception as problem:  # noqa: BLE001
-            # Without the state the first decision stands: a push too many beats a push lost.
-            self._log_failure("recheck", problem)
-            return aged
-        refused = found.refused
-        if not (refused or found.rendered):
-            return aged
-        wanted = []
-        for held, deliveries in aged:
-            for reason in sorted({refused[one.id] for one in deliveries if one.id in refused}):
-                refusals = [one for one in deliveries if refused.get(one.id) == reason]
-                self._hand.finish(held, refusals, End("suppressed", reason))
-            left = [one for one in deliveries if one.id not in refused]
-            wanted.append((held, self._hand.reword(held, left, found.rendered) if found.rendered else left))
-        return wanted
 
     def _queue(self, held: Held, deliveries: list[Delivery]) -> None:
         queue = self._queues[held.entry.lane]

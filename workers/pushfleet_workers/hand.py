@@ -133,8 +133,13 @@ class Hand:
             settlement.dead.append((pack(letter), end.reason, code, deliveries[0].attempt + 1))
         self._resolved(held, deliveries)
 
-    def postpone(self, held: Held, deliveries: list[Delivery], step: Later, *, tried: bool = False) -> None:
-        """*deliveries* are tried (again) later, as entries of their own; those that have a result keep it."""
+    def postpone(
+        self, held: Held, deliveries: list[Delivery], step: Later, *, tried: bool = False, push: Push | None = None
+    ) -> None:
+        """*deliveries* are tried (again) later, as entries of their own; those that have a result keep it.
+
+        *push* is what they carry from now on; None: what they carried.
+        """
         deliveries = unresolved(held, deliveries)
         if not deliveries:
             return
@@ -147,7 +152,10 @@ class Hand:
         elif step.remedy == Remedy.SINGLE_SEND:
             size = 1
         for first in range(0, len(deliveries), size):
-            entry = _entry_of(held, deliveries[first : first + size])
+            entry = _entry_of(held, deliveries[first : first + size], push)
+            if held.entry.parcel.push.parking == "parked":
+                # Nothing left with those that died, and we live.
+                entry.lost = 0
             if tried:
                 # What we survived is no suspect.
                 entry.lost = min(entry.lost, 1)

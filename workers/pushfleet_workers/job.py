@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from pushfleet.message import Conversation, OfflineMessage, Recall, Recipient
 from pushfleet.wire import part_id, recall_id
 from pushfleet_workers.ingress import Raw
-from pushfleet_workers.push import Delivery, Wait
+from pushfleet_workers.push import Delivery, Parking, Wait
 
 __all__ = ["Group", "Job", "Manner", "ParcelName", "job_for"]
 
@@ -67,6 +67,9 @@ class Job:
     carrying: dict[ParcelName, list[Delivery]] = field(default_factory=dict)
     """Those by the parcel in which they were given to a ledger."""
 
+    parked: dict[bytes, int] = field(default_factory=dict)
+    """Deliveries to devices in the foreground: when they are looked at first."""
+
     deliveries: int = 0
 
     @property
@@ -118,20 +121,21 @@ class Job:
         self.suppressed.clear()
         self.suppress(reason, self.people)
 
-    def by_wait(self, deliveries: list[Delivery]) -> dict[tuple[int, Wait], list[Delivery]]:
-        """*deliveries* by when they are due (0: at once), and why they wait."""
-        if not (self.holds or self.carriers):
-            return {(0, ""): deliveries}
-        found: dict[tuple[int, Wait], list[Delivery]] = {}
+    def by_wait(self, deliveries: list[Delivery]) -> dict[tuple[int, Wait, Parking], list[Delivery]]:
+        """*deliveries* by when they are due (0: at once), why they wait, and whether they are parked."""
+        if not (self.holds or self.carriers or self.parked):
+            return {(0, "", ""): deliveries}
+        found: dict[tuple[int, Wait, Parking], list[Delivery]] = {}
         for one in deliveries:
             found.setdefault(self._wait_of(one), []).append(one)
         return found
 
-    def _wait_of(self, delivery: Delivery) -> tuple[int, Wait]:
+    def _wait_of(self, delivery: Delivery) -> tuple[int, Wait, Parking]:
         """Until the last of its reasons is gone; a storm is a storm whatever else."""
         held_ms, stormed_ms = self.holds.get(delivery.user, 0), self.carriers.get(delivery.id, 0)
         why: Wait = "storm" if stormed_ms else "held" if held_ms else ""
-        return max(held_ms, stormed_ms), why
+        look_ms = self.parked.get(delivery.id, 0)
+        return max(held_ms, stormed_ms, look_ms), why, "parked" if look_ms else ""
 
     def waits(self, delivery: Delivery) -> bool:
         """Whether it is put for later."""

@@ -151,7 +151,7 @@ class NextChannel:
 
     def _next(self, push: Push, delivery: Delivery, device: Device, same_account: bool) -> Channel | None:
         now_ms = self._clock.now_ms()
-        if refuse_device(device, now_ms, forced=delivery.forced):
+        if refuse_device(device, now_ms, forced=delivery.forced or push.passes_foreground):
             return None
         apns = push.options.apns if push.options is not None else None
         passed = {*delivery.tried, channel_name(*self._here, delivery.token_kind)}

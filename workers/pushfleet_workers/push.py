@@ -10,11 +10,14 @@ from msgspec import Struct
 
 from pushfleet.message import Kind, Lane, OfflinePush
 
-__all__ = ["Delivery", "Parcel", "Push", "Wait", "delivery_id", "fingerprint", "sent_id", "shared_id"]
+__all__ = ["Delivery", "Parcel", "Parking", "Push", "Wait", "delivery_id", "fingerprint", "sent_id", "shared_id"]
 
 
 Wait = Literal["", "held", "storm"]
 """Why a push was not put at once."""
+
+Parking = Literal["", "parked", "released"]
+"""Whether a push waits for the backend to confirm that its devices have the message, or goes as that did not come."""
 
 
 class Push(Struct, frozen=True, array_like=True):
@@ -63,6 +66,14 @@ class Push(Struct, frozen=True, array_like=True):
 
     is_count: bool = False
     """Its text says how many messages there are, and no word of any: what it said itself is gone."""
+
+    parking: Parking = ""
+    """A parked one is claimed to ask whether it is to go. It takes no permit of the account's rate and cannot leave."""
+
+    @property
+    def passes_foreground(self) -> bool:
+        """Whether it goes to devices in the foreground too: it was parked for as long as something urgent may be."""
+        return self.parking != "" and self.lane == "urgent"
 
 
 class Delivery(Struct, array_like=True):

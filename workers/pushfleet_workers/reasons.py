@@ -79,6 +79,10 @@ SUPPRESSED = {
         "the app is in the foreground on the device",
         "Bob reads the chat: his phone reported foreground 90 s ago, and the lease of 400 s still holds",
     ),
+    "delivered": Reason(
+        "the app is in the foreground on the device, and the backend has confirmed that it got the message there",
+        "Bob chats with Ann: each push is parked, and ends within seconds as his phone tells the server what it has",
+    ),
     "stormed": Reason(
         "many messages of the conversation came in a short time: another push tells of this one as well",
         'the group writes 40 more in a minute; the next push says "Ann and 39 others in Team"',

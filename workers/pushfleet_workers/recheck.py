@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -16,12 +17,17 @@ from pushfleet_workers.compose import compose_hidden
 from pushfleet_workers.decision import refuse_device, refuse_hour, refuse_read, refuse_receiver
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.overrides import without_texts
+from pushfleet_workers.peace.parking import Going, Parking
 from pushfleet_workers.peace.storms import Telling, read_storm, storm_command, storm_place, told, told_by
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall import ClaimedRecalls
+from pushfleet_workers.recall.keys import message_digest
 from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.settings import AppSettings
+from pushfleet_workers.tokens.confirmations import read_confirmed
 from pushfleet_workers.tokens.lookup import Lookup, UserState
 from pushfleet_workers.tokens.reads import Done, done_command, read_done
+from pushfleet_workers.tokens.record import Device
 
 __all__ = ["Rechecked", "Rechecker", "had_its_chance"]
 
@@ -44,6 +50,10 @@ class Rechecked:
     counting: set[bytes] = field(default_factory=set)
     """Ids of deliveries whose push says how many messages there are, and no word of any."""
 
+    later: dict[bytes, tuple[int, Push]] = field(default_factory=dict)
+    """Delivery ids to how long they wait, in milliseconds, and the push that they carry then: no push that is parked
+    leaves from here."""
+
 
 @dataclass(slots=True)
 class _Learned:
@@ -59,12 +69,16 @@ class _Learned:
     telling: Telling | None = None
     """What it tells of then; None: another push does."""
 
+    confirmed_ms: int = 0
+    """Until when its device has everything, which counts for what was parked; 0: nobody knows."""
+
 
 class Rechecker:
     """Asks the token state about the deliveries of entries, in one round trip.
 
     * **recall_window_s** - how long messages of the account's app can be taken back; 0: not at all, nothing is asked.
     * **reads** - whether it counts how far users have read.
+    * **parking** - what becomes of pushes to devices in the foreground; absent: they are not parked.
     * **app_name** - the title of what its user hides meanwhile.
     * **locale** - the language of what is composed anew, for devices that report none.
     * **catalogue** - its texts.
@@ -80,6 +94,7 @@ class Rechecker:
         *,
         recall_window_s: int = 0,
         reads: bool = False,
+        parking: Parking | None = None,
         app_name: str = "",
         locale: str = "en",
         catalogue: Catalogue = STANDARD,
@@ -91,6 +106,7 @@ class Rechecker:
         self._vendor = vendor
         self._credential = credential
         self._reads = reads
+        self._parking = parking or Parking(state, prefix, AppSettings(), vendor, credential)
         self._app_name = app_name
         self._locale = locale
         self._catalogue = catalogue
@@ -121,7 +137,7 @@ class Rechecker:
         taken_back = await self._recalls.taken_back_of(
             digest for one in learned if one.telling is not None for digest in one.telling.messages
         )
-        found = Rechecked()
+        found, devices = Rechecked(), dict[bytes, Device]()
         for (push, delivery), answers, one in zip(asked, states, learned, strict=True):
             try:
                 state = self._lookup.read(answers)
@@ -131,11 +147,14 @@ class Rechecker:
                 # Keys that are not what they should be: for this user alone the first decision stands.
                 continue
             self._decide(push, delivery, state, one, taken_back, found)
+            if delivery.device in state.devices:
+                devices[delivery.id] = state.devices[delivery.device]
         recalled = self._recalls.taken_back(recallable, marks)
         _stop(recalled, found)
         _say_no_end_of_what_never_rang(entries, found)
-        await self._recalls.look_at_screens(recallable, marks, found.refused)
-        meanwhile = await self._recalls.show(recallable, found.refused, found.counting)
+        await self._release(entries, devices, found)
+        await self._recalls.look_at_screens(recallable, marks, found.refused, found.later)
+        meanwhile = await self._recalls.show(recallable, {*found.refused, *found.later}, found.counting)
         await self._decide_anew([entry for entry in meanwhile if not any(entry is one for one in recalled)], found)
         return found
 
@@ -149,6 +168,7 @@ class Rechecker:
         again = await self.recheck(entries)
         found.refused |= again.refused
         found.rendered |= again.rendered
+        found.later |= again.later
 
     def _further(self, push: Push, delivery: Delivery) -> dict[str, tuple[str | bytes, ...]]:
         """What else to ask for a delivery, by what it is for."""
@@ -160,6 +180,8 @@ class Rechecker:
             done = done_command(self._prefix, *place, push.kind, push.conversation_id, push.replace_key)
             if done is not None:
                 commands["done"] = done
+        if push.parking:
+            commands["confirmed"] = self._parking.question(push, delivery)
         if push.later == "storm" and not delivery.tried:
             # What was handed on from another account has been told there, and of that place alone something is known.
             there = storm_place(delivery, self._vendor, self._credential)
@@ -170,6 +192,8 @@ class Rechecker:
         learned = _Learned(read_done(answers.get("done")), storm="storm" in answers)
         if "badge" in answers and not isinstance(answers["badge"], ReplyError):
             learned.count = self._lookup.read_counted(answers["badge"])
+        if "confirmed" in answers:
+            learned.confirmed_ms = read_confirmed(answers["confirmed"])
         if learned.storm:
             learned.telling = told_by(read_storm(answers["storm"]), push, self._clock.now_ms())
         return learned
@@ -186,9 +210,16 @@ class Rechecker:
         telling, done = learned.telling, learned.done
         sent_at_ms = max(push.sent_at_ms, telling.sent_at_ms) if telling is not None else push.sent_at_ms
         reason = self._refuse(push, delivery, state, done=done.covers(sent_at_ms, push.enqueued_at_ms))
-        if not reason and learned.storm:
-            telling = telling.left(done.sent_ms, taken_back) if telling is not None else None
-            reason = _refuse_telling(telling, taken_back)
+        parks = reason == "foreground" and self._parking.parks and not push.recall
+        if not reason or parks:
+            if telling is not None:
+                telling = telling.left(max(done.sent_ms, learned.confirmed_ms), taken_back)
+            reason = _refuse_telling(telling, taken_back) if learned.storm else ""
+            if sent_at_ms <= learned.confirmed_ms:
+                reason = "delivered"
+            elif parks and not reason:
+                self._park(push, delivery, state.devices[delivery.device], telling, found)
+                return
         if reason:
             found.refused[delivery.id] = reason
             return
@@ -206,6 +237,42 @@ class Rechecker:
             push = found.rendered[delivery.id] = told(push, telling, device.locale, self._locale, self._catalogue)
             if push.is_count:
                 found.counting.add(delivery.id)
+
+    def _park(self, push: Push, delivery: Delivery, device: Device, telling: Telling | None, found: Rechecked) -> None:
+        wait_ms = self._parking.wait_ms(push, delivery, device, self._clock.now_ms())
+        found.later[delivery.id] = wait_ms, replace(push, parking="parked")
+        if telling is not None and not telling.tells_only(message_digest(push.app, push.message_id)):
+            # Its own message may be taken back: it has others to tell of.
+            found.counting.add(delivery.id)
+
+    async def _release(self, entries: Sequence[Entry], devices: Mapping[bytes, Device], found: Rechecked) -> None:
+        """What was parked, and is neither refused nor to wait on, goes; with a permit of its own."""
+        going: list[Going] = []
+        for entry in entries:
+            push = entry.parcel.push
+            for one in entry.parcel.deliveries if push.parking == "parked" else ():
+                if one.id in found.refused or one.id in found.later:
+                    continue
+                carried = replace(found.rendered.pop(one.id, push), parking="released")
+                found.later[one.id] = 0, carried
+                if one.id in devices:
+                    going.append(Going(carried, one, devices[one.id], entry.lost > 0))
+        if not going:
+            return
+        going.sort(key=lambda one: one.push.sent_at_ms)
+        released = await self._parking.release(going)
+        found.refused |= dict.fromkeys(released.absorbed, "stormed")
+        now_ms = self._clock.now_ms()
+        before: Counter[tuple[str, str]] = Counter()
+        for push, delivery, *_ in going:
+            due_ms = released.carriers.get(delivery.id)
+            if due_ms is not None:
+                found.later[delivery.id] = max(0, due_ms - now_ms), replace(push, later="storm")
+            elif delivery.id not in released.absorbed:
+                # What a device gets leaves in the order in which it was written.
+                place = delivery.user, delivery.device
+                found.later[delivery.id] = before[place], push
+                before[place] += 1
 
     def _without_texts(self, push: Push, locale: str) -> Push:
         language = self._catalogue.language_of(locale, self._locale)
@@ -227,7 +294,7 @@ class Rechecker:
                 return reason
         if device is None:
             return "no_device"
-        reason = refuse_device(device, now_ms, forced=delivery.forced)
+        reason = refuse_device(device, now_ms, forced=delivery.forced or push.passes_foreground)
         if reason:
             return reason
         here = (self._vendor, self._credential, delivery.token_kind)
@@ -258,17 +325,18 @@ def _stop(recalled: Sequence[Entry], found: Rechecked) -> None:
         for one in entry.parcel.deliveries:
             if one.id not in found.counting:
                 found.refused[one.id] = "recalled"
+                found.later.pop(one.id, None)
 
 
 def had_its_chance(entry: Entry) -> bool:
     """Whether what holds for it may have changed however young it is.
 
-    It was tried, or put for later, it takes a message back, or it is a call, which may be over.
+    It was tried, parked or put for later, it takes a message back, or it is a call, which may be over.
     """
     first, push = entry.parcel.deliveries[0], entry.parcel.push
     if push.kind in _OF_CALLS:
         return True
-    return bool(first.tries or first.tried or entry.lost or push.recall or push.later)
+    return bool(first.tries or first.tried or entry.lost or push.recall or push.later or push.parking)
 
 
 def _say_no_end_of_what_never_rang(entries: Sequence[Entry], found: Rechecked) -> None:

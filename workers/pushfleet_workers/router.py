@@ -23,7 +23,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from pushfleet.errors import InvalidMessage
-from pushfleet.message import OfflineMessage, OfflinePush, Recall, Recipient
+from pushfleet.message import OfflineMessage, Recall, Recipient
 from pushfleet.wire import read_entry
 from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
@@ -34,14 +34,14 @@ from pushfleet_workers.decision import reach, refuse_hour, refuse_message, refus
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import IngressStream, Raw, Routed
-from pushfleet_workers.job import Group, Job, Manner, ParcelName, job_for
+from pushfleet_workers.job import Group, Job, ParcelName, job_for
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pack
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.ledger import PutEntry
-from pushfleet_workers.overrides import without_texts
-from pushfleet_workers.peace import StormDesk, Stormy, hold_s
-from pushfleet_workers.push import Delivery, Parcel, Push, delivery_id, sent_id
-from pushfleet_workers.recall import RecallDesk, overrides_of_recall, taken_back
+from pushfleet_workers.manner import name_of, push_of, sound_of
+from pushfleet_workers.peace import StormDesk, Stormy, first_look_ms, hold_s
+from pushfleet_workers.push import Delivery, Parcel, delivery_id, sent_id
+from pushfleet_workers.recall import RecallDesk, taken_back
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.runtime import rate_of
 from pushfleet_workers.settings import Settings
@@ -56,8 +56,6 @@ __all__ = ["Router"]
 log = logging.getLogger(__name__)
 
 _RECIPIENTS_AT_ONCE = 2_000
-_SOUNDS_LIKE_A_CHAT = frozenset({"chat", "mention", "summary"})
-_SECTIONS = ("apns", "android", "huawei", "honor", "xiaomi", "oppo", "vivo", "meizu", "harmony", "fcm")
 
 
 @dataclass(slots=True)
@@ -286,29 +284,36 @@ class Router:
         else:
             # What was shown came over the channel for alerts, and whoever muted the conversation since has it still.
             push_type, preferences = "alert", None
-        forced, unused_ms = recipient.push == "force", self._settings.apps[message.app].device_unused_ms
+        forced = recipient.push == "force"
         if job.recall is None and message.app in self._holding and not forced:
             self._hold(job, recipient, state, now_ms)
         for device_id, device in state.devices.items():
-            quiet = refuse_hour(message.kind, recipient, preferences, device.time_zone, now_ms)
-            reached = (
-                refusal
-                or quiet
-                or reach(
-                    device,
-                    message.app,
-                    message.kind,
-                    now_ms,
-                    self._takes,
-                    push_type=push_type,
-                    forced=forced,
-                    unused_ms=unused_ms,
-                )
+            reached: Channel | str = refusal or refuse_hour(
+                message.kind, recipient, preferences, device.time_zone, now_ms
             )
+            reached = reached or self._reach(job, device, now_ms, push_type, forced=forced)
+            parks = reached == "foreground" and job.recall is None and self._settings.apps[message.app].parks
+            if parks and isinstance(beyond := self._reach(job, device, now_ms, push_type, forced=True), Channel):
+                reached = beyond
             if isinstance(reached, str):
                 job.suppress(reached)
             else:
-                self._plan(job, recipient, device_id, device, reached, state.preferences, badges)
+                self._plan(job, recipient, device_id, device, reached, state.preferences, badges, parks=parks)
+
+    def _reach(self, job: Job, device: Device, now_ms: int, push_type: str | None, *, forced: bool) -> Channel | str:
+        """The channel by which the job's message reaches the device, or why none does."""
+        message = job.message
+        unused_ms = self._settings.apps[message.app].device_unused_ms
+        return reach(
+            device,
+            message.app,
+            message.kind,
+            now_ms,
+            self._takes,
+            push_type=push_type,
+            forced=forced,
+            unused_ms=unused_ms,
+        )
 
     def _hold(self, job: Job, recipient: Recipient, state: UserState, now_ms: int) -> None:
         """Let the recipient's pushes wait where the app says so; not past the message's end."""
@@ -341,11 +346,13 @@ class Router:
         channel: Channel,
         preferences: Preferences | None,
         badges: list[_BadgeWanted],
+        *,
+        parks: bool,
     ) -> None:
         message = job.message
         language = self._catalogue.language_of(device.locale, self._settings.apps[message.app].locale)
         hidden = preferences is not None and preferences.hide_text
-        sound = _sound(job, preferences) if preferences is not None else None
+        sound = sound_of(job, preferences) if preferences is not None else None
         group = (channel.vendor, channel.credential, (language, recipient.mention, hidden, sound))
         delivery = Delivery(
             delivery_id(message.app, message.id, recipient.id, device_id),
@@ -357,15 +364,20 @@ class Router:
             mention=recipient.mention,
             forced=recipient.push == "force",
         )
+        if parks:
+            app, lane = self._settings.apps[message.app], message.effective_lane
+            job.parked[delivery.id] = first_look_ms(lane, app.park_urgent_s, job.raw.time_ms, job.expires_at_ms)
         if job.recall is not None or job.recalled:
             pass
         elif recipient.unread is not None:
             delivery.badge = recipient.unread
         elif _counts_in_badge(message):
-            if registry.load(channel.vendor).exact_badge:
-                badges.append((delivery, job, device.unread))
-            else:
+            if not registry.load(channel.vendor).exact_badge:
                 delivery.badge = 0  # the vendor adds one by itself
+            elif parks:
+                delivery.counted = True  # when it leaves
+            else:
+                badges.append((delivery, job, device.unread))
         job.planned.setdefault(group, []).append(delivery)
 
     async def _count_badges(
@@ -440,53 +452,23 @@ class Router:
 
     def _entries(self, job: Job, group: Group, deliveries: list[Delivery]) -> Iterator[PutEntry]:
         vendor, credential, manner = group
-        push = self._push(job, manner)
+        language, mentioned, hidden, _ = manner
+        push = push_of(job, manner, *self._texts(job, language, mentioned=mentioned, hidden=hidden))
         if push.recall:
             # An attempt at the message that ends late must not end the recall as well.
             deliveries = [replace(one, id=sent_id(push, one)) for one in deliveries]
         size = self._accounts[vendor, credential].parcel
         # Its age counts from the decision: what waited in the ingress has just been decided.
         now_ms = self._clock.now_ms()
-        for (due_ms, why), some in job.by_wait(deliveries).items():
-            carried = replace(push, later=why) if why else push
+        for (due_ms, why, parking), some in job.by_wait(deliveries).items():
+            carried = replace(push, later=why, parking=parking) if due_ms else push
             for number, first in enumerate(range(0, len(some), size)):
-                identity = parcel_id(job.part, _name(manner), number, due_ms, why.encode())
+                identity = parcel_id(job.part, name_of(manner), number, due_ms, f"{why}{parking}".encode())
                 parcel = some[first : first + size]
                 if why == "storm":
                     job.carrying[vendor, credential, identity] = parcel
                 packed = pack(Entry(identity, Parcel(carried, parcel), push.lane, now_ms))
                 yield (due_ms, packed) if due_ms else packed
-
-    def _push(self, job: Job, manner: Manner) -> Push:
-        message = job.message
-        language, mentioned, hidden, sound = manner
-        title, body = self._texts(job, language, mentioned=mentioned, hidden=hidden)
-        conversation = message.conversation
-        recall = job.recall is not None
-        options = overrides_of_recall(message.offline_push) if recall else message.offline_push
-        if hidden and options is not None:
-            options = without_texts(options)
-        return Push(
-            app=message.app,
-            message_id=message.id,
-            kind=message.kind,
-            lane=message.effective_lane,
-            title=title,
-            body=body,
-            expires_at_ms=job.expires_at_ms,
-            sent_at_ms=job.sent_at_ms,
-            enqueued_at_ms=job.raw.time_ms,
-            conversation_id=conversation.id if conversation is not None else "",
-            replace_key=job.replace_key,
-            ext=(options.ext or "") if options is not None else "",
-            options=_overrides(options),
-            group=conversation is not None and conversation.kind != "single",
-            sender_name=message.sender.name if message.sender is not None and not hidden else "",
-            revision=int(recall),
-            recall=recall,
-            hidden=hidden,
-            sound=sound,
-        )
 
     async def _keep(self, jobs: Sequence[Job]) -> None:
         """Keep whom messages went to; one that was recalled while it was put is taken back at once."""
@@ -509,29 +491,6 @@ class Router:
 
 _BadgeWanted = tuple[Delivery, Job, int]
 """A delivery, the job of its message, and the device's unread number when it went to the background."""
-
-
-def _overrides(push: OfflinePush | None) -> OfflinePush | None:
-    """What vendors read of the options; the rest has been composed, and would lie in Redis twice."""
-    if push is None:
-        return None
-    sections = {name: section for name in _SECTIONS if (section := getattr(push, name)) is not None}
-    return OfflinePush(**sections) if sections else None
-
-
-def _sound(job: Job, preferences: Preferences) -> str | None:
-    """What the user chose for messages such as the job's; calls ring as the account says, and recalls are no news."""
-    if job.recall is not None or job.message.kind not in _SOUNDS_LIKE_A_CHAT:
-        return None
-    conversation = job.message.conversation
-    return preferences.sound_in(group=conversation is not None and conversation.kind != "single")
-
-
-def _name(manner: Manner) -> bytes:
-    """What tells the parcels of a part apart, beside their number."""
-    language, mentioned, hidden, sound = manner
-    chosen = f":{hidden}:{sound!r}" if hidden or sound is not None else ""
-    return f"{language}:{mentioned}{chosen}".encode()
 
 
 def _counts_in_badge(message: OfflineMessage) -> bool:

@@ -33,6 +33,7 @@ from pushfleet_workers.errors import FleetError, RedisUnusable, where_raised
 from pushfleet_workers.ledger import AccountKeys, Ledger, VendorKeys
 from pushfleet_workers.ledger.ledger import BEAT_S, Breaker, Rate
 from pushfleet_workers.next_channel import NextChannel
+from pushfleet_workers.peace import Parking
 from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.retry import RetryPolicy
@@ -216,6 +217,8 @@ class FleetRuntime:
         mover = NextChannel(
             state, queue, self._accounts, settings.redis.prefix, (vendor_name, credential), self._clock, self._trigger
         )
+        app, prefix = settings.apps[account.app], settings.redis.prefix
+        parking = Parking(state, prefix, app, vendor_name, credential, clocks_apart_ms=settings.redis.clocks_apart_ms)
         courier = Courier(
             vendor=vendor,
             credential=credential,
@@ -233,14 +236,15 @@ class FleetRuntime:
             feedback=partial(self._feedback.tell, vendor_name, credential),
             recheck=Rechecker(
                 state,
-                settings.redis.prefix,
+                prefix,
                 self._clock,
                 vendor_name,
                 credential,
-                recall_window_s=settings.apps[account.app].recall_window_s,
-                reads=settings.apps[account.app].reads,
-                app_name=settings.apps[account.app].name,
-                locale=settings.apps[account.app].locale,
+                recall_window_s=app.recall_window_s,
+                reads=app.reads,
+                parking=parking,
+                app_name=app.name,
+                locale=app.locale,
                 catalogue=Catalogue(settings.texts),
             ).recheck,
             on_change=drain.changed,

@@ -20,10 +20,9 @@ class Script:
 
 
 @cache
-def load(package: str, name: str, *, preamble: str = "") -> Script:
-    """The script *name*.lua of *package*, with *preamble*.lua of the same package before it."""
+def load(package: str, name: str, *, preamble: str = "", preambles: tuple[str, ...] = ()) -> Script:
+    """The script *name*.lua of *package*, with *preamble*.lua, or several, of the same package before it."""
     folder = files(package)
-    text = (folder / f"{name}.lua").read_text(encoding="utf-8")
-    if preamble:
-        text = (folder / f"{preamble}.lua").read_text(encoding="utf-8") + text
+    before = (preamble,) if preamble else preambles
+    text = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*before, name))
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())

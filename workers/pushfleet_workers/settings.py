@@ -77,6 +77,11 @@ class RedisSettings(_Section):
         """The token state's URL."""
         return self.state or self.url
 
+    @property
+    def clocks_apart_ms(self) -> int:
+        """How far the clocks of queue and state may be apart: on two servers as NTP keeps them."""
+        return 1_000 if self.state_url != self.queue_url else 0
+
 
 class IngressSettings(_Section):
     """What producers that read these settings obey."""
@@ -295,6 +300,19 @@ class AppSettings(_Section):
         description="Take reports of how far users have read, and push nothing that they have read. Costs one more "
         "Redis command for each recipient.",
     )
+    foreground_ack: Literal["assume", "park"] = Field(
+        "assume",
+        description="A message to a device whose app is in the foreground: take it for delivered (assume), or park its "
+        "push until the backend confirms that the device has the message, and send it when the app leaves the "
+        "foreground, or its report runs out, before that (park).",
+    )
+    park_urgent_s: float = Field(
+        3,
+        gt=0,
+        le=60,
+        description="How long a push of the urgent lane is parked at most, such as that of a call: without a "
+        "confirmation by then it goes, whatever was reported.",
+    )
     deaths_webhook: str = Field(
         "", pattern=r"^(https?://.*)?$", description="Where the app's dead tokens are posted to; empty: nowhere."
     )
@@ -304,6 +322,11 @@ class AppSettings(_Section):
     def holds(self) -> bool:
         """Whether any push of the app may wait before it leaves."""
         return bool(self.hold_urgent_s or self.hold_normal_s or self.hold_bulk_s or self.desktop == "hold")
+
+    @property
+    def parks(self) -> bool:
+        """Whether pushes to devices in the foreground are parked."""
+        return self.foreground_ack == "park"
 
     @property
     def device_unused_ms(self) -> int:

@@ -13,6 +13,8 @@ from pushfleet_workers.tokens.record import Channel
 
 __all__ = ["Verdict", "verdicts"]
 
+_PARKED = "; the push waits, and goes unless the backend confirms in time that the device has the message"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -24,10 +26,15 @@ class Verdict:
     reason: str = ""
     """Why it would not, one of :data:`pushfleet_workers.reasons.SUPPRESSED`; empty where it would."""
 
+    parked: bool = False
+    """It would wait: it goes unless the backend confirms that the device has the message."""
+
     @property
     def sentence(self) -> str:
         """The reason in words; empty where it would go."""
-        return SUPPRESSED[self.reason].sentence if self.reason else ""
+        if not self.reason:
+            return ""
+        return SUPPRESSED[self.reason].sentence + (_PARKED if self.parked else "")
 
 
 def verdicts(
@@ -40,6 +47,7 @@ def verdicts(
     kind: Kind = "chat",
     mention: bool = False,
     unused_ms: int = 0,
+    parks: bool = False,
 ) -> dict[str, Verdict]:
     """The verdict on each device of *user* as the router would decide now, by installation id.
 
@@ -47,6 +55,7 @@ def verdicts(
     * **takes** - whether a vendor's credential (the first two) is an account of the app (the third).
     * **mention** - whether the message would mention the user.
     * **unused_ms** - the app's, see :func:`pushfleet_workers.decision.refuse_device`.
+    * **parks** - whether the app parks what goes to the foreground.
 
     What a message itself may forbid (online only, expired, without text) is not asked.
     """
@@ -56,5 +65,10 @@ def verdicts(
     for name, device in state.devices.items():
         quiet = refuse_hour(kind, recipient, state.preferences, device.time_zone, now_ms)
         reached = refusal or quiet or reach(device, app, kind, now_ms, takes, unused_ms=unused_ms)
-        found[name] = Verdict(None, reached) if isinstance(reached, str) else Verdict(reached)
+        parked = parks and reached == "foreground"
+        if parked:
+            # Without a channel it would not go later either.
+            beyond = reach(device, app, kind, now_ms, takes, unused_ms=unused_ms, forced=True)
+            parked = not isinstance(beyond, str)
+        found[name] = Verdict(None, reached, parked) if isinstance(reached, str) else Verdict(reached)
     return found

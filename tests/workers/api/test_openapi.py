@@ -12,7 +12,7 @@ from tests.workers.api.process import KEY, SETTINGS, started
 
 NOWHERE = 'client_secret = "not-a-secret"\nbase_url = "http://127.0.0.1:9"\nauth_url = "http://127.0.0.1:9"'
 EVERYTHING_ON = (
-    SETTINGS.replace("[apps.demo]\n", "[apps.demo]\nrecall_window_s = 120\nreads = true\n")
+    SETTINGS.replace("[apps.demo]\n", '[apps.demo]\nrecall_window_s = 120\nreads = true\nforeground_ack = "park"\n')
     # Testing a credential asks its vendor.
     .replace('client_secret = "not-a-secret"', NOWHERE)
     + f'[credentials]\nmaster_key = "{base64.b64encode(b"k" * 32).decode()}"\n'

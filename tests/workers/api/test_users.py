@@ -19,8 +19,14 @@ def test_a_device_tells_by_which_channel_a_push_would_go_or_why_none_does(redis_
         await api.put(DEVICE, a_body(state="background", at_ms=NOW_MS - 2))
         await api.put(f"{USER}/devices/d2", a_body("t2", state="foreground", at_ms=NOW_MS - 1))
         assert await pushes(api) == {
-            "d1": {"goes": True, "channel": "huawei:main:alert", "reason": "", "message": ""},
-            "d2": {"goes": False, "channel": "", "reason": "foreground", "message": SUPPRESSED["foreground"].sentence},
+            "d1": {"goes": True, "channel": "huawei:main:alert", "reason": "", "message": "", "parked": False},
+            "d2": {
+                "goes": False,
+                "channel": "",
+                "reason": "foreground",
+                "message": SUPPRESSED["foreground"].sentence,
+                "parked": False,
+            },
         }
 
     served(redis_url, scenario)

@@ -37,7 +37,7 @@ def test_a_script_gets_what_the_api_tells(cli: Cli) -> None:
     register(cli, state="background")
     said = cli("users", "show", "demo", "bob", "--kind", "call", "--json")
     device = json.loads(said.out)["devices"]["phone"]
-    assert device["push"] == {"goes": True, "channel": "apns:main:alert", "reason": "", "message": ""}
+    assert device["push"] == {"goes": True, "channel": "apns:main:alert", "reason": "", "message": "", "parked": False}
     assert TOKEN not in said.out
 
 

@@ -13,13 +13,15 @@ from tests.workers.tokens.support import APP, LEASE_S, NOW_MS, PREFIX, Stage, a_
 
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.reports import ReportConsumer, ReportKeys, ReportStream
+from pushfleet_workers.settings import AppSettings
+from pushfleet_workers.tokens.confirmations import ConfirmationStore, confirmed_command, read_confirmed
 from pushfleet_workers.tokens.keys import UserKeys
 
 KEYS = ReportKeys(PREFIX)
 
 
-def counted(result: str) -> float:
-    return REGISTRY.get_sample_value("pushfleet_state_reports_total", {"result": result}) or 0
+def counted(result: str, what: str = "state_reports") -> float:
+    return REGISTRY.get_sample_value(f"pushfleet_{what}_total", {"result": result}) or 0
 
 
 class Reports:
@@ -30,7 +32,9 @@ class Reports:
         waiting = Link(stage.url)
         stage.links.append(waiting)
         self.stream = ReportStream(stage.link, waiting, PREFIX, name, length_max)
-        self.consumer = ReportConsumer(self.stream, stage.store, {APP}, lambda: stage.now_ms)
+        confirmations, apps = ConfirmationStore(stage.link, PREFIX), {APP: AppSettings(foreground_ack="park")}
+        apps["plain"] = AppSettings()
+        self.consumer = ReportConsumer(self.stream, stage.store, confirmations, apps, lambda: stage.now_ms)
 
     async def write(self, **fields: Any) -> None:
         told = [part for name, value in {"app": APP, **fields}.items() for part in (name, str(value))]
@@ -75,6 +79,30 @@ def test_reports_are_applied_and_leave_the_stream(redis_url: str) -> None:
         assert await reports.left() == (0, 0, 0)
         after = [counted(result) for result in ("applied", "outdated", "unknown")]
         assert [now - then for now, then in zip(after, before, strict=True)] == [2, 1, 1]
+
+    with_reports(redis_url, scenario)
+
+
+def test_confirmations_are_taken_down_beside_reports(redis_url: str) -> None:
+    async def scenario(stage: Stage, reports: Reports) -> None:
+        results = ("applied", "outdated", "unknown")
+        before = [counted(result, "delivery_confirmations") for result in results]
+        await reports.write(**A, up_to_ms=NOW_MS - 5, conversation="c1")
+        batch = [{**A, "up_to_ms": NOW_MS - 9}, {**A, "up_to_ms": NOW_MS - 9}, {**A, "device": "d9", "up_to_ms": 1}]
+        await reports.write(
+            reports=json.dumps([{**A, "state": "killed", "at_ms": NOW_MS + 5}]), confirmations=json.dumps(batch)
+        )
+        await reports.write(**A, app="plain", up_to_ms=1)
+        assert await reports.consumer.step(1) == 3
+        assert (await stage.device()).state == "k"
+        asked = [confirmed_command(PREFIX, APP, "ann", "d1", conversation) for conversation in ("c1", "c2", "")]
+        known = [read_confirmed(reply) for reply in await stage.link.pipeline(asked)]
+        assert known == [NOW_MS - 5, NOW_MS - 9, NOW_MS - 9]
+        after = [counted(result, "delivery_confirmations") for result in results]
+        assert [now - then for now, then in zip(after, before, strict=True)] == [2, 1, 1]
+        assert await reports.left() == (0, 0, 1)
+        ((_, aside),) = await reports.link.call("XRANGE", KEYS.refused, "-", "+")
+        assert b"nothing is parked for the app: its foreground_ack is not park" in aside
 
     with_reports(redis_url, scenario)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pushfleet_workers.reports import InvalidEntry, read_entry
 from pushfleet_workers.tokens.changes import Report
+from pushfleet_workers.tokens.confirmations import Confirmation
 
 NOW_MS = 1_750_000_000_000
 FLAT = {b"app": b"demo", b"user": b"ann", b"device": b"d1", b"state": b"background"}
@@ -40,7 +41,32 @@ ONE = {"user": "ann", "device": "d1", "state": "killed"}
     ],
 )
 def test_an_entry_is_one_report_in_fields_or_many_in_json(fields: dict[bytes, bytes], expected: list[Report]) -> None:
-    assert read_entry(fields, NOW_MS - 7, NOW_MS) == ("demo", tuple(expected))
+    assert read_entry(fields, NOW_MS - 7, NOW_MS) == ("demo", tuple(expected), ())
+
+
+GOT = {"user": "ann", "device": "d1", "up_to_ms": NOW_MS - 9}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {b"app": b"demo", b"user": b"ann", b"device": b"d1", b"up_to_ms": b"1749999999991", b"conversation": b"7"},
+            (Confirmation(user="ann", device="d1", up_to_ms=NOW_MS - 9, conversation="7"),),
+        ),
+        (
+            {b"app": b"demo", b"confirmations": json.dumps([GOT, {**GOT, "up_to_ms": 1}]).encode()},
+            (Confirmation(**GOT), Confirmation(user="ann", device="d1", up_to_ms=1)),
+        ),
+    ],
+)
+def test_an_entry_may_confirm_what_devices_have(fields: dict[bytes, bytes], expected: tuple[Confirmation, ...]) -> None:
+    assert read_entry(fields, NOW_MS - 7, NOW_MS) == ("demo", (), expected)
+
+
+def test_an_entry_may_tell_both() -> None:
+    told = read_entry({**many(ONE), b"confirmations": json.dumps([GOT]).encode()}, NOW_MS, NOW_MS)
+    assert (len(told.reports), len(told.confirmations)) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +83,18 @@ def test_an_entry_is_one_report_in_fields_or_many_in_json(fields: dict[bytes, by
         ({**FLAT, b"app": b"\xff"}, "not text in UTF-8"),
         ({**FLAT, b"at_ms": b"1750000300001"}, "more than five minutes in the future"),
         ({**FLAT, b"reports": b"[]"}, "other fields"),
+        ({**FLAT, b"confirmations": b"[]"}, "other fields"),
+        ({**FLAT, b"up_to_ms": b"1"}, "unknown field `state`"),
+        ({**many(ONE), b"confirmations": b"[]"}, "length >= 1"),
+        ({**many(ONE), b"confirmations": json.dumps([{**GOT, "up_to_ms": 0}]).encode()}, "at `[0].up_to_ms`"),
+        (
+            {b"app": b"demo", b"confirmations": json.dumps([GOT, {**GOT, "up_to_ms": NOW_MS + 300_001}]).encode()},
+            "confirmation 1: the time lies more than five minutes in the future",
+        ),
+        (
+            {b"app": b"demo", b"confirmations": json.dumps([{**GOT, "device": ""}]).encode()},
+            "the device id has 0 bytes",
+        ),
         (many(), "length >= 1"),
         (many(*[ONE] * 1_001), "length <= 1000"),
         (many(ONE, {**ONE, "at_ms": NOW_MS + 300_001}), "report 1: the time lies more than five minutes in the future"),
@@ -72,13 +110,14 @@ def test_what_breaks_the_form_is_told_without_what_it_held(fields: dict[bytes, b
     assert told in str(refused.value)
 
 
-@given(
-    st.dictionaries(st.sampled_from([b"app", b"user", b"device", b"state", b"reports", b"at_ms", b"x"]), st.binary())
-)
+NAMES = [b"app", b"user", b"device", b"state", b"reports", b"confirmations", b"up_to_ms", b"at_ms", b"x"]
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.binary()))
 def test_whatever_comes_is_read_or_refused(fields: dict[bytes, bytes]) -> None:
     try:
-        app, reports = read_entry(fields, NOW_MS, NOW_MS)
+        app, reports, confirmations = read_entry(fields, NOW_MS, NOW_MS)
     except InvalidEntry:
         return
     assert app == fields[b"app"].decode()
-    assert reports
+    assert reports or confirmations

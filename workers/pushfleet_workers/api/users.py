@@ -32,6 +32,9 @@ class PushShown(Struct, frozen=True):
     channel: Annotated[str, Meta(description="`<vendor>:<credential>:<kind of token>` by which; empty: by none.")]
     reason: Annotated[str, Meta(description="Why not, one of `docs/decisions.md`; empty where it would go.")]
     message: Annotated[str, Meta(description="The reason in a sentence.")]
+    parked: Annotated[
+        bool, Meta(description="It would wait, and go unless it is confirmed that the device has the message.")
+    ]
 
 
 class DeviceJudged(DeviceShown, frozen=True):
@@ -72,7 +75,7 @@ def show_user(
 
 def _push(verdict: Verdict) -> PushShown:
     channel = verdict.channel.name if verdict.channel is not None else ""
-    return PushShown(verdict.channel is not None, channel, verdict.reason, verdict.sentence)
+    return PushShown(verdict.channel is not None, channel, verdict.reason, verdict.sentence, verdict.parked)
 
 
 class _Users:
@@ -119,6 +122,7 @@ class _Users:
             kind=asked,
             mention=mention == "true",
             unused_ms=self._apps[app].device_unused_ms,
+            parks=self._apps[app].parks,
         )
         return Response(msgspec.json.encode(show_user(state.devices, options, judged)), media_type="application/json")
 

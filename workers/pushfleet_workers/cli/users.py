@@ -82,6 +82,7 @@ async def _look(context: Context, app: str, user: str, conversation: str, kind: 
             kind=kind,
             mention=mention,
             unused_ms=settings.apps[app].device_unused_ms,
+            parks=settings.apps[app].parks,
         )
         return show_user(found.devices, options, judged)
     finally:

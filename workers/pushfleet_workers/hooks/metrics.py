@@ -14,6 +14,7 @@ __all__ = [
     "DELIVERY_SECONDS",
     "IN_FLIGHT",
     "LATE_RESULTS",
+    "PARKED",
     "REDIS_LOST",
     "ROUTED_DELIVERIES",
     "ROUTED_MESSAGES",
@@ -46,6 +47,11 @@ UNKNOWN_OUTCOMES = Counter(
     "pushfleet_unknown_outcomes", "Deliveries whose request left without an answer.", ["vendor", "account"]
 )
 LATE_RESULTS = Counter("pushfleet_late_results", "Results that came after their lease was gone.", ["vendor", "account"])
+PARKED = Counter(
+    "pushfleet_parked",
+    "Looks at deliveries to devices in the foreground that did not end them: parked (on), or released to be sent.",
+    ["vendor", "result"],
+)
 DELIVERY_SECONDS = Histogram(
     "pushfleet_delivery_seconds", "From the ingress entry to the vendor's acceptance.", ["vendor", "lane"],
     buckets=_DELIVERY_BUCKETS,

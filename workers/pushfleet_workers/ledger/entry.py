@@ -37,11 +37,13 @@ class Entry:
 def pack(entry: Entry) -> bytes:
     """The bytes that lie in the ledger."""
     parcel = entry.parcel
+    # A claim asks no permits for what has expired; no more does it for what cannot leave as it is.
+    parked = parcel.push.parking == "parked"
     head = _HEADER.pack(
         len(parcel.deliveries),
         _LANE_NUMBERS[entry.lane],
         entry.lost,
-        parcel.push.expires_at_ms,
+        0 if parked else parcel.push.expires_at_ms,
         entry.put_ms,
         entry.id,
     )

@@ -2,6 +2,19 @@
 
 from pushfleet_workers.peace.desk import StormDesk, Stormy
 from pushfleet_workers.peace.holds import hold_s
+from pushfleet_workers.peace.parking import Going, Parking, first_look_ms
 from pushfleet_workers.peace.storms import read_storm, storm_command, storm_place, told, told_by
 
-__all__ = ["StormDesk", "Stormy", "hold_s", "read_storm", "storm_command", "storm_place", "told", "told_by"]
+__all__ = [
+    "Going",
+    "Parking",
+    "StormDesk",
+    "Stormy",
+    "first_look_ms",
+    "hold_s",
+    "read_storm",
+    "storm_command",
+    "storm_place",
+    "told",
+    "told_by",
+]

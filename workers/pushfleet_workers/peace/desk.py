@@ -8,6 +8,8 @@ from typing import Any
 from pushfleet.message import Recipient
 from pushfleet_workers.job import Group, Job, ParcelName
 from pushfleet_workers.peace.storms import (
+    ABSORBED,
+    CARRIES,
     StormCall,
     is_stormy,
     storm_call,
@@ -24,10 +26,6 @@ __all__ = ["StormDesk", "Stormy"]
 Stormy = tuple[Job, Recipient, Delivery, str]
 """A planned delivery that may wait for other messages, with its place."""
 
-_CARRIES, _ABSORBED = 1, 2
-_CLOCKS_APART_MS = 1_000
-"""How far the clocks of two servers may be apart, as NTP keeps them."""
-
 
 class StormDesk:
     """Asks the storms for the jobs of a batch, and says what comes of it to the jobs.
@@ -40,7 +38,7 @@ class StormDesk:
         self._prefix = settings.redis.prefix
         self._apps = settings.apps
         # The state's clock says until when a push waits for others, and the queue's when it goes: no sooner than that.
-        self._clocks_apart_ms = _CLOCKS_APART_MS if settings.redis.state_url != settings.redis.queue_url else 0
+        self._clocks_apart_ms = settings.redis.clocks_apart_ms
 
     def stormy(self, jobs: Sequence[Job]) -> list[Stormy]:
         """The planned deliveries of *jobs* that may wait for other messages of their conversation."""
@@ -51,7 +49,8 @@ class StormDesk:
         stormy = {one.id: one for one in job.recipients if is_stormy(app, job.message, one)}
         for (vendor, credential, _), deliveries in job.planned.items() if stormy else ():
             for one in deliveries:
-                if one.user in stormy:
+                # What is parked meets them when it leaves.
+                if one.user in stormy and one.id not in job.parked:
                     yield job, stormy[one.user], one, storm_place(one, vendor, credential)
 
     def calls(self, stormy: Sequence[Stormy]) -> list[StormCall]:
@@ -74,9 +73,9 @@ class StormDesk:
         """Let wait what carries a later push, and leave out what another push tells of."""
         absorbed: dict[int, set[bytes]] = {}
         for (job, _, delivery, _), (verdict, *until_ms) in zip(stormy, answers, strict=True):
-            if verdict == _CARRIES:
+            if verdict == CARRIES:
                 job.carriers[delivery.id] = until_ms[0] + self._clocks_apart_ms
-            elif verdict == _ABSORBED:
+            elif verdict == ABSORBED:
                 absorbed.setdefault(id(job), set()).add(delivery.id)
         for job in {id(job): job for job, *_ in stormy}.values():
             job.absorb(absorbed.get(id(job), set()))
@@ -107,7 +106,8 @@ class StormDesk:
         places: dict[str, list[str]] = {}
         for (vendor, credential, _), deliveries in planned.items():
             for one in deliveries:
-                places.setdefault(one.user, []).append(storm_place(one, vendor, credential))
+                if one.id not in job.parked:
+                    places.setdefault(one.user, []).append(storm_place(one, vendor, credential))
         app = self._apps[job.message.app]
         users = [one.id for one in job.recipients if is_stormy(app, job.message, one)]
         return [storm_drop_call(self._prefix, job.message, user, places.get(user, ())) for user in users]

@@ -26,13 +26,17 @@ from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.tokens.keys import UserKeys
 
 __all__ = [
+    "ABSORBED",
+    "CARRIES",
     "STORMS_MAX",
     "Storm",
     "StormCall",
     "Telling",
     "is_stormy",
+    "is_stormy_push",
     "read_storm",
     "storm_call",
+    "storm_call_of_push",
     "storm_command",
     "storm_drop_call",
     "storm_pass_on_call",
@@ -43,6 +47,9 @@ __all__ = [
 
 STORMS_MAX = 200
 """Most conversations of a user's devices that may storm at once; the messages of others are pushed as they come."""
+
+CARRIES, ABSORBED = 1, 2
+"""How an answer of `storm.lua` begins that is no "at once"."""
 
 _KINDS = frozenset({"chat", "summary"})
 _STORM = load("pushfleet_workers.peace", "storm")
@@ -135,6 +142,18 @@ def is_stormy(app: AppSettings, message: OfflineMessage, recipient: Recipient) -
     )
 
 
+def is_stormy_push(app: AppSettings, push: Push, delivery: Delivery) -> bool:
+    """The same of what has been composed; what another account handed on, or carries others already, waits no more."""
+    return (
+        bool(app.storm_waits_s)
+        and push.kind in _KINDS
+        and bool(push.conversation_id)
+        and push.lane != "urgent"
+        and push.later != "storm"
+        and not (delivery.mention or delivery.forced or delivery.tried)
+    )
+
+
 def storm_place(delivery: Delivery, vendor: str, credential: str) -> str:
     """Where *delivery* gets to over an account, in sixteen hexadecimal digits."""
     names = f"{delivery.device}\0{vendor}\0{credential}\0{delivery.token_kind}"
@@ -157,20 +176,62 @@ def storm_call(
     * **again** - it may have been asked before, by a router that died or in a batch that broke.
     """
     assert message.conversation is not None
-    sender = message.sender.name if message.sender is not None else ""
+    return _call(
+        prefix,
+        app,
+        (message.app, recipient.id, message.conversation.id, place),
+        message.id,
+        message.sender.name if message.sender is not None else "",
+        sent_at_ms=sent_at_ms,
+        expires_at_ms=expires_at_ms,
+        unread=-1 if recipient.unread is None else recipient.unread,
+        again=again,
+    )
+
+
+def storm_call_of_push(
+    prefix: str, app: AppSettings, push: Push, delivery: Delivery, place: str, *, again: bool
+) -> StormCall:
+    """The same for what has been composed."""
+    return _call(
+        prefix,
+        app,
+        (push.app, delivery.user, push.conversation_id, place),
+        push.message_id,
+        push.sender_name,
+        sent_at_ms=push.sent_at_ms,
+        expires_at_ms=push.expires_at_ms,
+        unread=-1 if delivery.counted else delivery.badge,
+        again=again,
+    )
+
+
+def _call(
+    prefix: str,
+    app: AppSettings,
+    where: tuple[str, str, str, str],
+    message_id: str,
+    sender: str,
+    *,
+    sent_at_ms: int,
+    expires_at_ms: int,
+    unread: int,
+    again: bool,
+) -> StormCall:
+    name, user, conversation, place = where
     args: tuple[str | bytes | int, ...] = (
-        _field(message.conversation.id, place),
-        message_digest(message.app, message.id),
+        _field(conversation, place),
+        message_digest(name, message_id),
         sender[:64].encode(errors="replace"),
         sent_at_ms,
         expires_at_ms,
-        -1 if recipient.unread is None else recipient.unread,
+        unread,
         int(again),
         int(app.storm_quiet_s * 1000),
         STORMS_MAX,
         *(int(wait_s * 1000) for wait_s in app.storm_waits_s),
     )
-    return _STORM, (UserKeys(prefix, message.app, recipient.id).storms,), args
+    return _STORM, (UserKeys(prefix, name, user).storms,), args
 
 
 def storm_drop_call(prefix: str, message: OfflineMessage, user: str, places: Iterable[str]) -> StormCall:

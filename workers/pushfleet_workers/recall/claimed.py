@@ -58,13 +58,14 @@ class ClaimedRecalls:
         return {digest for digest, reply in zip(asked, replies, strict=True) if _checked(reply) is not None}
 
     async def look_at_screens(
-        self, entries: Sequence[Entry], replies: Sequence[Any], refused: dict[bytes, str]
+        self, entries: Sequence[Entry], replies: Sequence[Any], refused: dict[bytes, str], waiting: Collection[bytes]
     ) -> None:
-        """Refuse recalls of what is not shown; forget that devices show what is *refused* itself.
+        """Refuse recalls of what is not shown; forget that devices show what is *refused* itself, or *waiting* on.
 
-        *entries* are :meth:`concerned`, *replies* those to their :meth:`question`.
+        *entries* are :meth:`concerned`, *replies* those to their :meth:`question`, *waiting* ids of deliveries.
         """
-        blank = {screen for entry in entries if not entry.parcel.push.recall for screen in self._blank(entry, refused)}
+        gone = {*refused, *waiting}
+        blank = {screen for entry in entries if not entry.parcel.push.recall for screen in self._blank(entry, gone)}
         for entry, reply in zip(entries, replies, strict=True):
             push = entry.parcel.push
             if push.recall:
@@ -83,7 +84,7 @@ class ClaimedRecalls:
         and then asked, so that of a recall and this one finds the other. *refused* are the ids of deliveries that are
         not sent, *counting* of those that only say how many messages there are, which no recall takes back.
         """
-        waited = [entry for entry in entries if entry.parcel.push.later] if self._window_s else []
+        waited = [entry for entry in entries if _waited(entry.parcel.push)] if self._window_s else []
         calls = [call for entry in waited for call in self._show_calls(entry, refused, counting)]
         if not calls:
             return []
@@ -106,12 +107,15 @@ class ClaimedRecalls:
                     _message(push), places, self._window_s, b"%d-0" % self._clock.now_ms(), again=False, nobodys=nobodys
                 )
 
-    def _blank(self, entry: Entry, refused: Collection[bytes]) -> Iterable[tuple[_Message, bytes]]:
-        """The screens that the refused deliveries of *entry* would have reached, and surely did not."""
+    def _blank(self, entry: Entry, gone: Collection[bytes]) -> Iterable[tuple[_Message, bytes]]:
+        """The screens that the *gone* deliveries of *entry* would have reached, and surely did not."""
+        if entry.parcel.push.parking == "parked":
+            # It has reached none yet.
+            return []
         return [
             (_message(entry.parcel.push), self._place(one))
             for one in entry.parcel.deliveries
-            if one.id in refused and not (one.unknown or entry.lost)
+            if one.id in gone and not (one.unknown or entry.lost)
         ]
 
     async def _forget(self, screens: Iterable[tuple[_Message, bytes]]) -> None:
@@ -128,6 +132,11 @@ class ClaimedRecalls:
 
     def _place(self, delivery: Delivery) -> bytes:
         return self._memory.place_of(delivery, self._vendor, self._credential)
+
+
+def _waited(push: Push) -> bool:
+    """Whether it was put for later, or parked meanwhile: nobody has said yet that devices show it."""
+    return bool(push.later or push.parking)
 
 
 def _message(push: Push) -> _Message:

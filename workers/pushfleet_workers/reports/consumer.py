@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from prometheus_client import Counter, Gauge
 
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.redis_link import ReplyError
-from pushfleet_workers.reports.entry import InvalidEntry, read_entry
+from pushfleet_workers.reports.entry import InvalidEntry, Told, read_entry
 from pushfleet_workers.reports.stream import Entry, ReportStream
+from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.tokens.changes import Report
-from pushfleet_workers.tokens.store import TokenStore
+from pushfleet_workers.tokens.confirmations import Confirmation, ConfirmationStore, Confirmed
+from pushfleet_workers.tokens.store import Reported, TokenStore
 
-__all__ = ["REPORTS", "WAITING", "ReportConsumer"]
+__all__ = ["CONFIRMATIONS", "REPORTS", "WAITING", "ReportConsumer"]
+
+T = TypeVar("T", Report, Confirmation)
 
 log = logging.getLogger(__name__)
 
@@ -25,27 +30,38 @@ REPORTS = Counter(
     "State reports from the stream: applied, outdated, unknown (no such device), malformed and dropped (entries).",
     ["result"],
 )
+CONFIRMATIONS = Counter(
+    "pushfleet_delivery_confirmations",
+    "Confirmations from the stream that devices have messages: applied, outdated, unknown (no such device), malformed.",
+    ["result"],
+)
 WAITING = Gauge("pushfleet_state_reports_waiting", "Entries in the stream of state reports.")
 
 _ENTRIES_AT_ONCE = 500
-_REPORTS_AT_ONCE = 1_000
+_AT_ONCE = 1_000
 _WAIT_MS = 1_000
 _TAKE_OVER_AFTER_MS = 15_000
 _BOUND_EVERY_S = 5.0
 
 
 class ReportConsumer:
-    """Moves reports from the stream into the token state.
+    """Moves reports and confirmations from the stream into the token state.
 
     * **apps** - those that there are; an entry of another is put aside.
     * **now_ms** - Redis' time.
     """
 
     def __init__(
-        self, stream: ReportStream, store: TokenStore, apps: Container[str], now_ms: Callable[[], int]
+        self,
+        stream: ReportStream,
+        store: TokenStore,
+        confirmations: ConfirmationStore,
+        apps: Mapping[str, AppSettings],
+        now_ms: Callable[[], int],
     ) -> None:
         self._stream = stream
         self._store = store
+        self._confirmations = confirmations
         self._apps = apps
         self._now_ms = now_ms
         self._bound_at = 0.0
@@ -79,42 +95,58 @@ class ReportConsumer:
         """Apply *entries* and take them out; raises :class:`RedisUnusable`, and then all of it can be repeated."""
         if not entries:
             return
-        by_app: dict[str, list[Report]] = {}
+        reports: dict[str, list[Report]] = {}
+        confirmations: dict[str, list[Confirmation]] = {}
         for entry in entries:
-            problem = self._sort_in(entry, by_app)
-            if problem:
-                await self._stream.put_aside(entry, problem)
+            told = self._read(entry)
+            if isinstance(told, str):
+                await self._stream.put_aside(entry, told)
                 REPORTS.labels("malformed").inc()
-        for app, reports in by_app.items():
-            for first in range(0, len(reports), _REPORTS_AT_ONCE):
-                await self._report(app, reports[first : first + _REPORTS_AT_ONCE])
+                continue
+            reports.setdefault(told.app, []).extend(told.reports)
+            confirmations.setdefault(told.app, []).extend(told.confirmations)
+        for app, some in reports.items():
+            await self._apply(app, some, self._store.report, REPORTS)
+        for app, others in confirmations.items():
+            await self._apply(app, others, self._confirmations.confirm, CONFIRMATIONS)
         await self._stream.end(entries)
 
-    async def _report(self, app: str, reports: Sequence[Report]) -> None:
+    async def _apply(
+        self,
+        app: str,
+        given: Sequence[T],
+        take_down: Callable[[str, Sequence[T]], Awaitable[Reported | Confirmed]],
+        counter: Counter,
+    ) -> None:
+        if len(given) > _AT_ONCE:
+            for first in range(0, len(given), _AT_ONCE):
+                await self._apply(app, given[first : first + _AT_ONCE], take_down, counter)
+            return
         try:
-            done = await self._store.report(app, reports)
+            done = await take_down(app, given)
         except ReplyError as problem:
             if not str(problem).startswith(("ERR", "WRONGTYPE")):
                 raise
             # A user's keys are not what they should be: nobody else is to wait for that.
-            if len(reports) == 1:
-                log.error("a report cannot be applied: the token state of its user is damaged")
-                REPORTS.labels("malformed").inc()
+            if len(given) == 1:
+                log.error("what is told of a device cannot be applied: the token state of its user is damaged")
+                counter.labels("malformed").inc()
                 return
-            middle = len(reports) // 2
-            await self._report(app, reports[:middle])
-            await self._report(app, reports[middle:])
+            middle = len(given) // 2
+            await self._apply(app, given[:middle], take_down, counter)
+            await self._apply(app, given[middle:], take_down, counter)
             return
         for result in ("applied", "outdated", "unknown"):
-            REPORTS.labels(result).inc(getattr(done, result))
+            counter.labels(result).inc(getattr(done, result))
 
-    def _sort_in(self, entry: Entry, by_app: dict[str, list[Report]]) -> str:
-        """What is wrong with *entry*; empty when its reports are in *by_app*."""
+    def _read(self, entry: Entry) -> Told | str:
+        """What *entry* tells, or what is wrong with it."""
         try:
-            app, reports = read_entry(entry.fields, entry.time_ms, self._now_ms())
+            told = read_entry(entry.fields, entry.time_ms, self._now_ms())
         except InvalidEntry as problem:
             return str(problem)
-        if app not in self._apps:
+        if told.app not in self._apps:
             return "the settings have no such app"
-        by_app.setdefault(app, []).extend(reports)
-        return ""
+        if told.confirmations and not self._apps[told.app].parks:
+            return "nothing is parked for the app: its foreground_ack is not park"
+        return told

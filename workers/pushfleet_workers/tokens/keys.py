@@ -91,6 +91,11 @@ class UserKeys:
         return self.devices + ":reads"
 
     @property
+    def delivered(self) -> str:
+        """Until when the user's devices have everything, by device and conversation."""
+        return self.devices + ":delivered"
+
+    @property
     def calls(self) -> str:
         """Conversations in which a call ended lately."""
         return self.devices + ":calls"

@@ -3,32 +3,8 @@
 -- ARGV  conversation, when the message was written (Unix ms), at_ms, unread ('' for none), most conversations,
 --       seconds to live
 -- Returns 1 when any of it was news. Of too many conversations the quarter goes that was read up to the oldest messages.
-local key, up_to_ms, at_ms, unread = KEYS[3], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local news = 0
-
--- nil for what is no time: it is as good as none.
-local function time_in(value)
-  return value and tonumber(string.match(value, '^%d+$'))
-end
-
-local function make_room()
-  local all, times = redis.call('HGETALL', key), {}
-  for at = 2, #all, 2 do table.insert(times, time_in(all[at]) or 0) end
-  table.sort(times)
-  local last, gone = times[math.ceil(#times / 4)], {}
-  for at = 1, #all, 2 do
-    if (time_in(all[at + 1]) or 0) <= last then table.insert(gone, all[at]) end
-  end
-  redis.call('HDEL', key, unpack(gone))
-end
-
-local known = time_in(redis.call('HGET', key, ARGV[1]))
-if not known or up_to_ms > known then
-  if not known and redis.call('HLEN', key) >= tonumber(ARGV[5]) then make_room() end
-  redis.call('HSET', key, ARGV[1], ARGV[2])
-  redis.call('EXPIRE', key, ARGV[6])
-  news = 1
-end
+local up_to_ms, at_ms, unread = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local news = advance(KEYS[3], ARGV[1], ARGV[2], ARGV[5], ARGV[6]) and 1 or 0
 -- A storm whose messages are all read is over; the field says conversation and place, sixteen digits.
 local PLACE = 16
 local storms = redis.call('HGETALL', KEYS[4])

@@ -24,7 +24,7 @@ CALLS_MAX = 50
 """Most conversations and calls of their own name of a user, of which it is known that they ended."""
 
 _OVER = load("pushfleet_workers.tokens", "over")
-_READ = load("pushfleet_workers.tokens", "read", preamble="common")
+_READ = load("pushfleet_workers.tokens", "read", preambles=("common", "cursors"))
 
 Call = tuple[Script, tuple[str, ...], tuple[str | int, ...]]
 

@@ -201,10 +201,11 @@ class TokenStore:
         return sum(count for count, _ in answers)
 
     async def forget_user(self, app: str, user: str) -> bool:
-        """Forget a user's devices, preferences, badges, reads and storms; False when nothing was known."""
+        """Forget all that is known of a user but their dead tokens; False when nothing was."""
         keys = UserKeys(self._prefix, app, user)
         devices = (await self.user(app, user)).devices
-        forget = ("UNLINK", keys.devices, keys.options, keys.badges, keys.reads, keys.storms, keys.calls)
+        others = keys.options, keys.badges, keys.reads, keys.delivered, keys.storms, keys.calls
+        forget = ("UNLINK", keys.devices, *others)
         (gone,) = _good(await self._link.pipeline([forget]))
         await self._disown(
             [
