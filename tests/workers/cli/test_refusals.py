@@ -107,9 +107,11 @@ def test_no_account_is_there(cli: Cli, tmp_path: Path) -> None:
         (("--port", "apns=99999"), "VENDOR=PORT"),
         (("--port", "apns=x"), "VENDOR=PORT"),
         (("--port", "pigeon=8000"), "no vendor 'pigeon'"),
+        (("--vendor", "fcm", "--port", "apns=8000"), "no vendor 'apns', only fcm"),
+        (("--vendor", "pigeon"), "has only apns, fcm"),
     ],
 )
-def test_the_fake_cloud_is_given_a_wrong_port(cli: Cli, words: tuple[str, ...], told: str) -> None:
+def test_the_fake_cloud_is_given_a_wrong_port_or_vendor(cli: Cli, words: tuple[str, ...], told: str) -> None:
     assert told in cli("fakecloud", *words).refusal
 
 

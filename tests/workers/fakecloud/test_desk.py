@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from pushfleet_workers.fakecloud.book import Book
 from pushfleet_workers.fakecloud.desk import Desk
+from pushfleet_workers.fakecloud.journal import Journal, Met, read_journal
 from pushfleet_workers.fakecloud.rules import RuleBook, make_rule
 from pushfleet_workers.fakecloud.vendor import Death, Issued
 from pushfleet_workers.fakecloud.wire import Call, Fault, Request, Response
@@ -215,3 +217,48 @@ def test_content_that_goes_ahead_is_scripted_apart_and_booked_for_nobody(shop: S
     assert shop.ask("a").response.status == 200
     assert [shop.ask("a", "stage").response.result for _ in range(2)] == ["busy", "accepted"]
     assert shop.accepted == {"a": 1}
+
+
+def test_the_journal_has_what_became_of_each_token(tmp_path: Path) -> None:
+    rules, book, path = RuleBook(itertools.count(1)), Book(("acme",)), tmp_path / "journal.jsonl"
+    assert list(read_journal(path)) == []
+    journal = Journal(path)
+    desk = Desk(Acme(), rules, book, wall=lambda: 100.0, monotonic=lambda: 1.0, journal=journal)
+
+    def send(tokens: str, query: str = "") -> None:
+        desk(Request("POST", "/", {}, tokens.encode(), query))
+
+    rules.add(make_rule({"vendor": "acme", "action": "dead", "token": "b"}))
+    rules.add(make_rule({"vendor": "acme", "action": "refuse", "code": "busy", "token": "c"}))
+    rules.add(make_rule({"vendor": "acme", "action": "silent", "token": "e"}))
+    send("a b")
+    send("a b", "unnamed")
+    send("a b", "mixed")
+    send("c")
+    send("e")
+    send("")
+    send("a", "stage")
+    send("a", "dry")
+    journal.close()
+
+    fates = {(True, False): "taken", (False, True): "dead", (False, False): "refused"}
+    assert [(met.token, fates[met.taken, met.dead]) for met in read_journal(path)] == [
+        ("a", "taken"), ("b", "dead"),
+        ("a", "taken"), ("b", "refused"),
+        ("a", "taken"), ("b", "dead"),
+        ("c", "refused"),
+        ("e", "taken"),
+    ]  # fmt: skip
+    assert {(met.vendor, met.account, met.at_s) for met in read_journal(path)} == {("acme", "account", 100.0)}
+
+
+def test_a_line_of_the_journal_that_is_still_being_written_is_left_for_later(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    journal.enter("acme", Call("account", tokens=("a",), sent_id="d-1", data={"mid": "m-1"}), 100.5, taken=("a",))
+    journal.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:-1])
+
+    (met,) = read_journal(path)
+    assert met == Met(100.5, "acme", "account", "a", message_id="m-1", sent_id="d-1", taken=True)

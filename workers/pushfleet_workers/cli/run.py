@@ -110,18 +110,36 @@ def api(context: Context) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Written with all addresses once it listens, in place of showing them.",
 )
-def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port: int, ready_file: Path | None) -> None:
+@click.option("--vendor", "vendors", multiple=True, help="A vendor to play; repeat for more. Default: all.")
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file to which each token of each request is appended, with time, message id and whether it was taken.",
+)
+def fakecloud(
+    credentials: Path,
+    host: str,
+    ports: tuple[str, ...],
+    control_port: int,
+    ready_file: Path | None,
+    vendors: tuple[str, ...],
+    journal: Path | None,
+) -> None:
     """Play all vendors on this machine: strict, scriptable, for development and tests."""
     from pushfleet_workers.fakecloud import serve
     from pushfleet_workers.fakecloud.registry import VENDORS
 
+    played = tuple(dict.fromkeys(vendors)) or tuple(VENDORS)
+    for vendor in played:
+        if vendor not in VENDORS:
+            raise SettingsError(f"--vendor {vendor}: the fake cloud has only {', '.join(VENDORS)}")
     fixed: dict[str, int] = {}
     for pair in ports:
         vendor, _, port = pair.partition("=")
         if not port.isdecimal() or int(port) > _PORT_MAX:
             raise SettingsError(f"--port takes VENDOR=PORT, not {pair!r}")
-        if vendor not in VENDORS:
-            raise SettingsError(f"--port {pair}: the fake cloud has no vendor {vendor!r}, only {', '.join(VENDORS)}")
+        if vendor not in played:
+            raise SettingsError(f"--port {pair}: the fake cloud has no vendor {vendor!r}, only {', '.join(played)}")
         fixed[vendor] = int(port)
 
     async def run(stop: asyncio.Event) -> None:
@@ -132,6 +150,8 @@ def fakecloud(credentials: Path, host: str, ports: tuple[str, ...], control_port
                 ports=fixed,
                 control_port=control_port,
                 ready_file=ready_file,
+                vendors=played,
+                journal=journal,
                 on_ready=partial(_show_fake_cloud, credentials) if ready_file is None else None,
             )
         )

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from pushfleet_workers.fakecloud.wire import Call
 
-__all__ = ["Accepted", "Book", "Page", "SlidingPeak"]
+__all__ = ["Accepted", "Book", "Page", "SlidingPeak", "message_id_of"]
 
 
 class Accepted(Struct, frozen=True):
@@ -139,7 +139,7 @@ class Book:
         """Enter the push in *call* as taken for each of *tokens*."""
         page = self.pages[vendor]
         count = 0
-        message_id = _message_id(call.data) if self.record.maxlen else ""
+        message_id = message_id_of(call.data) if self.record.maxlen else ""
         for token in tokens:
             count += 1
             page.by_token[token] += 1
@@ -183,7 +183,8 @@ class Book:
         return {vendor: page.summary() for vendor, page in self.pages.items()}
 
 
-def _message_id(data: Mapping[str, Any]) -> str:
+def message_id_of(data: Mapping[str, Any]) -> str:
+    """The message's id in a custom payload; empty where there is none, or it is no text."""
     for name in ("mid", "message_id"):
         value = data.get(name)
         if isinstance(value, str):

@@ -19,6 +19,7 @@ from pushfleet_workers.fakecloud.certs import make_certificates, server_context
 from pushfleet_workers.fakecloud.control import Control
 from pushfleet_workers.fakecloud.credentials import Credential, CredentialFolder, Entry
 from pushfleet_workers.fakecloud.desk import Desk
+from pushfleet_workers.fakecloud.journal import Journal
 from pushfleet_workers.fakecloud.listener import ControlListener, VendorListener
 from pushfleet_workers.fakecloud.receipts import DELIVERED, Answer, Console, postings
 from pushfleet_workers.fakecloud.registry import VENDORS
@@ -37,7 +38,8 @@ class FakeCloud:
     *vendors*: which ones, by default all. *ports*: fixed ones by vendor; 0 or absent takes a free one.
     *folder*: where certificates and credentials lie, by default a temporary one that goes with the cloud.
     *public_host*: the name by which clients reach it, by default *host*. *keep*: how many accepted pushes the book
-    records in full. *wall* and *monotonic*: the clocks, in seconds.
+    records in full. *journal*: a file to which every token of every request in order is appended, see :class:`Met`.
+    *wall* and *monotonic*: the clocks, in seconds.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class FakeCloud:
         folder: Path | None = None,
         public_host: str = "",
         keep: int = 10_000,
+        journal: Path | None = None,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,6 +69,7 @@ class FakeCloud:
         self._control_port = control_port
         self._folder = folder.absolute() if folder is not None else None
         self._public_host = public_host or {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        self._journal_file = journal
         self._wall = wall
         self._monotonic = monotonic
         numbers = itertools.count(1)
@@ -87,11 +91,15 @@ class FakeCloud:
             self._credentials = CredentialFolder(folder)
             certificates = make_certificates(folder, (self._host, self._public_host))
             self._ca_file = certificates.ca_file
+            journal = None
+            if self._journal_file is not None:
+                journal = Journal(self._journal_file)
+                stack.callback(journal.close)
             for name, fake in self._fakes.items():
                 authority = fake.client_authority() if isinstance(fake, AsksForCertificates) else b""
                 protocols = ("h2", "http/1.1") if fake.http1 else ("h2",)
                 context = server_context(certificates.server_file, protocols, authority)
-                desk = Desk(fake, self._rules[name], self.book, self._wall, self._monotonic)
+                desk = Desk(fake, self._rules[name], self.book, self._wall, self._monotonic, journal)
                 port = self._ports.get(name, 0)
                 listener = VendorListener(self._host, port, context, desk, fake.http1, fake.max_streams)
                 self._listeners[name] = listener

@@ -28,6 +28,7 @@ async def serve(
     vendors: Sequence[str] | None = None,
     public_host: str = "",
     keep: int = 10_000,
+    journal: Path | None = None,
     on_ready: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> None:
     """Run the fake cloud until cancelled.
@@ -45,6 +46,7 @@ async def serve(
         folder=credentials,
         public_host=public_host,
         keep=keep,
+        journal=journal,
     ) as cloud:
         held = {credential.vendor for credential in cloud.credentials()}
         for name in cloud.vendors:
