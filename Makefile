@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint format docs bench lock clean
+.PHONY: help setup demo run test chaos lint format docs bench lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ run: setup ## The same fleet, staying up until Ctrl-C
 
 test: setup ## Every test; they start their own Redis
 	@$(BIN)/python -m pytest
+
+chaos: setup ## Break what can break under load and compare three books; a line of JSON for each scenario
+	@$(BIN)/python -m tests.chaos
 
 lint: setup ## ruff and mypy --strict
 	@$(BIN)/ruff check .

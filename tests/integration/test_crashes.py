@@ -56,21 +56,3 @@ def test_killed_routers_lose_nothing_and_decide_once(tmp_path: Path, redis_url: 
         assert any(in_hand), "at least one was killed with entries in hand"
         stage.start("router")
         assert_nothing_lost(stage)
-
-
-@pytest.mark.timeout(180)
-def test_a_warm_shutdown_under_load_gives_everything_back_at_once(tmp_path: Path, redis_url: str) -> None:
-    with running_stage(tmp_path, redis_url, account="in_flight_max = 40") as stage:
-        stage.cloud.rule("apns", "answer", delay_s=0.05)
-        stage.register(USERS)
-        stage.start("router")
-        worker = stage.start("worker", "--vendor", "apns")
-        stage.enqueue("m", MESSAGES, USERS)
-        eventually(lambda: sum(stage.received().values()) > MESSAGES // 10)
-        assert stage.terminate(worker) == 0
-        account = stage.books().accounts["apns:main"]
-        assert account.leased == 0, "nothing waits for a lease to run out"
-        assert account.unknown == 0
-        stage.start("worker", "--vendor", "apns")
-        assert_nothing_lost(stage)
-        assert sum(stage.received().values()) == MESSAGES, "nothing was sent twice"

@@ -1,0 +1,61 @@
+"""The fleet's own book, as it stands in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from tests.chaos.books import LedgerBook
+from tests.chaos.people import APP
+
+from pushfleet_workers.audit import Books as Audit
+from pushfleet_workers.audit import read_books
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.tokens.death_log import DeathLog, Filter
+
+__all__ = ["ledger_book", "read_audit", "settled_deaths_s"]
+
+T = TypeVar("T")
+
+
+def read_audit(redis_url: str, prefix: str, accounts: Sequence[tuple[str, str]]) -> Audit:
+    """What `pushfleet audit` reads; raises :class:`RedisUnusable`."""
+    return _asked(redis_url, lambda link: read_books(link, prefix, accounts))
+
+
+def ledger_book(audit: Audit) -> LedgerBook:
+    """The ends of all accounts and lanes together."""
+    ends: Counter[str] = Counter()
+    for account in audit.accounts.values():
+        for name, count in account.ends.items():
+            ends[name.partition(":")[2]] += count
+    for lane in audit.lanes.values():
+        for name, count in lane.suppressed.items():
+            ends[f"suppressed:{name.partition(':')[2]}"] += count
+    # It has another end in the account where it went on.
+    ends.pop("moved:", None)
+    unknown = sum(account.unknown for account in audit.accounts.values())
+    return LedgerBook(dict(ends), unknown, audit.pending, audit.balanced)
+
+
+def settled_deaths_s(redis_url: str, prefix: str) -> dict[str, float]:
+    """By user, when the fleet first knew that their token is dead."""
+
+    async def read(link: Link) -> dict[str, float]:
+        log = DeathLog(link, prefix, kept_max=0)
+        return {told.user: told.at_ms / 1000 async for told in log.newest_first(APP, Filter())}
+
+    return _asked(redis_url, read)
+
+
+def _asked(redis_url: str, question: Callable[[Link], Awaitable[T]]) -> T:
+    async def ask() -> T:
+        link = Link(redis_url)
+        try:
+            return await question(link)
+        finally:
+            await link.close()
+
+    return asyncio.run(ask())

@@ -1,0 +1,171 @@
+"""The producer of a scenario: a process of its own that enqueues at a steady rate and writes down what it was told.
+
+A backend that is refused tries again, so each message is asked for until it is accepted or the load ends. What became
+of it is written once that is known: a line of JSON for each message, see :class:`tests.chaos.books.Told`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+import msgspec
+from msgspec import Struct
+from tests.chaos.books import Told
+from tests.chaos.people import APP, People
+
+from pushfleet import Conversation, Element, OfflineMessage, Producer, Sender
+from pushfleet.errors import EnqueueError
+from pushfleet_workers.stop_signals import AskedToStop, StopSignals
+
+__all__ = ["Plan", "message", "read_told", "run"]
+
+_TICK_S = 0.02
+_AT_ONCE = 500
+_GROUP = 10
+
+
+class Stop(Protocol):
+    """Says when to end."""
+
+    def check(self) -> None:
+        """Raise :class:`AskedToStop` once it is time."""
+        ...
+
+
+class Plan(Struct, kw_only=True, frozen=True):
+    """What to enqueue."""
+
+    name: str
+    """Begins the ids of its messages."""
+
+    redis_url: str
+    book: str
+    vendors: list[str]
+    per_vendor: int
+    per_s: float
+    count: int = 0
+    """After how many messages it ends; 0: when it is asked to."""
+
+    groups_every: int = 20
+    """Each so many-th message goes to a group of ten."""
+
+    ttl_s: int = 3_600
+
+
+def message(plan: Plan, number: int, sent_at_s: float) -> OfflineMessage:
+    """The message of that number."""
+    people = People(plan.vendors, plan.per_vendor)
+    group = bool(plan.groups_every) and number % plan.groups_every == plan.groups_every - 1
+    users = dict.fromkeys(people.user(number + further) for further in range(_GROUP if group else 1))
+    return OfflineMessage(
+        id=f"{plan.name}-{number}",
+        app=APP,
+        sender=Sender(id="ann", name="Ann"),
+        conversation=Conversation(id=f"c-{number}", kind="group" if group else "single"),
+        recipients=tuple(users),
+        elements=(Element(type="text", text="See you at eight?"),),
+        sent_at_ms=int(sent_at_s * 1000),
+        ttl_s=plan.ttl_s,
+    )
+
+
+class _Book:
+    """What is known for good goes to the file; the rest is asked for again."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._refusals: dict[str, int] = {}
+
+    def write(self, messages: list[OfflineMessage], *, accepted: bool) -> None:
+        lines = [
+            Told(
+                one.id,
+                tuple(str(user) for user in one.recipients),
+                (one.sent_at_ms or 0) / 1000,
+                int(one.ttl_s or 0),
+                accepted,
+                self._refusals.pop(one.id, 0),
+            )
+            for one in messages
+        ]
+        self._file.write(msgspec.json.Encoder().encode_lines(lines))
+
+    def refused(self, messages: list[OfflineMessage]) -> None:
+        for one in messages:
+            self._refusals[one.id] = self._refusals.get(one.id, 0) + 1
+
+
+def run(plan: Plan, stop: Stop) -> None:
+    """Enqueue until the plan is done or *stop* asks to end; what waits then is asked for once more."""
+    waiting: deque[OfflineMessage] = deque()
+    with (
+        Path(plan.book).open("ab", buffering=0) as file,
+        Producer(plan.redis_url, socket_timeout_s=2.0) as producer,
+    ):
+        book = _Book(file)
+        try:
+            for number in _paced(plan, stop):
+                if number is not None:
+                    waiting.append(message(plan, number, time.time()))
+                if waiting and (number is None or len(waiting) >= _AT_ONCE):
+                    _enqueue(producer, waiting, book)
+            while waiting:
+                stop.check()
+                _enqueue(producer, waiting, book)
+        except AskedToStop:
+            _enqueue(producer, waiting, book)
+        book.write(list(waiting), accepted=False)
+
+
+def _paced(plan: Plan, stop: Stop) -> Iterator[int | None]:
+    """The numbers of messages as they are due, and None whenever it is time to enqueue what is there."""
+    began, made = time.monotonic(), 0
+    while not plan.count or made < plan.count:
+        stop.check()
+        now = time.monotonic()
+        due = int((now - began) * plan.per_s) + 1
+        if due - made > plan.per_s:
+            # Whoever was held up for more than a second does not make up for it.
+            began, due = now - made / plan.per_s, made + 1
+        if plan.count:
+            due = min(due, plan.count)
+        yield from range(made, due)
+        yield None
+        made = due
+        time.sleep(max(0.0, _TICK_S - (time.monotonic() - now)))
+
+
+def _enqueue(producer: Producer, waiting: deque[OfflineMessage], book: _Book) -> None:
+    """Ask for what waits, oldest first; what was not accepted waits on."""
+    asked = [waiting.popleft() for _ in range(min(len(waiting), _AT_ONCE))]
+    if not asked:
+        return
+    accepted: set[str] = {one.id for one in asked}
+    try:
+        producer.enqueue_many(asked)
+    except EnqueueError as problem:
+        accepted = set(problem.accepted)
+    book.write([one for one in asked if one.id in accepted], accepted=True)
+    refused = [one for one in asked if one.id not in accepted]
+    book.refused(refused)
+    waiting.extendleft(reversed(refused))
+
+
+def read_told(path: Path) -> Iterator[Told]:
+    """What stands in the book at *path* so far."""
+    if not path.exists():
+        return
+    decoder = msgspec.json.Decoder(Told)
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield decoder.decode(line)
+
+
+if __name__ == "__main__":
+    run(msgspec.json.decode(sys.argv[1], type=Plan), StopSignals())

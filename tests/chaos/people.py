@@ -1,0 +1,73 @@
+"""Who gets pushes in a scenario: users with one device each, at a vendor that their name tells."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from pushfleet_workers.tokens.importing import import_lines
+
+__all__ = ["APP", "DOOMED", "People"]
+
+APP = "demo"
+DOOMED = "dead"
+"""How tokens begin that are dead at the vendor from the start."""
+
+_LIVING = "a11e"
+_DOOMED_EVERY = 50
+
+
+@dataclass(frozen=True)
+class People:
+    """So many users at each of some vendors; every fiftieth has a token that is dead without the fleet's knowing."""
+
+    vendors: Sequence[str]
+    per_vendor: int
+
+    def user(self, number: int) -> str:
+        """The user of that number, counted over all vendors in turn, again and again."""
+        vendor = self.vendors[number % len(self.vendors)]
+        return f"{vendor}-{number // len(self.vendors) % self.per_vendor}"
+
+    @property
+    def users(self) -> list[str]:
+        """All of them."""
+        return [self.user(number) for number in range(self.per_vendor * len(self.vendors))]
+
+    @property
+    def doomed(self) -> frozenset[str]:
+        """Those whose token is dead."""
+        return frozenset(user for user in self.users if _is_doomed(user))
+
+    @property
+    def tokens(self) -> dict[str, str]:
+        """Token to user."""
+        return {_token(user): user for user in self.users}
+
+    def register(self, redis_url: str, prefix: str) -> None:
+        """Enter their devices into the token state, all in the background."""
+        rows = [
+            {"app": APP, "user": user, "device": "phone", "state": "background",
+             "channels": [{"vendor": user.rpartition("-")[0], "token": _token(user)}]}
+            for user in self.users
+        ]  # fmt: skip
+        accounts = {(vendor, "main"): APP for vendor in self.vendors}
+
+        async def write() -> None:
+            lines = enumerate(json.dumps(row).encode() for row in rows)
+            async for progress in import_lines(redis_url, prefix, lines, known_apps={APP}, accounts=accounts):
+                assert not progress.refused, progress.problems
+
+        asyncio.run(write())
+
+
+def _is_doomed(user: str) -> bool:
+    return int(user.rpartition("-")[2]) % _DOOMED_EVERY == _DOOMED_EVERY - 1
+
+
+def _token(user: str) -> str:
+    """A possible token of every vendor."""
+    return (DOOMED if _is_doomed(user) else _LIVING) + blake2b(user.encode(), digest_size=14).hexdigest()

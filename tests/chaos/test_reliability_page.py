@@ -1,0 +1,16 @@
+"""The page that tells of the scenarios has a row for each, and for nothing else."""
+
+import re
+
+from tests.chaos.processes import ROOT
+from tests.chaos.scenario import scenarios
+
+
+def test_every_scenario_has_its_row() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    table = page.partition("\n## The table\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE) == list(scenarios())
+
+
+def test_every_scenario_says_what_it_is_about() -> None:
+    assert all(one.meaning.endswith(".") for one in scenarios().values())

@@ -1,0 +1,14 @@
+"""Every scenario in its short form; `make chaos` runs them in full."""
+
+from pathlib import Path
+
+import pytest
+from tests.chaos.scenario import Scenario, scenarios
+from tests.chaos.stage import run
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("scenario", [one for one in scenarios().values() if one.short], ids=lambda one: one.name)
+def test_it_is_green(scenario: Scenario, tmp_path: Path) -> None:
+    line = run(scenario, short=True, folder=tmp_path)
+    assert line.faults == [], line
