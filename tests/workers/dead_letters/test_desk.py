@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from pushfleet import OfflineMessage
 from pushfleet.wire import decode, entry
 from pushfleet_workers.audit import Books, read_books
 from pushfleet_workers.dead_letters import LetterFilter, LetterName
+from pushfleet_workers.ledger import DeadLetters, Return
 from pushfleet_workers.push import fingerprint
 
 ALL = LetterFilter()
@@ -288,6 +290,26 @@ def test_named_letters_alone_go_back_and_each_once(redis_url: str) -> None:
         assert (done.replayed, done.left) == (2, {"gone": 2})
         assert sum(looked) == 2
         assert await listed(stage) == [second]
+
+    on_stage(redis_url, scenario)
+
+
+def test_many_and_large_letters_go_back_in_several_scripts(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(stage: Stage) -> None:
+        for number in range(7):
+            await stage.dies(an_entry(f"m{number}", ext="x" * (900 if number == 4 else 0)))
+        scripts: list[int] = []
+        replay = DeadLetters.replay
+
+        async def counting(self: DeadLetters, returns: Sequence[Return]) -> list[Return]:
+            scripts.append(len(returns))
+            return await replay(self, returns)
+
+        monkeypatch.setattr(DeadLetters, "replay", counting)
+        monkeypatch.setattr("pushfleet_workers.dead_letters.desk._AT_ONCE", 3)
+        monkeypatch.setattr("pushfleet_workers.dead_letters.desk._BYTES_AT_ONCE", 900)
+        assert (await stage.desk.replay(ALL)).replayed == 7
+        assert scripts == [3, 2, 2]
 
     on_stage(redis_url, scenario)
 
