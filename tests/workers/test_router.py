@@ -462,6 +462,37 @@ def test_the_books_join_when_a_repeat_overtook_a_router_that_died(redis_url: str
     play(redis_url, scenario)
 
 
+def test_whoever_was_put_is_not_suppressed_as_well_when_the_next_router_would_refuse(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        for user in ("a", "b", "c"):
+            await stage.device(user)
+        stage.enqueue(group("m1", "a", "b", "c", "nobody"))
+        await stage.put_and_die(*await stage.read())
+        await stage.device("a", state=FOREGROUND, lease_until_ms=now_ms() + 60_000)
+        await stage.device("b", channels=[])
+        await stage.router.route(stage.streams["normal"], await stage.read_again())
+        assert len(await stage.deliveries()) == 3
+        assert sum((await stage.suppressed()).values()) == 1, "of four recipients three were put"
+        assert await stage.joined()
+
+    play(redis_url, scenario)
+
+
+def test_whoever_a_dead_router_refused_ends_although_the_next_one_would_not(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device("a")
+        await stage.device("b", state=FOREGROUND, lease_until_ms=now_ms() + 60_000)
+        stage.enqueue(group("m1", "a", "b"))
+        await stage.put_and_die(*await stage.read())
+        await stage.device("b")
+        await stage.router.route(stage.streams["normal"], await stage.read_again())
+        assert [one.user for one in await stage.deliveries()] == ["a"], "the first write is the decision"
+        assert await stage.suppressed() == {"decided_before": 1}
+        assert await stage.joined()
+
+    play(redis_url, scenario)
+
+
 def test_a_router_whose_redis_breaks_in_between_does_it_all_again(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,22 @@ class Job:
         app = self.message.app
         return {"recipients": self.people, **{f"suppressed:{app}:{why}": n for why, n in self.suppressed.items()}}
 
+    def keep_to_what_was_put(self) -> None:
+        """Count who gets no push by the decision that holds: that of the first router, which may have died with it.
+
+        What became of users meanwhile changes the second decision and nothing else: whoever was put is not suppressed,
+        and of whoever was not, only the dead router knew why.
+        """
+        put_beyond = self.deliveries - self.planned_deliveries
+        if not put_beyond or self.recalled or self.recall is not None:
+            return
+        if put_beyond < 0:
+            self.suppress("decided_before", -put_beyond)
+        for reason, count in self.suppressed.most_common() if put_beyond > 0 else ():
+            self.suppressed[reason] -= min(count, put_beyond)
+            put_beyond -= min(count, put_beyond)
+        self.suppressed = +self.suppressed
+
     def suppress(self, reason: str, count: int = 1) -> None:
         """Count recipients or devices that get no push."""
         if count:

@@ -109,6 +109,10 @@ SUPPRESSED = {
         "or longer ago than the app's recall_window_s",
         "a message is recalled after three minutes, and recall_window_s is 120",
     ),
+    "decided_before": Reason(
+        "another router had decided against it and died before it could say why",
+        "Bob comes online, his router dies in the middle of a batch, Bob goes offline, and the next router takes over",
+    ),
     "recalls_off": Reason(
         "a message was taken back, and the app's recall_window_s is 0",
         "the backend recalls in an app whose settings never mentioned recalls",

@@ -139,6 +139,8 @@ class Router:
         await self._decide(stream, jobs)
         await self._put(jobs)
         await self._keep(jobs)
+        for job in jobs:
+            job.keep_to_what_was_put()
         await stream.acknowledge([Routed(job.raw, job.part, job.deliveries, job.counts) for job in jobs])
         for reason, count in sum((job.suppressed for job in jobs if not job.repeat), Counter()).items():
             metrics.SUPPRESSED.labels(reason).inc(count)
