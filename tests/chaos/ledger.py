@@ -37,7 +37,7 @@ def ledger_book(audit: Audit) -> LedgerBook:
     # It has another end in the account where it went on.
     ends.pop("moved:", None)
     unknown = sum(account.unknown for account in audit.accounts.values())
-    return LedgerBook(dict(ends), unknown, audit.pending, audit.balanced)
+    return LedgerBook(dict(+ends), unknown, audit.pending, audit.balanced)
 
 
 def settled_deaths_s(redis_url: str, prefix: str) -> dict[str, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,9 +19,10 @@ from tests.chaos.cloud import FakeCloud, running_cloud
 from tests.chaos.ledger import ledger_book, read_audit, settled_deaths_s
 from tests.chaos.load import Plan, read_told
 from tests.chaos.people import APP, DOOMED, People
-from tests.chaos.processes import Fleet, spawn, until
+from tests.chaos.processes import ROOT, Fleet, spawn, until
 from tests.chaos.scenario import PACE, Scenario
 from tests.integration.every_vendor import Accounts
+from tests.workers.commands import environment
 
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.audit import Books as Audit
@@ -134,6 +137,15 @@ class Stage:
     def now(self) -> float:
         """Unix seconds."""
         return time.time()
+
+    def command(self, *words: str) -> str:
+        """What `pushfleet WORDS` prints; raises where it fails."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pushfleet", "--config", str(self.fleet.config), *words],
+            cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"pushfleet {' '.join(words)}: {done.stderr[-500:]}"
+        return done.stdout
 
     def healed(self) -> None:
         """What was broken is whole again: from here on the recovery counts."""
