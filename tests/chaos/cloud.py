@@ -46,7 +46,7 @@ class FakeCloud:
         self._call("DELETE", f"rules?vendor={vendor}&id={number}")
 
     def set(self, vendor: str, **settings: Any) -> None:
-        """Any of ``max_streams``, ``blackout`` and ``expire_auth``."""
+        """Any of ``max_streams``, ``blackout``, ``tls`` and ``expire_auth``."""
         self._call("POST", "settings", {"vendor": vendor, **settings})
 
     def stats(self, vendor: str) -> dict[str, Any]:

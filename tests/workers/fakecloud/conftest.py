@@ -50,6 +50,8 @@ def cloud(running_cloud: FakeCloudThread) -> FakeCloudThread:
     running_cloud.reset()
     for vendor, streams in (("apns", 1_000), ("fcm", 100), ("huawei", 128)):
         running_cloud.heal(vendor)
+        if running_cloud.stats()["vendors"][vendor]["tls"] != "sound":
+            running_cloud.tls(vendor, "sound")
         running_cloud.max_streams(vendor, streams)
     return running_cloud
 

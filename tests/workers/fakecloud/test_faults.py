@@ -161,6 +161,41 @@ def test_a_drop_breaks_the_connection_and_the_next_one_works(cloud: FakeCloudThr
     assert push().status_code == 200
 
 
+def test_a_half_closed_connection_takes_what_comes_and_answers_nothing(
+    cloud: FakeCloudThread, trust: ssl.SSLContext, apns_headers: dict[str, str]
+) -> None:
+    cloud.rule("apns", "answer", token=OTHER_TOKEN, delay_s=30)
+    cloud.rule("apns", "half_close", token=TOKEN, times=1)
+
+    async def both() -> list[Any]:
+        async with http2_client(cloud, trust, apns_headers) as client:
+            await client.post(f"/3/device/{'00' * 32}", content=BODY)
+            sends = (client.post(f"/3/device/{token}", content=BODY) for token in (OTHER_TOKEN, TOKEN))
+            return await asyncio.gather(*sends, return_exceptions=True)
+
+    assert all(isinstance(outcome, httpx.TransportError) for outcome in asyncio.run(both()))
+    assert [len(cloud.received("apns", token)) for token in (OTHER_TOKEN, TOKEN)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("tls", "words"),
+    [("untrusted", "CERTIFICATE_VERIFY_FAILED"), ("absent", "WRONG_VERSION_NUMBER"), ("hanging", "timed out")],
+)
+def test_tls_fails_until_it_is_sound_again(cloud: FakeCloudThread, push: Push, tls: str, words: str) -> None:
+    push()
+    cloud.tls("apns", tls)
+
+    assert cloud.stats()["vendors"]["apns"]["tls"] == tls
+    with pytest.raises(httpx.TransportError):
+        push(timeout=0.3)
+    with pytest.raises((httpx.ConnectError, httpx.ConnectTimeout), match=words):
+        push(timeout=0.3)
+    cloud.tls("apns", "sound")
+
+    assert push().status_code == 200
+    assert cloud.stats()["vendors"]["apns"]["accepted"] == 2
+
+
 def test_a_blackout_refuses_connections_until_it_is_healed_on_the_same_port(cloud: FakeCloudThread, push: Push) -> None:
     push()
     port = cloud.port("apns")

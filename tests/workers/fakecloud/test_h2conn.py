@@ -15,6 +15,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 import pytest
+from tests.workers.commands import until
 
 from pushfleet_workers.fakecloud import FakeCloudThread
 
@@ -137,6 +138,18 @@ def test_a_reset_carries_the_scripted_error(cloud: FakeCloudThread, peer: Peer) 
     peer.flush()
 
     assert peer.until(h2.events.StreamReset).error_code == 7
+
+
+def test_a_half_closed_connection_takes_what_comes_after(cloud: FakeCloudThread, peer: Peer) -> None:
+    cloud.rule("apns", "half_close", times=1)
+    peer.send()
+    peer.flush()
+    until(lambda: cloud.stats()["vendors"]["apns"]["results"].get("half_close"))
+
+    peer.send()
+    peer.flush()
+
+    until(lambda: len(cloud.received("apns")) == 2)
 
 
 def test_a_stream_that_the_client_gives_up_is_not_answered(cloud: FakeCloudThread, peer: Peer) -> None:

@@ -56,6 +56,17 @@ def test_a_rule_for_a_token_leaves_other_tokens_alone(book: RuleBook) -> None:
     assert acts(book, "idle") == ""
 
 
+def test_a_rule_for_a_text_meets_bodies_with_it(book: RuleBook) -> None:
+    add(book, "silent", contains="MARKETING")
+    add(book, "dead", prefix="t", contains="MARKETING")
+
+    met, other = (book.judge("send", ("t1",), body=b'{"category":"%s"}' % one) for one in (b"MARKETING", b"IM"))
+
+    assert met.rule is not None
+    assert list(met.dead) == ["t1"]
+    assert (other.rule, other.dead) == (None, {})
+
+
 def test_a_rule_for_a_prefix_meets_every_token_that_begins_so(book: RuleBook) -> None:
     add(book, "reset", prefix="00")
 

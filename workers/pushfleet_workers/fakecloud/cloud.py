@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import ssl
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +22,7 @@ from pushfleet_workers.fakecloud.control import Control
 from pushfleet_workers.fakecloud.credentials import Credential, CredentialFolder, Entry
 from pushfleet_workers.fakecloud.desk import Desk
 from pushfleet_workers.fakecloud.journal import Journal
-from pushfleet_workers.fakecloud.listener import ControlListener, VendorListener
+from pushfleet_workers.fakecloud.listener import ControlListener, Tls, VendorListener
 from pushfleet_workers.fakecloud.receipts import DELIVERED, Answer, Console, postings
 from pushfleet_workers.fakecloud.registry import VENDORS
 from pushfleet_workers.fakecloud.rules import Rule, RuleBook, check_rule, make_rule
@@ -101,7 +103,10 @@ class FakeCloud:
                 context = server_context(certificates.server_file, protocols, authority)
                 desk = Desk(fake, self._rules[name], self.book, self._wall, self._monotonic, journal)
                 port = self._ports.get(name, 0)
-                listener = VendorListener(self._host, port, context, desk, fake.http1, fake.max_streams)
+                listener = VendorListener(
+                    self._host, port, context, desk, fake.http1, fake.max_streams,
+                    partial(self._untrusted, folder, protocols),
+                )  # fmt: skip
                 self._listeners[name] = listener
                 stack.push_async_callback(listener.close)
                 await listener.open()
@@ -208,6 +213,7 @@ class FakeCloud:
             summary[name]["connections_total"] = listener.connections_total
             summary[name]["max_streams"] = listener.max_streams
             summary[name]["blackout"] = listener.dark
+            summary[name]["tls"] = listener.tls
         return {"vendors": summary}
 
     def received(self, vendor: str = "", token: str = "") -> list[Accepted]:
@@ -235,6 +241,10 @@ class FakeCloud:
         """End the blackout of *vendor*, on the same port."""
         await self._listener(vendor).open()
 
+    async def tls(self, vendor: str, tls: str) -> None:
+        """Break every connection to *vendor*, and from now on have its TLS be as :class:`Tls` says."""
+        await self._listener(vendor).set_tls(Tls(tls))
+
     async def send_receipts(
         self, vendor: str, code: str = "", token: str = "", console: Console | None = None, times: int = 1
     ) -> list[Answer]:
@@ -261,6 +271,10 @@ class FakeCloud:
         """Forget the script and the book; connections, credentials and access tokens stay."""
         self.clear_rules()
         self.book.clear()
+
+    def _untrusted(self, folder: Path, protocols: Sequence[str]) -> ssl.SSLContext:
+        certificates = make_certificates(folder / "untrusted", (self._host, self._public_host))
+        return server_context(certificates.server_file, protocols)
 
     def _load(self) -> None:
         """Know the credentials that lie in the folder; issue anew those that name another address."""

@@ -8,7 +8,7 @@ POST /rules       one rule or a list; ``{"ids": [...]}``
 DELETE /rules     ``?vendor=&id=``; without either, all rules
 POST /revive      ``{"vendor", "token"}``; ``{"revived": bool}``
 POST /receipts    ``{"vendor"}`` with any of ``code``, ``token``, ``console``, ``times``; ``{"answers": [...]}``
-POST /settings    ``{"vendor"}`` with any of ``max_streams``, ``blackout``, ``expire_auth``
+POST /settings    ``{"vendor"}`` with any of ``max_streams``, ``blackout``, ``tls``, ``expire_auth``
 POST /credentials ``{"vendor", "options"}``; ``{"vendor", "id", "settings", "file"}``
 POST /reset       forgets script and book
 ================= ==========================================================================================
@@ -25,6 +25,7 @@ from msgspec import Meta
 
 from pushfleet_workers.fakecloud.book import Accepted
 from pushfleet_workers.fakecloud.credentials import Credential
+from pushfleet_workers.fakecloud.listener import Tls
 from pushfleet_workers.fakecloud.receipts import Answer, Console
 from pushfleet_workers.fakecloud.rules import Rule
 from pushfleet_workers.fakecloud.wire import Reply, Request, Response, json_response, parse_form
@@ -89,11 +90,16 @@ class Controlled(Protocol):
         """Accept connections again."""
         ...
 
+    async def tls(self, vendor: str, tls: str) -> None:
+        """Change how its TLS is."""
+        ...
+
 
 class _Settings(msgspec.Struct, forbid_unknown_fields=True):
     vendor: str
     max_streams: int | None = None
     blackout: bool | None = None
+    tls: Tls | None = None
     expire_auth: bool = False
 
 
@@ -201,6 +207,8 @@ class Control:
             self._cloud.expire_auth(asked.vendor)
         if asked.blackout is not None:
             await (self._cloud.blackout if asked.blackout else self._cloud.heal)(asked.vendor)
+        if asked.tls is not None:
+            await self._cloud.tls(asked.vendor, asked.tls)
         return {}
 
     async def _credential(self, request: Request) -> object:

@@ -53,7 +53,7 @@ class Desk:
             page.results[call.result] += 1
             return Reply(call)
         page.meet(call.tokens)
-        verdict = self._rules.judge(call.endpoint, call.tokens, call.account)
+        verdict = self._rules.judge(call.endpoint, call.tokens, call.account, request.body)
         rule = verdict.rule
         if rule is None:
             return Reply(self._answer(call, verdict.dead, now_s, page))

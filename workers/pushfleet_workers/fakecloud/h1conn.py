@@ -8,6 +8,7 @@ from typing import cast
 
 import h11
 
+from pushfleet_workers.fakecloud.sockets import end_writing
 from pushfleet_workers.fakecloud.wire import Fault, Reply, Request, Response
 
 __all__ = ["Http1Answerer", "Http1Connection"]
@@ -106,6 +107,8 @@ class Http1Connection(asyncio.Protocol):
             self._send(reply.response)
         elif reply.fault is Fault.DROP:
             self.abort()
+        elif reply.fault is Fault.HALF_CLOSE:
+            end_writing(self._transport)
         else:
             self._close()
 

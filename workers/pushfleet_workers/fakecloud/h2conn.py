@@ -22,6 +22,7 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
+from pushfleet_workers.fakecloud.sockets import end_writing
 from pushfleet_workers.fakecloud.wire import Answerer, Fault, Reply, Request, Response
 
 __all__ = ["Http2Connection"]
@@ -72,6 +73,8 @@ class Http2Connection(asyncio.Protocol):
         self._last_asked = 0
         self._asked_before = 0
         self._ended = False
+        self._mute = False
+        """We have ended our side: what comes is taken, and nothing is said any more."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet with our settings."""
@@ -214,6 +217,8 @@ class Http2Connection(asyncio.Protocol):
             self._go_away(stream_id, reply)
         elif reply.fault is Fault.DROP:
             self.abort()
+        elif reply.fault is Fault.HALF_CLOSE:
+            self._end_our_side()
 
     def _send(self, stream_id: int, response: Response) -> None:
         headers = [(b":status", b"%d" % response.status)]
@@ -241,9 +246,15 @@ class Http2Connection(asyncio.Protocol):
         self._flush()
         self._close()
 
+    def _end_our_side(self) -> None:
+        self._flush()
+        self._mute = True
+        if self._transport is not None:
+            end_writing(self._transport)
+
     def _flush(self) -> None:
         data = self._h2.data_to_send()
-        if data and self._transport is not None:
+        if data and self._transport is not None and not self._mute:
             self._transport.write(data)
 
     def _close(self) -> None:

@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import socket
 import ssl
+from collections.abc import Callable
 from typing import cast
 
 from pushfleet_workers.fakecloud.h1conn import Http1Answerer, Http1Connection
 from pushfleet_workers.fakecloud.h2conn import Http2Connection
 from pushfleet_workers.fakecloud.wire import Answerer
 
-__all__ = ["ControlListener", "Listener", "VendorListener"]
+__all__ = ["ControlListener", "Listener", "Tls", "VendorListener"]
 
 HANDSHAKE_TIMEOUT_S = 5.0
 SHUTDOWN_TIMEOUT_S = 1.0
 BACKLOG = 1_024
 
 _PREFACE = b"PRI "
+_NO_TLS = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class Tls(enum.StrEnum):
+    """How a vendor's TLS is."""
+
+    SOUND = "sound"
+    UNTRUSTED = "untrusted"
+    """Its certificate is of an authority that nobody knows."""
+
+    ABSENT = "absent"
+    """A server of plain HTTP answers in its place."""
+
+    HANGING = "hanging"
+    """Connections are accepted, and no word is said on them."""
 
 
 class Listener:
@@ -30,7 +47,7 @@ class Listener:
         address = self._reserved.getsockname()
         self._address: tuple[str, int] = (address[0], address[1])
         self._server: asyncio.Server | None = None
-        self._connections: set[_Waiting | Http1Connection | Http2Connection] = set()
+        self._connections: set[_Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self.connections_total = 0
@@ -100,18 +117,21 @@ class Listener:
     def _connect(self) -> asyncio.Protocol:
         raise NotImplementedError
 
-    def _enter(self, connection: _Waiting | Http1Connection | Http2Connection) -> None:
+    def _enter(self, connection: _Connection) -> None:
         self._connections.add(connection)
         self._empty.clear()
 
-    def _leave(self, connection: _Waiting | Http1Connection | Http2Connection) -> None:
+    def _leave(self, connection: _Connection) -> None:
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
 
 
 class VendorListener(Listener):
-    """HTTP/2, and HTTP/1.1 where the vendor has it, over TLS."""
+    """HTTP/2, and HTTP/1.1 where the vendor has it, over TLS.
+
+    * **untrusted** - makes the context whose certificate nobody trusts.
+    """
 
     def __init__(
         self,
@@ -121,19 +141,41 @@ class VendorListener(Listener):
         answerer: Answerer,
         http1: bool,
         max_streams: int,
+        untrusted: Callable[[], ssl.SSLContext],
     ) -> None:
         super().__init__(host, port, context)
+        self._sound = context
+        self._untrusted = untrusted
         self._answerer = answerer
         self._http1 = http1
         self.max_streams = max_streams
+        self.tls = Tls.SOUND
+
+    async def set_tls(self, tls: Tls) -> None:
+        """Break every connection; those to come find TLS as told."""
+        dark = self.dark
+        await self.darken()
+        self.tls = tls
+        self._context = self._context_for(tls)
+        if not dark:
+            await self.open()
 
     def set_max_streams(self, max_streams: int) -> None:
         """Announce a new stream limit on every open connection, and on those to come."""
         self.max_streams = max_streams
         super().set_max_streams(max_streams)
 
+    def _context_for(self, tls: Tls) -> ssl.SSLContext | None:
+        if tls is Tls.UNTRUSTED:
+            return self._untrusted()
+        return self._sound if tls is Tls.SOUND else None
+
     def _connect(self) -> asyncio.Protocol:
-        return _Waiting(self)
+        if self._context is not None:
+            return _Waiting(self)
+        without_tls = _WithoutTls(_NO_TLS if self.tls is Tls.ABSENT else b"", self._leave)
+        self._enter(without_tls)
+        return without_tls
 
     def admit(self, waiting: _Waiting, http2: bool) -> Http1Connection | Http2Connection:
         """The connection that takes over from *waiting*."""
@@ -203,6 +245,38 @@ class _Waiting(asyncio.Protocol):
         self._transport.set_protocol(chosen)
         chosen.connection_made(self._transport)
         return chosen
+
+
+class _WithoutTls(asyncio.Protocol):
+    """A connection that says *answer* to whatever comes and closes, or nothing ever where that is empty."""
+
+    def __init__(self, answer: bytes, on_close: Callable[[_WithoutTls], None]) -> None:
+        self._answer = answer
+        self._on_close = on_close
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast, since the transports of some loops are no subclass.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._on_close(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer and self._transport is not None:
+            self._transport.write(self._answer)
+            self._transport.close()
+
+    def set_max_streams(self, max_streams: int) -> None:
+        """Nothing: there are no streams."""
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+_Connection = _Waiting | _WithoutTls | Http1Connection | Http2Connection
 
 
 def _shared_socket(family: int) -> socket.socket:

@@ -46,13 +46,19 @@ class Action(enum.StrEnum):
     DROP = "drop"
     """The connection breaks without a word."""
 
+    HALF_CLOSE = "half_close"
+    """Our side of the connection ends (TCP's FIN); what still comes on it is read, taken and never answered."""
+
 
 FAULTS = {
     Action.SILENT: Fault.SILENT,
     Action.RESET: Fault.RESET,
     Action.GOAWAY: Fault.GOAWAY,
     Action.DROP: Fault.DROP,
+    Action.HALF_CLOSE: Fault.HALF_CLOSE,
 }
+
+_TAKING = frozenset({Action.SILENT, Action.HALF_CLOSE})
 
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
@@ -76,6 +82,9 @@ class Rule(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     account: str = ""
     """Only requests of this credential, by its id: the way to requests that name no token."""
 
+    contains: str = ""
+    """Only requests in whose body this stands: the way to one class of messages."""
+
     after: Count = 0
     """How many matches pass before the rule acts."""
 
@@ -97,7 +106,7 @@ class Rule(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     """When the token died, Unix milliseconds; absent: when the rule was made."""
 
     accepts: bool | None = None
-    """Whether the vendor took the push although the client never learns it; absent: only ``silent`` did."""
+    """Whether the vendor took the push although the client never learns it; absent: ``silent``, ``half_close`` did."""
 
     h2_error: Annotated[int, Meta(ge=0, le=13)] | None = None
     """RFC 9113 error code; absent: INTERNAL_ERROR (2) for ``reset``, NO_ERROR (0) for ``goaway``.
@@ -114,7 +123,7 @@ class Rule(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     @property
     def takes(self) -> bool:
         """Whether a push that meets this rule's fault was taken by the vendor."""
-        return self.action is Action.SILENT if self.accepts is None else self.accepts
+        return self.action in _TAKING if self.accepts is None else self.accepts
 
 
 def make_rule(fields: dict[str, Any]) -> Rule:
@@ -154,21 +163,25 @@ _NOTHING = Verdict()
 class _Live:
     """A rule with its count."""
 
-    __slots__ = ("matches", "number", "rule")
+    __slots__ = ("contains", "matches", "number", "rule")
 
     def __init__(self, number: int, rule: Rule) -> None:
         self.number = number
         self.rule = rule
+        self.contains = rule.contains.encode()
         self.matches = 0
 
-    def meets(self, endpoint: str, account: str) -> bool:
-        """Whether it is for whole requests, and for those of *account* to *endpoint*."""
+    def meets(self, endpoint: str, account: str, body: bytes) -> bool:
+        """Whether it is for whole requests, and for those of *account* to *endpoint* with that *body*."""
         rule = self.rule
-        return rule.action is not Action.DEAD and rule.endpoint == endpoint and rule.account in ("", account)
+        return rule.action is not Action.DEAD and rule.endpoint == endpoint and self._for(account, body)
 
-    def kills(self, account: str) -> bool:
-        """Whether it is for single tokens, and for those that *account* sends to."""
-        return self.rule.action is Action.DEAD and self.rule.account in ("", account)
+    def kills(self, account: str, body: bytes) -> bool:
+        """Whether it is for single tokens, and for those that *account* sends to with that *body*."""
+        return self.rule.action is Action.DEAD and self._for(account, body)
+
+    def _for(self, account: str, body: bytes) -> bool:
+        return self.rule.account in ("", account) and self.contains in body
 
     def due(self) -> bool:
         """Count one match; whether the rule acts on it."""
@@ -231,32 +244,32 @@ class RuleBook:
             for live in self._live.values()
         ]
 
-    def judge(self, endpoint: str, tokens: Sequence[str], account: str = "") -> Verdict:
+    def judge(self, endpoint: str, tokens: Sequence[str], account: str = "", body: bytes = b"") -> Verdict:
         """What befalls a request of *account* to *endpoint* for *tokens*; counts it for the rules that it meets."""
         if not self._live:
             return _NOTHING
-        rule = next((live.rule for live in self._candidates(endpoint, tokens, account) if live.due()), None)
-        return Verdict(rule, self._dead(tokens, account) if endpoint != "auth" else {})
+        rule = next((live.rule for live in self._candidates(endpoint, tokens, account, body) if live.due()), None)
+        return Verdict(rule, self._dead(tokens, account, body) if endpoint != "auth" else {})
 
-    def _candidates(self, endpoint: str, tokens: Sequence[str], account: str) -> Iterable[_Live]:
+    def _candidates(self, endpoint: str, tokens: Sequence[str], account: str, body: bytes) -> Iterable[_Live]:
         """The rules for whole requests that match, oldest first."""
         found = [
             live
             for live in self._wide
-            if live.meets(endpoint, account)
+            if live.meets(endpoint, account, body)
             and (not live.rule.prefix or any(token.startswith(live.rule.prefix) for token in tokens))
         ]
         for token in dict.fromkeys(tokens) if self._by_token else ():
-            found += [live for live in self._by_token.get(token, ()) if live.meets(endpoint, account)]
+            found += [live for live in self._by_token.get(token, ()) if live.meets(endpoint, account, body)]
         return sorted(found, key=lambda live: live.number) if len(found) > 1 else found
 
-    def _dead(self, tokens: Sequence[str], account: str) -> dict[str, Rule]:
-        wide = [live for live in self._wide if live.kills(account)]
+    def _dead(self, tokens: Sequence[str], account: str, body: bytes) -> dict[str, Rule]:
+        wide = [live for live in self._wide if live.kills(account, body)]
         if not wide and not self._by_token:
             return {}
         dead: dict[str, Rule] = {}
         for token in dict.fromkeys(tokens):
-            own = [live for live in self._by_token.get(token, ()) if live.kills(account)]
+            own = [live for live in self._by_token.get(token, ()) if live.kills(account, body)]
             for live in (*own, *wide):
                 if token.startswith(live.rule.prefix) and live.due():
                     dead[token] = live.rule

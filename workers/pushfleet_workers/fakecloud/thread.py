@@ -130,6 +130,10 @@ class FakeCloudThread:
         """As :meth:`FakeCloud.heal`."""
         asyncio.run_coroutine_threadsafe(self._cloud.heal(vendor), self._running()).result()
 
+    def tls(self, vendor: str, tls: str) -> None:
+        """As :meth:`FakeCloud.tls`."""
+        asyncio.run_coroutine_threadsafe(self._cloud.tls(vendor, tls), self._running()).result()
+
     def send_receipts(
         self, vendor: str, code: str = "", token: str = "", console: Console | None = None, times: int = 1
     ) -> list[Answer]:

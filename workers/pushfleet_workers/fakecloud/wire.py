@@ -90,6 +90,7 @@ class Fault(enum.Enum):
     RESET = "reset"
     GOAWAY = "goaway"
     DROP = "drop"
+    HALF_CLOSE = "half_close"
 
 
 class Reply(Struct, frozen=True):
