@@ -432,6 +432,26 @@ def test_a_process_that_dies_with_it_in_hand_takes_nothing_along(redis_url: str)
     on(redis_url, scenario, policy=RetryPolicy(drop_unknown=True))
 
 
+def test_a_worker_that_is_stopped_while_it_asks_gives_back_what_is_parked(redis_url: str) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        async def hanging(entries: Sequence[Entry]) -> Rechecked:
+            await asyncio.sleep(3_600)
+            raise AssertionError
+
+        fleet.bench.courier._still_wanted._recheck = hanging
+        await fleet.foreground()
+        await fleet.stage.route(chat("m1"))
+        await fleet.make_due()
+        claiming = asyncio.create_task(fleet.bench.courier.claim())
+        await until(lambda: fleet.bench.courier.busy)
+        await fleet.bench.courier.stop(0.05)
+        claiming.cancel()
+        book = await fleet.bench.book()
+        assert (book.ready, book.ends) == (1, {})
+
+    on(redis_url, scenario, policy=RetryPolicy(drop_unknown=True))
+
+
 # ---- what waited for something else
 
 

@@ -8,13 +8,16 @@ were routed: it counts in the badge, and may wait for others of its conversation
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from msgspec.structs import replace
+
 from pushfleet.message import Lane
-from pushfleet_workers.peace.storms import CARRIES, StormCall, is_stormy_push, storm_call_of_push, storm_place
+from pushfleet_workers.peace.storms import ABSORBED, CARRIES, StormCall, is_stormy_push, storm_call_of_push, storm_place
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.scripts import Script
@@ -76,13 +79,13 @@ class Going(NamedTuple):
 
 @dataclass(slots=True)
 class Released:
-    """What deliveries met on their way out, by their ids; those in neither leave at once."""
+    """What became of deliveries that were to leave, by their ids."""
 
     absorbed: set[bytes] = field(default_factory=set)
     """Another push tells of the message."""
 
-    carriers: dict[bytes, int] = field(default_factory=dict)
-    """It waits for other messages to tell of, until then (Unix milliseconds)."""
+    later: dict[bytes, tuple[int, Push]] = field(default_factory=dict)
+    """How long the others wait for their turn or for messages to tell of, in milliseconds, and what they carry then."""
 
 
 class Parking:
@@ -112,24 +115,35 @@ class Parking:
         """How long *delivery* waits before it is looked at again."""
         return next_look_ms(push, delivery, device.lease_until_ms, self._app.park_urgent_s, now_ms)
 
-    async def release(self, going: Sequence[Going]) -> Released:
-        """Let *going*, oldest first, meet what they did not meet when they were routed; counts their badges.
+    async def release(self, going: Sequence[Going], now_ms: int) -> Released:
+        """Let *going* meet what they did not meet when they were routed; counts their badges.
 
-        Raises :class:`RedisUnusable`; doing it again changes nothing.
+        What a device gets leaves in the order in which it was written. Raises :class:`RedisUnusable`; doing it again
+        changes nothing.
         """
+        going = sorted(going, key=lambda one: one.push.sent_at_ms)
         counted = [one for one in going if one.delivery.counted]
         stormy = [one for one in going if is_stormy_push(self._app, one.push, one.delivery)]
         calls = self._lookup.badge_calls([_counted(one) for one in counted])
         counting = len(calls)
         answers = await self._run([*calls, *map(self._storm_call, stormy)])
-        released = Released()
         for one, number in zip(counted, read_badges(answers[:counting]), strict=True):
             one.delivery.badge = one.device.unread + number
-        for one, (verdict, *until_ms) in zip(stormy, answers[counting:], strict=True):
-            if verdict == CARRIES:
-                released.carriers[one.delivery.id] = until_ms[0] + self._clocks_apart_ms
-            elif verdict:
-                released.absorbed.add(one.delivery.id)
+        told = {one.delivery.id: answer for one, answer in zip(stormy, answers[counting:], strict=True)}
+        released = Released()
+        before: Counter[tuple[str, str]] = Counter()
+        for push, delivery, *_ in going:
+            verdict, *until_ms = told.get(delivery.id, (0,))
+            carried = replace(push, parking="released")
+            if verdict == ABSORBED:
+                released.absorbed.add(delivery.id)
+            elif verdict == CARRIES:
+                wait_ms = max(0, until_ms[0] + self._clocks_apart_ms - now_ms)
+                released.later[delivery.id] = wait_ms, replace(carried, later="storm")
+            else:
+                place = delivery.user, delivery.device
+                released.later[delivery.id] = before[place], carried
+                before[place] += 1
         return released
 
     def _storm_call(self, one: Going) -> StormCall:
