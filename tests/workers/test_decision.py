@@ -366,7 +366,14 @@ def in_books(end: str) -> set[str]:
 
 def test_every_suppression_is_in_the_table_and_none_else() -> None:
     decided = returned_by(
-        "refuse_message", "refuse_recall", "refuse_receiver", "refuse_read", "refuse_hour", "refuse_device", "_refuse"
+        "refuse_message",
+        "refuse_recall",
+        "refuse_receiver",
+        "refuse_read",
+        "refuse_delivered",
+        "refuse_hour",
+        "refuse_device",
+        "_refuse",
     )
     counted = given_to("suppress", 0) | given_to("suppress_everybody", 0) | given_to("End", 1, "suppressed")
     assert decided | counted == set(reasons.SUPPRESSED)

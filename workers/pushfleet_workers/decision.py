@@ -14,6 +14,7 @@ from pushfleet_workers.tokens.record import FOREGROUND, Channel, Device
 __all__ = [
     "channel_for",
     "reach",
+    "refuse_delivered",
     "refuse_device",
     "refuse_hour",
     "refuse_message",
@@ -79,6 +80,14 @@ def refuse_read(kind: str, recipient: Recipient, *, done: bool) -> str:
     if kind == "call":
         return "call_over"
     return "" if recipient.push == "force" or kind in _CALLS else "read"
+
+
+def refuse_delivered(sent_at_ms: int, confirmed_up_to_ms: int) -> str:
+    """Why a device that was in the foreground needs no push of what was written at *sent_at_ms*; empty where it does.
+
+    *confirmed_up_to_ms* is until when the backend confirms that the device has everything; 0: it does not.
+    """
+    return "delivered" if sent_at_ms <= confirmed_up_to_ms else ""
 
 
 def refuse_hour(kind: str, recipient: Recipient, preferences: Preferences | None, device_zone: str, now_ms: int) -> str:

@@ -13,7 +13,7 @@ from pushfleet.message import Recipient
 from pushfleet_workers.catalogue import STANDARD, Catalogue
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.compose import compose_hidden
-from pushfleet_workers.decision import refuse_device, refuse_hour, refuse_read, refuse_receiver
+from pushfleet_workers.decision import refuse_delivered, refuse_device, refuse_hour, refuse_read, refuse_receiver
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.overrides import without_texts
 from pushfleet_workers.peace.parking import Going, Parking
@@ -213,10 +213,10 @@ class Rechecker:
         if not reason or parks:
             if telling is not None:
                 telling = telling.left(max(done.sent_ms, learned.confirmed_ms), taken_back)
-            reason = _refuse_telling(telling, taken_back) if learned.storm else ""
-            if sent_at_ms <= learned.confirmed_ms:
-                reason = "delivered"
-            elif parks and not reason:
+            reason = refuse_delivered(sent_at_ms, learned.confirmed_ms)
+            if learned.storm and not reason:
+                reason = _refuse_telling(telling, taken_back)
+            if parks and not reason:
                 self._park(push, delivery, state.devices[delivery.device], telling, found)
                 return
         if reason:
