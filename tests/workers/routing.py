@@ -172,12 +172,15 @@ class Stage:
         return await read_books(self.queue, PREFIX, accounts)
 
     async def suppressed(self) -> dict[str, int]:
-        """Reason to how many, over all lanes."""
+        """Reason to how many, over all lanes and apps."""
+        books = [("HGETALL", stream.keys.books) for stream in self.streams.values()]
         found: dict[str, int] = {}
-        for lane in (await self.books()).lanes.values():
-            for name, count in lane.suppressed.items():
-                reason = name.partition(":")[2]
-                found[reason] = found.get(reason, 0) + count
+        for flat in await self.queue.pipeline(books):
+            for name, count in zip(flat[::2], flat[1::2], strict=True):
+                kind, _, reason = name.decode().partition(":")
+                if kind == "suppressed":
+                    reason = reason.partition(":")[2]
+                    found[reason] = found.get(reason, 0) + int(count)
         return found
 
     async def joined(self) -> bool:

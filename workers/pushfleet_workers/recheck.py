@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
@@ -274,8 +274,9 @@ class Rechecker:
         now_ms = self._clock.now_ms()
         device = state.devices.get(delivery.device)
         zone = device.time_zone if device is not None else ""
-        if not delivery.forced and not push.recall:
-            recipient = Recipient(id=delivery.user, mention=delivery.mention)
+        if not push.recall:
+            wanted: Literal["auto", "force"] = "force" if delivery.forced else "auto"
+            recipient = Recipient(id=delivery.user, mention=delivery.mention, push=wanted)
             reason = refuse_receiver(push.kind, recipient, state.receive_at(now_ms), state.preferences)
             reason = reason or refuse_read(push.kind, recipient, done=done)
             reason = reason or refuse_hour(push.kind, recipient, state.preferences, zone, now_ms)

@@ -103,6 +103,14 @@ def test_what_may_ring_already_is_ended(redis_url: str, happened: str) -> None:
     on(redis_url, scenario)
 
 
+def test_a_call_that_is_forced_is_stopped_as_any_other(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(chat("ring", Recipient(id="bob", push="force"), kind="call"), chat("end", kind="call_cancel"))
+        assert (await reasons(stage, await stage.entries()))["ring"] == "call_over"
+
+    on(redis_url, scenario)
+
+
 def test_a_call_that_comes_after_its_end_is_not_even_put(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         at_ms = now_ms()

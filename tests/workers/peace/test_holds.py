@@ -105,6 +105,16 @@ def test_nothing_waits_past_its_end_and_neither_does_what_is_addressed_directly(
     play(redis_url, scenario, apps=app(hold_normal_s=30))
 
 
+def test_a_clock_that_is_behind_holds_nothing(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        stage.router._clock.heard(now_ms() - 5_000)
+        await stage.route(chat("m1", kind="call"), chat("m2"))
+        assert [one.parcel.push.message_id for one in await stage.entries()] == ["m1", "m2"]
+
+    play(redis_url, scenario, apps=app(hold_bulk_s=30))
+
+
 def test_a_part_that_a_dead_router_put_for_later_is_put_once(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.device()
