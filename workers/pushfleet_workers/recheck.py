@@ -341,7 +341,7 @@ def _say_no_end_of_what_never_rang(entries: Sequence[Entry], found: Rechecked) -
         push = entry.parcel.push
         for one in entry.parcel.deliveries:
             ringing = push.app, one.user, one.device
-            if push.kind == "call_cancel":
+            if push.kind == "call_cancel" and not push.recall:
                 ends.setdefault(ringing, []).append((push, one.id))
             elif found.refused.get(one.id) == "call_over" and not (one.tries or one.unknown or entry.lost):
                 silent.append((ringing, push))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, play
+from tests.workers.routing import PREFIX, RECALLS, Stage, chat, group, now_ms, play
 
 from pushfleet import OfflinePush, Recipient
 from pushfleet_workers.clock import FleetClock
@@ -177,6 +177,19 @@ def test_an_end_that_comes_twice_does_not_stop_the_call_in_between(redis_url: st
         assert (await reasons(stage, await stage.entries()))["redial"] == ""
 
     on(redis_url, scenario)
+
+
+def test_an_end_that_is_taken_back_is_taken_back_whatever_calls_were_stopped(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("ring", kind="call", replace_key="call:1"))
+        await stage.route(chat("end", kind="call_cancel"))
+        await stage.recall("end")
+        ring, _, recall = await stage.entries()
+        assert recall.parcel.push.recall
+        assert await reasons(stage, [ring, recall]) == {"ring": "call_over", "end": ""}
+
+    play(redis_url, scenario, apps=RECALLS)
 
 
 def test_an_end_that_names_its_call_stops_no_other(redis_url: str) -> None:
