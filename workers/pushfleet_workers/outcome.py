@@ -52,10 +52,14 @@ class DayHour:
     hour: int
     utc_offset_h: int
 
+    @property
+    def shift_ms(self) -> int:
+        """How long after midnight UTC it is this hour there, in milliseconds; negative: before it."""
+        return (self.hour - self.utc_offset_h) * _HOUR_MS
+
     def next_ms(self, now_ms: float) -> float:
         """The next time that it is this hour there, Unix milliseconds."""
-        shift_ms = (self.hour - self.utc_offset_h) * _HOUR_MS
-        return ((now_ms - shift_ms) // _DAY_MS + 1) * _DAY_MS + shift_ms
+        return ((now_ms - self.shift_ms) // _DAY_MS + 1) * _DAY_MS + self.shift_ms
 
     def __str__(self) -> str:
         return f"{self.hour:02}:00 UTC{self.utc_offset_h:+d}"

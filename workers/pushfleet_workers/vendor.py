@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from pushfleet.message import Kind
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.outcome import Outcome, Row, Scope, Verdict
+from pushfleet_workers.outcome import DayHour, Outcome, Row, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
 
 __all__ = ["AuthAnswer", "Identity", "Request", "Response", "Staged", "Vendor", "VendorDefaults"]
@@ -101,6 +102,9 @@ class Vendor(Protocol):
     replaces: ClassVar[bool]
     """Whether a push replaces, on screen, an earlier one with the same replace key."""
 
+    day: ClassVar[DayHour]
+    """When its day begins, by which it counts what a device gets."""
+
     token_shape: ClassVar[str]
     """Regular expression that each of its tokens matches as a whole; empty: whatever comes may be one."""
 
@@ -126,6 +130,18 @@ class Vendor(Protocol):
 
     def read_auth(self, response: Response) -> AuthAnswer:
         """The access token in *response*, or why there is none."""
+        ...
+
+    def device_caps(self, account: Any) -> Mapping[str, int]:
+        """Most pushes that a device gets in a day, by the classes in which the vendor counts; 0: it names no limit."""
+        ...
+
+    def class_of(self, account: Any, kind: Kind, *, group: bool = False, own: Any = None) -> str:
+        """Which of :meth:`device_caps` a message of *kind* counts in; empty: in none.
+
+        * **group** - whether it was written in a group.
+        * **own** - what the message itself asks of this vendor.
+        """
         ...
 
     def same_caller(self, account: Any) -> str:
@@ -172,7 +188,16 @@ class VendorDefaults:
     """What a vendor need not say: a key that never changes hands, one push a request, nothing staged or taken back."""
 
     replaces: ClassVar[bool] = True
+    day: ClassVar[DayHour] = DayHour(0, 0)
     token_shape: ClassVar[str] = ""
+
+    def device_caps(self, account: Any) -> Mapping[str, int]:
+        """One class for everything, without a limit."""
+        return {"all": 0}
+
+    def class_of(self, account: Any, kind: Kind, *, group: bool = False, own: Any = None) -> str:
+        """The one class."""
+        return "all"
 
     def mint(self, account: Any, now_s: float) -> AuthAnswer | None:
         """None: access tokens are fetched."""

@@ -10,19 +10,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pushfleet_workers.outcome import DayHour, Outcome, Verdict
+from pushfleet_workers.outcome import Outcome, Verdict
 from pushfleet_workers.push import fingerprint
 from pushfleet_workers.receipts.book import Entry, ReceiptBook
 from pushfleet_workers.receipts.receipt import Event, Proof, Receipt
 from pushfleet_workers.tokens.holders import Holders
+from pushfleet_workers.vendors._answers import CHINA_DAY
 from pushfleet_workers.vendors._receipts import Echo, ReceiptAccount, read_echo, receipt_keys
 
 __all__ = ["Intake", "Taken", "TellsOfTokens"]
 
 _AT_ONCE = 50
-_NEXT_DAY = DayHour(0, 8)
-"""Vendors count by the day in Beijing."""
-
 _FOREIGN = Echo("")
 
 
@@ -111,7 +109,7 @@ class Intake:
             await self._holders.mute(app, one.user, vendor, receipt.token, one.at_ms)
         elif receipt.event is Event.QUOTA and one.echo is not _FOREIGN and not one.echo.public:
             # A cap on marketing says nothing of chats: only one that a chat met closes the channel.
-            until_ms = int(_NEXT_DAY.next_ms(one.at_ms))
+            until_ms = int(CHINA_DAY.next_ms(one.at_ms))
             await self._holders.pass_over(app, one.user, vendor, receipt.token, one.at_ms, until_ms)
 
 

@@ -15,6 +15,7 @@ from pushfleet_workers.vendor import AuthAnswer, Response
 
 __all__ = [
     "BAD_PAYLOAD",
+    "CHINA_DAY",
     "CLASS_MISCONFIGURED",
     "DOUBTFUL_TOKEN",
     "DROP_TOKEN",
@@ -48,8 +49,11 @@ CLASS_MISCONFIGURED = Outcome(Verdict.MISCONFIGURED, Scope.CLASS)
 """A right, template or channel that one class of messages lacks: the others go on. Where the message itself asked for
 that class, it is the message's fault alone."""
 
-QUOTA_EXHAUSTED = Outcome(Verdict.QUOTA_EXHAUSTED, Scope.CLASS, until=DayHour(0, 8))
-"""A daily quota of a vendor in China: it opens at midnight in Beijing."""
+CHINA_DAY = DayHour(0, 8)
+"""Vendors in China count by the day in Beijing."""
+
+QUOTA_EXHAUSTED = Outcome(Verdict.QUOTA_EXHAUSTED, Scope.CLASS, until=CHINA_DAY)
+"""A daily quota of such a vendor: it opens at midnight there."""
 
 WAIT_S_MAX = 86_400.0
 """No answer holds anything for longer than a day, whatever it asks for."""

@@ -19,10 +19,10 @@ from pydantic import Field
 from pushfleet.message import HarmonyOptions, Kind
 from pushfleet_workers.account import AccountSettings, KindSettings
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.outcome import Outcome, Remedy, Row, Scope
+from pushfleet_workers.outcome import DayHour, Outcome, Remedy, Row, Scope
 from pushfleet_workers.push import Delivery, Push, shared_id
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
-from pushfleet_workers.vendors._answers import MISCONFIGURED, judge, parse_object, plain
+from pushfleet_workers.vendors._answers import CHINA_DAY, MISCONFIGURED, judge, parse_object, plain
 from pushfleet_workers.vendors._files import ParsedFiles, service_key
 from pushfleet_workers.vendors._harmony_codes import ALL_INVALID, CODES, PARTIAL, REASONS, REVOKED_IN_PART
 from pushfleet_workers.vendors._ids import notify_id
@@ -42,11 +42,12 @@ MANY_TOKENS = 10
 """From so many tokens on, all of them lost at once are no chance: the project is the wrong one."""
 
 ALERT, IN_APP_CALL = 0, 10
+MARKETING = "MARKETING"
 
 CATEGORIES = frozenset(
     {
         *("IM", "VOIP", "MISS_CALL", "SUBSCRIPTION", "TRAVEL", "HEALTH", "WORK", "ACCOUNT", "EXPRESS", "FINANCE"),
-        *("DEVICE_REMINDER", "MAIL", "MARKETING"),
+        *("DEVICE_REMINDER", "MAIL", MARKETING),
     }
 )
 """Message classes of notifications. PLAY_VOICE is for spoken messages only."""
@@ -134,6 +135,7 @@ class Harmony(VendorDefaults):
     payload_limit: ClassVar[int] = 4_096
     http2: ClassVar[bool] = False
     exact_badge: ClassVar[bool] = False
+    day: ClassVar[DayHour] = CHINA_DAY
 
     def build(
         self, account: HarmonyAccount, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int
@@ -195,6 +197,20 @@ class Harmony(VendorDefaults):
             return None
         body = encode({"notifyId": notify_id(push), "token": _tokens(deliveries)})
         return Request(f"{_host(account)}/v1/{account.client_id}/messages:revoke", _headers(auth, ALERT), body)
+
+    def device_caps(self, account: HarmonyAccount) -> Mapping[str, int]:
+        """Two of marketing; Huawei names no number for services."""
+        return {"marketing": 2, "service": 0}
+
+    def class_of(
+        self, account: HarmonyAccount, kind: Kind, *, group: bool = False, own: HarmonyOptions | None = None
+    ) -> str:
+        """By the category; test messages count in none."""
+        if account.environment == "development":
+            return ""
+        told: HarmonyKind = account.by_kind[kind]
+        category = own.category if own is not None and own.category else told.category
+        return "marketing" if category == MARKETING else "service"
 
     def check(self, account: HarmonyAccount, now_s: float) -> list[str]:
         """What is wrong with the key file, the message classes, the push types and the receipts."""

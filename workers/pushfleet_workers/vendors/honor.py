@@ -15,14 +15,15 @@ from urllib.parse import urlencode
 
 from pydantic import Field, SecretStr
 
-from pushfleet.message import Kind
+from pushfleet.message import HonorOptions, Kind
 from pushfleet_workers.account import AccountSettings, KindSettings
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.outcome import OK, Outcome, Remedy, Row, Scope, Verdict
+from pushfleet_workers.outcome import OK, DayHour, Outcome, Remedy, Row, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push, shared_id
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
+    CHINA_DAY,
     DROP_TOKEN,
     MISCONFIGURED,
     RATE_LIMITED,
@@ -146,6 +147,7 @@ class Honor(VendorDefaults):
     payload_limit: ClassVar[int] = 4_096
     http2: ClassVar[bool] = False
     exact_badge: ClassVar[bool] = False
+    day: ClassVar[DayHour] = CHINA_DAY
 
     def build(
         self, account: HonorAccount, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int
@@ -201,6 +203,20 @@ class Honor(VendorDefaults):
         if answer.failure is not None and answer.failure.code in _GRANT_ERRORS:
             return AuthAnswer(failure=CODES[answer.failure.code].outcome)
         return answer
+
+    def device_caps(self, account: HonorAccount) -> Mapping[str, int]:
+        """Two of news and marketing; service and communication have no limit."""
+        return {"marketing": 2, "service": 0}
+
+    def class_of(
+        self, account: HonorAccount, kind: Kind, *, group: bool = False, own: HonorOptions | None = None
+    ) -> str:
+        """By the importance, which is Honor's message class; test messages count in none."""
+        if account.environment == "development":
+            return ""
+        told: HonorKind = account.by_kind[kind]
+        importance = own.importance if own is not None and own.importance else told.importance
+        return "marketing" if importance == "LOW" else "service"
 
     def check(self, account: HonorAccount, now_s: float) -> list[str]:
         """What is wrong with the client secret, the launcher activity and the receipts."""

@@ -14,14 +14,15 @@ from urllib.parse import quote, urlencode
 
 from pydantic import Field, SecretStr
 
-from pushfleet.message import Kind
+from pushfleet.message import HuaweiOptions, Kind
 from pushfleet_workers.account import AccountSettings, KindSettings
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.outcome import OK, Outcome, Remedy, Row, Verdict
+from pushfleet_workers.outcome import OK, DayHour, Outcome, Remedy, Row, Verdict
 from pushfleet_workers.push import Delivery, Push, shared_id
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
+    CHINA_DAY,
     CLASS_MISCONFIGURED,
     DOUBTFUL_TOKEN,
     DROP_TOKEN,
@@ -47,11 +48,12 @@ HOST = "https://push-api.cloud.huawei.com"
 TOKEN_URL = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
 TTL_S_MAX = 1_296_000
 PARTIAL = "80100000"
+MARKETING = "MARKETING"
 
 CATEGORIES = frozenset(
     {
         *("IM", "VOIP", "SUBSCRIPTION", "TRAVEL", "HEALTH", "WORK", "ACCOUNT", "EXPRESS", "FINANCE"),
-        *("DEVICE_REMINDER", "SYSTEM_REMINDER", "MAIL", "MARKETING"),
+        *("DEVICE_REMINDER", "SYSTEM_REMINDER", "MAIL", MARKETING),
     }
 )
 """Message classes of notifications. SYSTEM_REMINDER is on a reseller's list only; PLAY_VOICE is for data messages."""
@@ -213,6 +215,7 @@ class Huawei(VendorDefaults):
     payload_limit: ClassVar[int] = 4_096
     http2: ClassVar[bool] = False
     exact_badge: ClassVar[bool] = False
+    day: ClassVar[DayHour] = CHINA_DAY
 
     def build(
         self, account: HuaweiAccount, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int
@@ -265,6 +268,20 @@ class Huawei(VendorDefaults):
     def read_auth(self, response: Response) -> AuthAnswer:
         """The access token; any refusal is MISCONFIGURED, as Huawei documents no codes for it."""
         return read_token(response)
+
+    def device_caps(self, account: HuaweiAccount) -> Mapping[str, int]:
+        """Two of marketing; services have no limit below 3,000."""
+        return {"marketing": 2, "service": 0}
+
+    def class_of(
+        self, account: HuaweiAccount, kind: Kind, *, group: bool = False, own: HuaweiOptions | None = None
+    ) -> str:
+        """By the category; test messages count in none."""
+        if account.environment == "development":
+            return ""
+        told: HuaweiKind = account.by_kind[kind]
+        category = own.category if own is not None and own.category else told.category
+        return "marketing" if category == MARKETING else "service"
 
     def check(self, account: HuaweiAccount, now_s: float) -> list[str]:
         """What is wrong with the client secret, the message classes, the launcher activity and the receipts."""

@@ -5,6 +5,7 @@ Answers that may be anything, tables of codes, access tokens, secrets from the s
 
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
+    CHINA_DAY,
     CLASS_MISCONFIGURED,
     DOUBTFUL_TOKEN,
     DROP_TOKEN,
@@ -30,6 +31,7 @@ from pushfleet_workers.vendors._text import BARE, FULL, NO_EXT, clip, clip_chars
 __all__ = [
     "BAD_PAYLOAD",
     "BARE",
+    "CHINA_DAY",
     "CLASS_MISCONFIGURED",
     "DOUBTFUL_TOKEN",
     "DROP_TOKEN",

@@ -15,14 +15,15 @@ from urllib.parse import urlencode
 
 from pydantic import Field, SecretStr
 
-from pushfleet.message import Kind
+from pushfleet.message import Kind, MeizuOptions
 from pushfleet_workers.account import AccountSettings, KindSettings
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.outcome import OK, Outcome, Remedy, Row, Scope, Verdict
+from pushfleet_workers.outcome import OK, DayHour, Outcome, Remedy, Row, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
+    CHINA_DAY,
     DROP_TOKEN,
     MISCONFIGURED,
     QUOTA_EXHAUSTED,
@@ -177,6 +178,7 @@ class Meizu(VendorDefaults):
     payload_limit: ClassVar[int] = 4_096
     http2: ClassVar[bool] = False
     exact_badge: ClassVar[bool] = False
+    day: ClassVar[DayHour] = CHINA_DAY
 
     def build(
         self, account: MeizuAccount, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int
@@ -215,6 +217,18 @@ class Meizu(VendorDefaults):
     def mint(self, account: MeizuAccount, now_s: float) -> AuthAnswer:
         """The app secret, read again within a minute; raises :class:`CredentialError`."""
         return fixed_secret("app_secret", account.app_secret, account.app_secret_file)
+
+    def device_caps(self, account: MeizuAccount) -> Mapping[str, int]:
+        """Three public messages; private ones have no limit."""
+        return {"public": 3, "private": 0}
+
+    def class_of(
+        self, account: MeizuAccount, kind: Kind, *, group: bool = False, own: MeizuOptions | None = None
+    ) -> str:
+        """By the notice type."""
+        told: MeizuKind = account.by_kind[kind]
+        notice_type = own.notice_type if own is not None and own.notice_type is not None else told.notice_type
+        return "private" if notice_type == PRIVATE else "public"
 
     def check(self, account: MeizuAccount, now_s: float) -> list[str]:
         """What is wrong with the app secret, with classes that would be punished, and with the receipts."""

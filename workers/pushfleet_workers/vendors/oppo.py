@@ -18,10 +18,10 @@ from pydantic import Field, SecretStr
 from pushfleet.message import Kind, OppoOptions
 from pushfleet_workers.account import AccountSettings, KindSettings
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.outcome import OK, Outcome, Remedy, Row, Verdict
+from pushfleet_workers.outcome import OK, DayHour, Outcome, Remedy, Row, Verdict
 from pushfleet_workers.push import Delivery, Push, sent_id
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
-from pushfleet_workers.vendors._answers import BAD_PAYLOAD, auth_refused, judge, parse_object, plain
+from pushfleet_workers.vendors._answers import BAD_PAYLOAD, CHINA_DAY, auth_refused, judge, parse_object, plain
 from pushfleet_workers.vendors._files import read_secret
 from pushfleet_workers.vendors._ids import notify_id
 from pushfleet_workers.vendors._oppo_codes import CODES, DEAD, DUPLICATE, OTHER, WRONG_ARGUMENT
@@ -118,6 +118,7 @@ class Oppo(VendorDefaults):
     payload_limit: ClassVar[int] = 1_000_000
     http2: ClassVar[bool] = False
     exact_badge: ClassVar[bool] = False
+    day: ClassVar[DayHour] = CHINA_DAY
 
     def mixes(self, account: OppoAccount) -> bool:
         """True: a batch is a list of messages that have nothing in common."""
@@ -173,6 +174,16 @@ class Oppo(VendorDefaults):
         if code == "0" and response.status == 200 and isinstance(value, str) and value.strip():
             return AuthAnswer(value, TOKEN_LIFE_S)
         return auth_refused(CODES, code if code != "0" else "", response)
+
+    def device_caps(self, account: OppoAccount) -> Mapping[str, int]:
+        """Two of content and marketing in mainland China; services have no limit."""
+        return {"marketing": 2 if account.region == "cn" else 0, "service": 0}
+
+    def class_of(self, account: OppoAccount, kind: Kind, *, group: bool = False, own: OppoOptions | None = None) -> str:
+        """By the category; without one nobody knows, and it counts as a service."""
+        told: OppoKind = account.by_kind[kind]
+        category = own.category if own is not None and own.category else told.category
+        return "marketing" if category in MARKETING else "service"
 
     def check(self, account: OppoAccount, now_s: float) -> list[str]:
         """What is wrong with the MasterSecret, the kinds and the receipts."""

@@ -17,10 +17,10 @@ from pydantic import Field, SecretStr
 from pushfleet.message import Kind, VivoOptions
 from pushfleet_workers.account import AccountSettings, KindSettings
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.outcome import OK, Outcome, Remedy, Row, Verdict
+from pushfleet_workers.outcome import OK, DayHour, Outcome, Remedy, Row, Verdict
 from pushfleet_workers.push import Delivery, Push, sent_id
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, Staged, VendorDefaults
-from pushfleet_workers.vendors._answers import BAD_PAYLOAD, auth_refused, judge, parse_object, plain
+from pushfleet_workers.vendors._answers import BAD_PAYLOAD, CHINA_DAY, auth_refused, judge, parse_object, plain
 from pushfleet_workers.vendors._files import read_secret
 from pushfleet_workers.vendors._ids import notify_id
 from pushfleet_workers.vendors._receipts import ReceiptAccount, callback, receipt_flaws
@@ -129,6 +129,7 @@ class Vivo(VendorDefaults):
 
     http2: ClassVar[bool] = False
     exact_badge: ClassVar[bool] = False
+    day: ClassVar[DayHour] = CHINA_DAY
 
     def build(
         self, account: VivoAccount, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int
@@ -214,6 +215,17 @@ class Vivo(VendorDefaults):
         if code == "0" and response.status == 200 and isinstance(value, str) and good:
             return AuthAnswer(value, TOKEN_LIFE_S)
         return auth_refused(CODES, code if code != "0" else "", response)
+
+    def device_caps(self, account: VivoAccount) -> Mapping[str, int]:
+        """Two operation messages; system messages have no limit."""
+        return {"operation": 2, "system": 0}
+
+    def class_of(self, account: VivoAccount, kind: Kind, *, group: bool = False, own: VivoOptions | None = None) -> str:
+        """By the category, else by the classification, which is operation unless told; test messages count in none."""
+        if account.environment == "development":
+            return ""
+        told = _class(account.by_kind[kind], own or VivoOptions(), silent=False)
+        return "system" if told.get("classification") == 1 else "operation"
 
     def check(self, account: VivoAccount, now_s: float) -> list[str]:
         """What is wrong with the APP secret, the kinds and the receipts."""

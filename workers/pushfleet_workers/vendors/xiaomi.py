@@ -16,13 +16,13 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from pushfleet.message import Kind
+from pushfleet.message import Kind, XiaomiOptions
 from pushfleet_workers.account import AccountSettings, KindSettings
 from pushfleet_workers.errors import CredentialError
-from pushfleet_workers.outcome import OK, Outcome, Row
+from pushfleet_workers.outcome import OK, DayHour, Outcome, Row
 from pushfleet_workers.push import Delivery, Push, shared_id
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
-from pushfleet_workers.vendors._answers import judge, parse_object, plain
+from pushfleet_workers.vendors._answers import CHINA_DAY, judge, parse_object, plain
 from pushfleet_workers.vendors._files import fixed_secret
 from pushfleet_workers.vendors._ids import notify_id
 from pushfleet_workers.vendors._receipts import ReceiptAccount, callback, receipt_flaws
@@ -158,6 +158,7 @@ class Xiaomi(VendorDefaults):
     payload_limit: ClassVar[int] = 4_096
     http2: ClassVar[bool] = False
     exact_badge: ClassVar[bool] = False
+    day: ClassVar[DayHour] = CHINA_DAY
 
     def build(
         self, account: XiaomiAccount, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int
@@ -204,6 +205,26 @@ class Xiaomi(VendorDefaults):
     def mint(self, account: XiaomiAccount, now_s: float) -> AuthAnswer:
         """The AppSecret, read again within a minute; raises :class:`CredentialError`."""
         return fixed_secret("app_secret", account.app_secret, account.app_secret_file)
+
+    def device_caps(self, account: XiaomiAccount) -> Mapping[str, int]:
+        """Five public messages in mainland China; private ones have no limit, what has no channel a number of its own.
+
+        That is one, where Xiaomi takes it at all: no number to count on by itself.
+        """
+        return {"public": 5 if account.region == "cn" else 0, "private": 0, "default": 0}
+
+    def class_of(
+        self, account: XiaomiAccount, kind: Kind, *, group: bool = False, own: XiaomiOptions | None = None
+    ) -> str:
+        """By channel and template: one without a template is public where the settings say so, or the kind is."""
+        route = _route(account, kind, group)
+        channel_id, template_id = route.channel_id, route.template_id
+        if own is not None and (own.channel_id or own.template_id):
+            channel_id, template_id = own.channel_id or channel_id, own.template_id
+        if not channel_id:
+            return "default"
+        is_public = template_id == "" or (template_id is None and kind in _PUBLIC)
+        return "public" if is_public else "private"
 
     def check(self, account: XiaomiAccount, now_s: float) -> list[str]:
         """What is wrong with the secret, channels and templates, the text that stands in, and the receipts."""
@@ -301,7 +322,7 @@ def _fields(
     }
     # In front the app shows the message itself. Of the messages with one jobkey a device shows the first only.
     extra = {"notify_effect": "1", "notify_foreground": "0", "jobkey": shared_id(push).hex()[:12]}
-    channel_id, template_id, values = _class(account, kind, push)
+    channel_id, template_id, values = _class(account, push)
     if channel_id:
         extra["channel_id"] = channel_id
     if template_id:
@@ -327,9 +348,9 @@ def _notify_type(kind: XiaomiKind, sound: str | None) -> int:
     return (ALL_OF_THEM if told == NOTIFY_ALL else told) & ~SOUND
 
 
-def _class(account: XiaomiAccount, kind: XiaomiKind, push: Push) -> tuple[str | None, str | None, Mapping[str, str]]:
+def _class(account: XiaomiAccount, push: Push) -> tuple[str | None, str | None, Mapping[str, str]]:
     """Channel, template and what fills it: the message's own, else those of its kind."""
-    route = _route(account, kind, push)
+    route = _route(account, push.kind, push.group)
     own = push.options.xiaomi if push.options is not None else None
     if own is not None and (own.channel_id or own.template_id):
         # A template belongs to a channel: one from the settings would not fit into another.
@@ -340,14 +361,15 @@ def _class(account: XiaomiAccount, kind: XiaomiKind, push: Push) -> tuple[str | 
     return route.channel_id, route.template_id, filled(params, texts_for(params, push))
 
 
-def _route(account: XiaomiAccount, kind: XiaomiKind, push: Push) -> XiaomiKind | XiaomiRoute:
-    if not push.group or kind.group is None:
-        return kind
-    told = account.kinds.get(push.kind)
+def _route(account: XiaomiAccount, kind: Kind, group: bool) -> XiaomiKind | XiaomiRoute:
+    settled: XiaomiKind = account.by_kind[kind]
+    if not group or settled.group is None:
+        return settled
+    told = account.kinds.get(kind)
     if told is not None and told.group is None and (told.channel_id or told.template_id):
         # The kind has a channel of its own: the one that chats have in groups is not meant for it.
-        return kind
-    return kind.group
+        return settled
+    return settled.group
 
 
 def _routes(account: XiaomiAccount) -> Iterator[tuple[str, XiaomiKind | XiaomiRoute]]:
