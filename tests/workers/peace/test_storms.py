@@ -436,10 +436,10 @@ def test_a_message_that_comes_late_is_not_the_latest(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         start_ms = now_ms()
         newest, older = (Recipient(id="bob", unread=unread) for unread in (7, 6))
-        await stage.route(said(0), said(1), said(2, "Alice", sent_at_ms=start_ms + 9, recipients=(newest,)))
+        await stage.route(said(0), said(1), said(2, "Alice", sent_at_ms=start_ms + 9_000, recipients=(newest,)))
         await stage.route(said(3, sent_at_ms=start_ms - 9, recipients=(older,)))
         known = (await storm(stage)).waiting
-        assert (known.count, known.sender, known.sent_at_ms, known.unread) == (3, "Alice", start_ms + 9, 7)
+        assert (known.count, known.sender, known.sent_at_ms, known.unread) == (3, "Alice", start_ms + 9_000, 7)
 
     on(redis_url, scenario)
 
