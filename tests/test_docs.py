@@ -35,8 +35,8 @@ GO_LIVE = (ROOT / "docs" / "go-live.md").read_text(encoding="utf-8")
 PAGES = [
     ROOT / name
     for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/design.md", "docs/go-live.md", "docs/credentials.md",
-                 "docs/add-a-vendor.md", "docs/dead-letters.md", "docs/dead-tokens.md", "docs/devices.md",
-                 "docs/pauses.md", "docs/reliability.md", "docs/sdk.md")
+                 "docs/add-a-vendor.md", "docs/dead-letters.md", "docs/dead-tokens.md", "docs/device-caps.md",
+                 "docs/devices.md", "docs/pauses.md", "docs/reliability.md", "docs/sdk.md")
 ]  # fmt: skip
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 

@@ -21,6 +21,8 @@ from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys
 from pushfleet_workers.ledger.ledger import Breaker, Rate
 from pushfleet_workers.next_channel import Moving
 from pushfleet_workers.outcome import OK, Outcome, Row, Scope, Verdict
+from pushfleet_workers.peace.caps import AccountCaps
+from pushfleet_workers.peace.device_day import DeviceDays
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recheck import Rechecked
 from pushfleet_workers.redis_link import Link
@@ -168,11 +170,16 @@ class OtherChannels:
         self.asked: list[bool] = []
         """Whether another channel of the same account would do, by call."""
 
+        self.forgotten: list[str] = []
+
     async def move(self, moving: Sequence[Moving], *, same_account: bool) -> set[bytes]:
         self.asked.append(same_account)
         going = [one for _, _, some in moving for one in some if one.token in self._cloud.moves and not one.unknown]
         self._cloud.moved += [one.token for one in going]
         return {one.id for one in going}
+
+    async def forget(self, elsewhere: Sequence[tuple[Push, Delivery]]) -> None:
+        self.forgotten += [one.token for _, one in elsewhere]
 
     async def went(self, moving: Sequence[Moving]) -> set[bytes]:
         return {one.id for _, _, some in moving for one in some if one.token in self._cloud.moved}
@@ -258,6 +265,7 @@ async def neighbour(bench: Bench, rate: Rate | None = None) -> tuple[Courier, Cl
         recheck=recheck,
         on_change=bench.drain.changed,
         mover=OtherChannels(cloud, False),
+        days=DeviceDays(bench.link, "t", "apns", "second", AccountCaps("apns", account)),
         settle_s=0.002,
         recheck_s=1_000,
     )
@@ -295,12 +303,13 @@ async def a_bench(
     mover: Any = None,
     elsewhere: bool = False,
     recheck: Recheck | None = None,
+    device_caps: Mapping[str, int] | None = None,
 ) -> AsyncIterator[Bench]:
     cloud = cloud or Cloud()
     link, waiting_link = Link(url, timeout_s=timeout_s), Link(url)
     keys, vendor_keys = AccountKeys("t", "apns", "main"), VendorKeys("t", "apns")
     clock = FleetClock()
-    account = AccountSettings(app="demo", in_flight_max=in_flight_max)
+    account = AccountSettings(app="demo", in_flight_max=in_flight_max, device_caps=dict(device_caps or {}))
     bell = Bell(link, waiting_link, vendor_keys, owner)
     couriers: list[Courier] = []
     triggers: list[str] = []
@@ -332,6 +341,7 @@ async def a_bench(
         recheck=recheck or recheck_as_told,
         on_change=drain.changed,
         mover=mover,
+        days=DeviceDays(link, "t", "apns", "main", AccountCaps("apns", account)),
         settle_s=settle_s,
         recheck_s=recheck_s,
         rng=random.Random(1),

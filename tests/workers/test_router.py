@@ -615,7 +615,7 @@ def test_an_entry_that_brings_out_a_defect_does_not_stop_its_neighbours(
         assert [one.badge for one in await stage.deliveries()] == [6, 7]
         (refused,) = await stage.refused()
         assert refused["reason"] == "unroutable"
-        assert "ZeroDivisionError in defective" in refused["problem"]
+        assert "ZeroDivisionError at test_router.py" in refused["problem"]
         assert "a text" not in refused["problem"] + caplog.text
         assert await stage.joined()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -57,6 +57,18 @@ class AccountSettings(BaseModel):
     attempts_max: int = Field(8, ge=1, le=50, description="Answers or failures after which a delivery is dead.")
     on_unknown: Literal["retry", "drop"] = Field(
         "retry", description="What to do when a request left and no answer came: send again, or drop."
+    )
+    device_caps: dict[str, Annotated[int, Field(ge=0, le=1_000_000)]] = Field(
+        {},
+        description="Most pushes that one device is sent in a day of the vendor's, by the vendor's classes of "
+        "messages, such as { public = 8 }; 0: no limit. What is left out is as the vendor has it, where that is sure.",
+    )
+    device_reserve: float = Field(
+        0.4,
+        ge=0,
+        le=0.9,
+        description="Share of a cap that only mentions, calls and whatever else is urgent or forced may use; it counts "
+        "in classes in which these travel.",
     )
 
     @cached_property

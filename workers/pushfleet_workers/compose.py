@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pushfleet.message import Element, OfflineMessage
 from pushfleet_workers.catalogue import STANDARD, Catalogue
 
-__all__ = ["compose", "compose_hidden", "compose_recall", "compose_storm"]
+__all__ = ["compose", "compose_chats", "compose_hidden", "compose_recall", "compose_storm"]
 
 _ELEMENT_TYPES = frozenset({"image", "sound", "video", "file", "location", "face", "merged"})
 _OWN_TEXT_KINDS = frozenset({"call", "missed_call", "call_cancel"})
@@ -89,6 +89,13 @@ def compose_storm(
     sender = _clean_name(sender)
     text = catalogue[language]["storm_group" if group and sender and not hidden else "storm"]
     return _fill(text, {"title": title, "sender": sender, "count": str(count), "others": str(count - 1)})
+
+
+def compose_chats(language: str, count: int, chats: int, *, catalogue: Catalogue = STANDARD) -> str:
+    """Text of the push that tells of *count* messages in so many conversations, or in nobody knows how many (0)."""
+    if not chats:
+        return _fill(catalogue[language]["storm"], {"count": str(count)})
+    return _fill(catalogue[language]["storm_chats"], {"count": str(count), "chats": str(chats)})
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from pushfleet.message import LANES, Lane
@@ -27,6 +27,8 @@ from pushfleet_workers.hooks.tally import AnswerTally, SecondsTally
 from pushfleet_workers.ledger import Claim, Entry, Ledger
 from pushfleet_workers.ledger.ledger import Want
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
+from pushfleet_workers.peace.cap_sending import CapSending
+from pushfleet_workers.peace.device_day import Counted, DeviceDays
 from pushfleet_workers.push import Delivery, Push, sent_id
 from pushfleet_workers.recheck import had_its_chance
 from pushfleet_workers.redis_link import ReplyError
@@ -43,6 +45,7 @@ Feedback = Callable[[str, Sequence[Delivery], Sequence[Outcome]], Awaitable[None
 """Tells the token state what one answer says of devices: app, all deliveries that it answers, their outcomes."""
 
 CLAIM_PARCELS = 100
+_TELL_OF_OTHERS = frozenset({"storm", "cap"})
 _LOW_WATER = 50
 """With fewer waiting to be sent it claims again."""
 
@@ -58,6 +61,7 @@ class Courier:
 
     * **recheck** - asked about entries older than *recheck_s*, about what was tried before, and about recalls.
     * **mover** - knows the next channels of devices.
+    * **days** - what devices got of the account's caps.
     * **on_change** - called when there is room for another claim, or nothing is left in hand.
     * **on_misconfigured** - told the vendor's code when it does not take the account.
     """
@@ -77,6 +81,7 @@ class Courier:
         recheck: Recheck,
         on_change: Callable[[], None],
         mover: Mover,
+        days: DeviceDays,
         on_misconfigured: Callable[[str], None] = lambda code: None,
         settle_s: float = 0.01,
         recheck_s: float = 2.0,
@@ -128,6 +133,7 @@ class Courier:
         labels = (vendor.name, credential)
         self._request_seconds = SecondsTally(metrics.VENDOR_REQUEST_SECONDS.labels(*labels))
         self._exchange = Exchange(vendor, account, transport, clock, self._request_seconds.observe)
+        self._caps = CapSending(days, self._hand, self._elsewhere, self.name, self._exchange.withdraws)
         self._answers = AnswerTally(metrics.ANSWERS, *labels)
         self._unknown = metrics.UNKNOWN_OUTCOMES.labels(*labels)
         metrics.IN_FLIGHT.labels(*labels).set_function(lambda: float(len(self._senders)))
@@ -255,7 +261,7 @@ class Courier:
             elif push.parking == "parked":
                 # It may have been confirmed although it has expired since.
                 aged.append((held, deliveries))
-            elif push.expires_at_ms <= now_ms and push.later != "storm":
+            elif push.expires_at_ms <= now_ms and push.later not in _TELL_OF_OTHERS:
                 self._hand.finish(held, deliveries, End("dropped", "expired"))
             elif now_ms - entry.put_ms > self._recheck_ms or had_its_chance(entry):
                 aged.append((held, deliveries))
@@ -413,13 +419,16 @@ class Courier:
             await self._hold_back(load, int(paused_ms) + 1)
             return
         auth = self._authorization.current() or await self._obtain_auth(load)
-        if not auth:
+        load, counted = await self._admitted(load) if auth else ([], {})
+        if not load:
             return
         asked_at = time.monotonic()
         try:
             answers = await self._exchange([(held.entry.parcel.push, deliveries) for held, deliveries in load], auth)
         except NoAnswer as problem:
             self._gate.unanswered()
+            if not problem.maybe_delivered:
+                await self._caps.never_left(counted)
             for held, deliveries in load:
                 self._apply_no_answer(held, deliveries, maybe_delivered=problem.maybe_delivered)
             return
@@ -430,11 +439,24 @@ class Courier:
                 self._answers.count(Verdict.OK, everything[0].code, len(deliveries))
                 self._hand.finish(held, deliveries, SENT)
             return
+        await self._caps.heed(counted, load, answers)
         for (held, deliveries), outcomes in zip(load, answers, strict=True):
             await self._heed(held.entry.parcel.push, deliveries, outcomes, auth, asked_at)
         self._gate.heed([outcome for outcomes in answers for outcome in outcomes], first)
         for (held, deliveries), outcomes in zip(load, answers, strict=True):
-            self._apply(held, *await self._elsewhere.without_moved(held, deliveries, outcomes, self._count))
+            left = await self._elsewhere.without_moved(held, deliveries, outcomes, self._count)
+            self._apply(held, *self._caps.without_full(held, left, counted, self._count))
+
+    async def _admitted(self, load: list[_Chunk]) -> tuple[list[_Chunk], Mapping[bytes, Counted]]:
+        """What of *load* the caps of its devices let leave now, and what was counted of it."""
+        load, counted = await self._caps.admit(load)
+        if counted and self._void(load[0][0]):
+            # Asking took longer than the permits live.
+            await self._caps.never_left(counted)
+            for chunk in load:
+                self._hand.postpone(*chunk, Later(0, counts=False))
+            return [], {}
+        return load, counted
 
     async def _hold_back(self, load: list[_Chunk], wait_ms: int) -> None:
         """The class of *load* pauses: it goes another way, or waits, or has expired by then."""

@@ -15,10 +15,10 @@ from pushfleet_workers.hand import Hand, Held
 from pushfleet_workers.ledger import Claim
 from pushfleet_workers.next_channel import Moving
 from pushfleet_workers.outcome import Outcome, Verdict
-from pushfleet_workers.push import Delivery
+from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.retry import End, Later
 
-__all__ = ["Elsewhere", "Mover"]
+__all__ = ["AFTER_TROUBLE_MS", "Elsewhere", "Mover"]
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,9 @@ SHUT_MS = 2_000
 _LOOK_AGAIN_MS = 60_000
 """After how long at most what has no other channel is looked at again, should the account stay shut for longer."""
 
-_AFTER_TROUBLE_MS = 1_000
+AFTER_TROUBLE_MS = 1_000
+"""After how long it is asked again what nobody could tell."""
+
 _PORTION_PAUSE_S = 0.05
 
 
@@ -46,6 +48,10 @@ class Mover(Protocol):
 
     async def went(self, moving: Sequence[Moving]) -> set[bytes]:
         """The ids of deliveries that went on before."""
+        ...
+
+    async def forget(self, elsewhere: Sequence[tuple[Push, Delivery]]) -> None:
+        """Devices show nothing of these."""
         ...
 
 
@@ -96,7 +102,7 @@ class Elsewhere:
             left = await self.moved_on(held, asked, reason)
             if left is None:
                 # Dropping what another channel may have been given would be the wrong end: it is asked about again.
-                self._hand.postpone(held, asked, Later(_AFTER_TROUBLE_MS, counts=False))
+                self._hand.postpone(held, asked, Later(AFTER_TROUBLE_MS, counts=False))
                 left = []
             gone = {one.id for one in asked} - {one.id for one in left}
             pairs = list(zip(deliveries, outcomes, strict=True))
@@ -119,6 +125,20 @@ class Elsewhere:
         for held, deliveries in lost:
             self._hand.finish(held, [one for one in deliveries if one.id in went], End("moved", "process_died"))
         return [(held, [one for one in deliveries if one.id not in went]) for held, deliveries in lost]
+
+    @property
+    def other_accounts(self) -> bool:
+        """Whether devices may have channels of other accounts."""
+        return self._mover.other_accounts
+
+    async def never_shown(self, held: Held, deliveries: Sequence[Delivery]) -> None:
+        """A recall has nothing to replace of *deliveries*, which end here and never left."""
+        push = held.entry.parcel.push
+        if push.replace_key and not push.recall:
+            try:
+                await self._mover.forget([(push, one) for one in deliveries if not (one.unknown or held.entry.lost)])
+            except Exception as problem:  # noqa: BLE001 - a recall too many is the lesser evil
+                log.warning("what never left of %s may be recalled: %s", self._name, where_raised(problem))
 
     # ---- the work of a shut account
 
@@ -150,7 +170,7 @@ class Elsewhere:
                 if moved:
                     self._hand.finish(held, [one for one in left if one.id in moved], End("moved", "account_shut"))
                     left = [one for one in left if one.id not in moved]
-                wait_ms = min(claim.wait_ms, _LOOK_AGAIN_MS) if moved is not None else _AFTER_TROUBLE_MS
+                wait_ms = min(claim.wait_ms, _LOOK_AGAIN_MS) if moved is not None else AFTER_TROUBLE_MS
                 self._hand.postpone(held, left, Later(wait_ms, counts=False))
             self._under_way = set()
             await asyncio.sleep(_PORTION_PAUSE_S)

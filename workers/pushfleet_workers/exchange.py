@@ -75,6 +75,14 @@ class Exchange:
             for (push, _), outcomes_of in zip(load, _shared_out(load, outcomes), strict=True)
         ]
 
+    def withdraws(self, push: Push, deliveries: list[Delivery]) -> bool:
+        """Whether *push*, which takes something back, is no push: the vendor has means of its own for that."""
+        try:
+            return self._vendor.withdraw(self._account, push, deliveries, "", self._clock.now_ms()) is not None
+        except Exception as problem:  # noqa: BLE001 - the request will bring it out
+            self._log_defect("withdraw", problem)
+            return False
+
     async def _outcomes(self, load: Sequence[Letters], deliveries: list[Delivery], auth: str) -> list[Outcome]:
         staged = ""
         try:

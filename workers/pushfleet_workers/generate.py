@@ -63,6 +63,7 @@ def _settings() -> Iterator[str]:
         if kinds is not None:
             yield from _table(f"`[accounts.{vendor}.<credential>.kinds.<kind>]`", kinds)
             yield from _kind_defaults(account_type)
+        yield from _device_caps(vendor)
 
 
 def _table(title: str, model: type[BaseModel], leave_out: set[str] | None = None) -> Iterator[str]:
@@ -87,6 +88,13 @@ def _kind_defaults(account_type: type[AccountSettings]) -> Iterator[str]:
     for kind, told in account_type.model_construct(app="").by_kind.items():
         fields = ", ".join(f"`{name} = {json.dumps(value, default=str)}`" for name, value in told if value is not None)
         yield f"| `{kind}` | {fields or 'nothing'} |"
+
+
+def _device_caps(vendor: str) -> Iterator[str]:
+    module = registry.load(vendor)
+    yield "\n| class of `device_caps` | without settings |\n| --- | --- |"
+    for name, most in module.device_caps(module.account_type.model_construct(app="")).items():
+        yield f"| `{name}` | {most or 'no limit'} |"
 
 
 def _default(field: Any) -> str:

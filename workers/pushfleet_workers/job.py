@@ -70,6 +70,12 @@ class Job:
     parked: dict[bytes, int] = field(default_factory=dict)
     """Deliveries to devices in the foreground: when they are looked at first."""
 
+    capped: set[bytes] = field(default_factory=set)
+    """Deliveries to devices for which the vendor takes only so many a day, and which no other account reaches."""
+
+    capped_until_ms: dict[bytes, int] = field(default_factory=dict)
+    """Those of them that wait, and tell of others then: until when."""
+
     deliveries: int = 0
 
     @property
@@ -139,7 +145,7 @@ class Job:
 
     def by_wait(self, deliveries: list[Delivery]) -> dict[tuple[int, Wait, Parking], list[Delivery]]:
         """*deliveries* by when they are due (0: at once), why they wait, and whether they are parked."""
-        if not (self.holds or self.carriers or self.parked):
+        if not (self.holds or self.carriers or self.capped_until_ms or self.parked):
             return {(0, "", ""): deliveries}
         found: dict[tuple[int, Wait, Parking], list[Delivery]] = {}
         for one in deliveries:
@@ -147,25 +153,28 @@ class Job:
         return found
 
     def _wait_of(self, delivery: Delivery) -> tuple[int, Wait, Parking]:
-        """Until the last of its reasons is gone; a storm is a storm whatever else."""
+        """Until the last of its reasons is gone; what tells of others does whatever else."""
         held_ms, stormed_ms = self.holds.get(delivery.user, 0), self.carriers.get(delivery.id, 0)
-        why: Wait = "storm" if stormed_ms else "held" if held_ms else ""
+        capped_ms = self.capped_until_ms.get(delivery.id, 0)
+        why: Wait = "storm" if stormed_ms else "cap" if capped_ms else "held" if held_ms else ""
         look_ms = self.parked.get(delivery.id, 0)
-        return max(held_ms, stormed_ms, look_ms), why, "parked" if look_ms else ""
+        return max(held_ms, stormed_ms, capped_ms, look_ms), why, "parked" if look_ms else ""
 
     def waits(self, delivery: Delivery) -> bool:
         """Whether it is put for later."""
         return self._wait_of(delivery)[0] > 0
 
-    def absorb(self, deliveries: set[bytes]) -> None:
-        """Leave out *deliveries*: other pushes tell of the message."""
+    def absorb(self, deliveries: set[bytes], reason: str = "stormed") -> None:
+        """Leave out *deliveries*, for a reason that is one of devices: other pushes tell of the message, mostly."""
+        if not deliveries:
+            return
         before = self.planned_deliveries
         self.planned = {
             group: left
             for group, some in self.planned.items()
             if (left := [one for one in some if one.id not in deliveries])
         }
-        self.suppress("stormed", before - self.planned_deliveries)
+        self.suppress(reason, before - self.planned_deliveries)
 
     def remember(self, parts: Sequence[OfflineMessage]) -> None:
         """Of a recall's message these *parts* are known; whom the recall names wins over whom they went to."""

@@ -95,7 +95,7 @@ class NextChannel:
                 if push.replace_key and not same_account:
                     elsewhere.append((push, delivery))
         went = await self._put(puts) if puts else set()
-        await self._forget([(push, delivery) for push, delivery in elsewhere if delivery.id in went])
+        await self.forget([(push, delivery) for push, delivery in elsewhere if delivery.id in went])
         return went
 
     async def went(self, moving: Sequence[Moving]) -> set[bytes]:
@@ -118,8 +118,11 @@ class NextChannel:
         found = await self._queue.pipeline(commands)
         return {identity for identity, marked in zip(named, found, strict=True) if marked == 1}
 
-    async def _forget(self, elsewhere: Sequence[tuple[Push, Delivery]]) -> None:
-        """A recall goes by the device's first channel, which shows nothing of these: it would add what it replaces."""
+    async def forget(self, elsewhere: Sequence[tuple[Push, Delivery]]) -> None:
+        """A recall goes by the device's first channel, which shows nothing of these: it would add what it replaces.
+
+        Raises :class:`RedisUnusable`.
+        """
         calls = [
             self._memory.forget_call(
                 push.app, push.message_id, push.replace_key, [self._memory.place_of(delivery, *self._here)]

@@ -13,7 +13,7 @@ from pushfleet.message import Kind, Lane, OfflinePush
 __all__ = ["Delivery", "Parcel", "Parking", "Push", "Wait", "delivery_id", "fingerprint", "sent_id", "shared_id"]
 
 
-Wait = Literal["", "held", "storm"]
+Wait = Literal["", "held", "storm", "cap"]
 """Why a push was not put at once."""
 
 Parking = Literal["", "parked", "released"]
@@ -69,6 +69,9 @@ class Push(Struct, frozen=True, array_like=True):
 
     parking: Parking = ""
     """A parked one is claimed to ask whether it is to go. It takes no permit of the account's rate and cannot leave."""
+
+    tells: int = 1
+    """Of how many messages its text tells."""
 
     @property
     def passes_foreground(self) -> bool:

@@ -87,6 +87,14 @@ SUPPRESSED = {
         "many messages of the conversation came in a short time: another push tells of this one as well",
         'the group writes 40 more in a minute; the next push says "Ann and 39 others in Team"',
     ),
+    "gathered": Reason(
+        "the vendor takes only so many pushes a day for the device: another push tells of this message as well",
+        "a phone of Xiaomi's gets five public messages a day, and the push at noon says how many came in the morning",
+    ),
+    "device_cap": Reason(
+        "the device has had the pushes of this class that it gets in a day, or what is left is kept for important ones",
+        "the third marketing message of the day to a phone of OPPO's, which takes two",
+    ),
     "read": Reason(
         "the receiver has read the message already",
         "Bob reads the chat on his desktop while the push to his phone is held for a moment",
@@ -156,6 +164,10 @@ MOVED = {
     "quota_exhausted": Reason(
         "the vendor takes no more for today",
         "the day's quota of messages is spent, and the phone has another channel",
+    ),
+    "device_cap": Reason(
+        "the device gets no more pushes of this class today, or none at the moment",
+        "a phone of Meizu's has had its three public messages, and its FCM token has no such limit",
     ),
     "class_paused": Reason(
         "the account may not send this kind of message for now",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Literal
@@ -16,6 +16,8 @@ from pushfleet_workers.compose import compose_hidden
 from pushfleet_workers.decision import refuse_delivered, refuse_device, refuse_hour, refuse_read, refuse_receiver
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.overrides import without_texts
+from pushfleet_workers.peace.device_day import DeviceDays
+from pushfleet_workers.peace.gathers import Gathered, Gathers, tell, tells_only
 from pushfleet_workers.peace.parking import Going, Parking
 from pushfleet_workers.peace.storms import Telling, read_storm, storm_command, storm_place, told, told_by
 from pushfleet_workers.push import Delivery, Push
@@ -71,6 +73,15 @@ class _Learned:
     confirmed_ms: int = 0
     """Until when its device has everything, which counts for what was parked; 0: nobody knows."""
 
+    gathered: Gathered | None = None
+    """What it tells of because its device gets only so many pushes a day."""
+
+    @property
+    def messages(self) -> Iterator[str]:
+        """Digests of the messages that it tells of."""
+        yield from self.telling.messages if self.telling is not None else ()
+        yield from self.gathered.messages if self.gathered is not None else ()
+
 
 class Rechecker:
     """Asks the token state about the deliveries of entries, in one round trip.
@@ -78,7 +89,8 @@ class Rechecker:
     * **recall_window_s** - how long messages of the account's app can be taken back; 0: not at all, nothing is asked.
     * **reads** - whether it counts how far users have read.
     * **parking** - what becomes of pushes to devices in the foreground; absent: they are not parked.
-    * **app_name** - the title of what its user hides meanwhile.
+    * **days** - what devices got of the account's caps.
+    * **app_name** - the title of what its user hides meanwhile, and of what tells of several conversations.
     * **locale** - the language of what is composed anew, for devices that report none.
     * **catalogue** - its texts.
     """
@@ -94,6 +106,7 @@ class Rechecker:
         recall_window_s: int = 0,
         reads: bool = False,
         parking: Parking | None = None,
+        days: DeviceDays | None = None,
         app_name: str = "",
         locale: str = "en",
         catalogue: Catalogue = STANDARD,
@@ -106,6 +119,7 @@ class Rechecker:
         self._credential = credential
         self._reads = reads
         self._parking = parking or Parking(state, prefix, AppSettings(), vendor, credential)
+        self._gathers = Gathers(state, prefix, days, reads=reads) if days else None
         self._app_name = app_name
         self._locale = locale
         self._catalogue = catalogue
@@ -114,7 +128,8 @@ class Rechecker:
     async def recheck(self, entries: Sequence[Entry]) -> Rechecked:
         """Decide again on *entries*; renews tokens and badges in their deliveries.
 
-        Of devices that were addressed directly only recalls are asked about. Raises :class:`RedisUnusable`.
+        Of devices that were addressed directly only recalls are asked about; what was gathered from several
+        conversations takes one more round trip. Raises :class:`RedisUnusable`.
         """
         asked = [
             (entry.parcel.push, delivery) for entry in entries for delivery in entry.parcel.deliveries if delivery.user
@@ -129,23 +144,23 @@ class Rechecker:
         replies = iter(await self._state.pipeline(commands))
         states = [list(islice(replies, self._lookup.width)) for _ in asked]
         marks = list(islice(replies, len(recallable)))
-        learned = [
-            self._learned(push, {name: next(replies) for name in names})
-            for (push, _), names in zip(asked, further, strict=True)
-        ]
-        taken_back = await self._recalls.taken_back_of(
-            digest for one in learned if one.telling is not None for digest in one.telling.messages
-        )
+        answers = [{name: next(replies) for name in names} for names in further]
+        learned = [self._learned(push, some) for (push, _), some in zip(asked, answers, strict=True)]
+        await self._learn_what_was_gathered(asked, answers, learned)
+        taken_back = await self._recalls.taken_back_of(digest for one in learned for digest in one.messages)
         found, devices = Rechecked(), dict[bytes, Device]()
-        for (push, delivery), answers, one in zip(asked, states, learned, strict=True):
+        for (push, delivery), lookup, one in zip(asked, states, learned, strict=True):
             try:
-                state = self._lookup.read(answers)
+                state = self._lookup.read(lookup)
             except ReplyError as problem:
                 if not str(problem).startswith("WRONGTYPE"):
                     raise
                 # Keys that are not what they should be: for this user alone the first decision stands.
                 continue
-            self._decide(push, delivery, state, one, taken_back, found)
+            if one.gathered is not None:
+                self._decide_gathered(push, delivery, state, one, one.gathered, taken_back, found)
+            else:
+                self._decide(push, delivery, state, one, taken_back, found)
             if delivery.device in state.devices:
                 devices[delivery.id] = state.devices[delivery.device]
         recalled = self._recalls.taken_back(recallable, marks)
@@ -185,6 +200,9 @@ class Rechecker:
             # What was handed on from another account has been told there, and of that place alone something is known.
             there = storm_place(delivery, self._vendor, self._credential)
             commands["storm"] = storm_command(self._prefix, *place, push.conversation_id, there)
+        day = self._gathers.command(push, delivery) if self._gathers is not None else None
+        if day is not None:
+            commands["day"] = day
         return commands
 
     def _learned(self, push: Push, answers: Mapping[str, Any]) -> _Learned:
@@ -196,6 +214,18 @@ class Rechecker:
         if learned.storm:
             learned.telling = told_by(read_storm(answers["storm"]), push, self._clock.now_ms())
         return learned
+
+    async def _learn_what_was_gathered(
+        self,
+        asked: Sequence[tuple[Push, Delivery]],
+        answers: Sequence[Mapping[str, Any]],
+        learned: Sequence[_Learned],
+    ) -> None:
+        waited = [(*one, some["day"]) for one, some in zip(asked, answers, strict=True) if "day" in some]
+        if self._gathers is not None and waited:
+            gathered = await self._gathers.read(waited, self._clock.now_ms())
+            for (_, delivery), one in zip(asked, learned, strict=True):
+                one.gathered = gathered.get(delivery.id)
 
     def _decide(
         self,
@@ -217,16 +247,14 @@ class Rechecker:
             if learned.storm and not reason:
                 reason = _refuse_telling(telling, taken_back)
             if parks and not reason:
-                self._park(push, delivery, state.devices[delivery.device], telling, found)
+                others = telling is not None and not telling.tells_only(message_digest(push.app, push.message_id))
+                self._park(push, delivery, state.devices[delivery.device], found, others=others)
                 return
         if reason:
             found.refused[delivery.id] = reason
             return
         device = state.devices[delivery.device]
-        if learned.count is not None:
-            delivery.badge = device.unread + learned.count
-        if state.preferences is not None and state.preferences.hide_text and not push.hidden:
-            push = found.rendered[delivery.id] = self._without_texts(push, device.locale)
+        push = self._renewed(push, delivery, state, learned, found)
         if telling is not None:
             if not delivery.counted and telling.unread >= 0:
                 delivery.badge = telling.unread
@@ -237,10 +265,10 @@ class Rechecker:
             if push.is_count:
                 found.counting.add(delivery.id)
 
-    def _park(self, push: Push, delivery: Delivery, device: Device, telling: Telling | None, found: Rechecked) -> None:
+    def _park(self, push: Push, delivery: Delivery, device: Device, found: Rechecked, *, others: bool) -> None:
         wait_ms = self._parking.wait_ms(push, delivery, device, self._clock.now_ms())
         found.later[delivery.id] = wait_ms, replace(push, parking="parked")
-        if telling is not None and not telling.tells_only(message_digest(push.app, push.message_id)):
+        if others:
             # Its own message may be taken back: it has others to tell of.
             found.counting.add(delivery.id)
 
@@ -262,6 +290,52 @@ class Rechecker:
             released = await self._parking.release(going, self._clock.now_ms())
             found.refused |= dict.fromkeys(released.absorbed, "stormed")
             found.later |= released.later
+
+    def _decide_gathered(
+        self,
+        push: Push,
+        delivery: Delivery,
+        state: UserState,
+        learned: _Learned,
+        gathered: Gathered,
+        taken_back: Collection[str],
+        found: Rechecked,
+    ) -> None:
+        """As :meth:`_decide`; what speaks against its own conversation leaves the others to be told of."""
+        device, receive = state.devices.get(delivery.device), state.receive_at(self._clock.now_ms())
+        unwanted = refuse_receiver(push.kind, Recipient(id=delivery.user), receive)
+        seen_up_to_ms = device.nothing_unread_at_ms if device is not None else 0
+        done_up_to_ms = max(learned.done.sent_ms, learned.confirmed_ms)
+        news = gathered.news(seen_up_to_ms, None if unwanted else done_up_to_ms, taken_back)
+        recalled = gathered.gather.message in taken_back
+        reason = self._refuse(push, delivery, UserState(state.devices, None, state.preferences), done=False)
+        parks = reason == "foreground" and self._parking.parks
+        if not news.count and (parks or not reason):
+            reason, parks = "recalled" if recalled else unwanted or "read", False
+        if device is None or (reason and not parks):
+            found.refused[delivery.id] = reason
+            return
+        if parks:
+            self._park(push, delivery, device, found, others=not tells_only(push, news))
+            return
+        push = self._renewed(push, delivery, state, learned, found)
+        if not delivery.counted and gathered.gather.unread >= 0:
+            delivery.badge = gathered.gather.unread
+        if recalled:
+            push = self._without_texts(push, device.locale)
+        name = self._app_name or push.app
+        push = found.rendered[delivery.id] = tell(push, news, name, device.locale, self._locale, self._catalogue)
+        if push.is_count:
+            found.counting.add(delivery.id)
+
+    def _renewed(self, push: Push, delivery: Delivery, state: UserState, learned: _Learned, found: Rechecked) -> Push:
+        """*push*, hidden where its user hides texts by now; *delivery* gets the badge of now."""
+        device = state.devices[delivery.device]
+        if learned.count is not None:
+            delivery.badge = device.unread + learned.count
+        if state.preferences is not None and state.preferences.hide_text and not push.hidden:
+            push = found.rendered[delivery.id] = self._without_texts(push, device.locale)
+        return push
 
     def _without_texts(self, push: Push, locale: str) -> Push:
         language = self._catalogue.language_of(locale, self._locale)

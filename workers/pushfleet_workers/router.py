@@ -31,7 +31,7 @@ from pushfleet_workers.catalogue import Catalogue
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.compose import compose, compose_recall
 from pushfleet_workers.decision import reach, refuse_hour, refuse_message, refuse_read, refuse_recall, refuse_receiver
-from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.errors import RedisUnusable, where_raised
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import IngressStream, Raw, Routed
 from pushfleet_workers.job import Group, Job, ParcelName, job_for
@@ -39,7 +39,7 @@ from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pac
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.ledger import PutEntry
 from pushfleet_workers.manner import name_of, push_of, sound_of
-from pushfleet_workers.peace import StormDesk, Stormy, first_look_ms, hold_s
+from pushfleet_workers.peace import CapDesk, StormDesk, Stormy, first_look_ms, hold_s
 from pushfleet_workers.push import Delivery, Parcel, delivery_id, sent_id
 from pushfleet_workers.recall import RecallDesk, taken_back
 from pushfleet_workers.redis_link import Link, ReplyError
@@ -91,6 +91,7 @@ class Router:
         self._recalls = RecallDesk(state, settings.redis.prefix)
         self._storms = StormDesk(state, settings)
         self._clock = clock or FleetClock()
+        self._caps = CapDesk(state, settings.redis)
         self._catalogue = Catalogue(settings.texts)
         self._holding = frozenset(name for name, app in settings.apps.items() if app.holds)
         self._accounts: dict[tuple[str, str], _Account] = {}
@@ -100,6 +101,7 @@ class Router:
 
     def learn(self, vendor: str, credential: str, account: AccountSettings | None) -> None:
         """From now on *account* is what the credential's devices are sent with; None: there is none any more."""
+        self._caps.learn(vendor, credential, account)
         if account is None:
             self._accounts[vendor, credential].gone = True
             return
@@ -128,7 +130,7 @@ class Router:
             except (RedisUnusable, ReplyError):
                 raise
             except Exception as problem:  # noqa: BLE001
-                log.error("a batch of %s is done entry by entry: %s", stream.keys.stream, _place_of(problem))
+                log.error("a batch of %s is done entry by entry: %s", stream.keys.stream, where_raised(problem))
                 for job in jobs:
                     await self._finish_alone(stream, job)
             metrics.ROUTED_MESSAGES.labels(stream.lane).inc(len(jobs))
@@ -154,7 +156,8 @@ class Router:
             raise
         except Exception as problem:  # noqa: BLE001 - it would break every batch that it is in, one router after another
             await self._storms.forget(job)
-            await self._refuse(stream, job.raw, "unroutable", f"routing it failed: {_place_of(problem)}")
+            await self._caps.forget(job)
+            await self._refuse(stream, job.raw, "unroutable", f"routing it failed: {where_raised(problem)}")
 
     async def _job(self, stream: IngressStream, raw: Raw) -> Job | None:
         try:
@@ -217,14 +220,22 @@ class Router:
             if job.undecided:
                 self._plan_targets(job)
         await self._storms.forget_unplanned(jobs)
-        stormy = self._storms.stormy(open_jobs)
+        await self._caps.forget_unplanned(jobs)
         # One that is not pushed itself ends its call all the same; one that comes again would end the next as well.
         ended = [job for job in jobs if job.message.kind == "call_cancel" and job.recall is None and not job.repeat]
+        await self._tell(open_jobs, badges, ended)
+
+    async def _tell(self, open_jobs: Sequence[Job], badges: Sequence[_BadgeWanted], ended: Sequence[Job]) -> None:
+        """What planned pushes have to do with others: badges, storms, caps, and what screens will show."""
+        stormy = self._storms.stormy(open_jobs)
         planned = [job for job in open_jobs if job.window_s and job.planned]
-        if planned and not (stormy or ended):
+        capped = [job for job in open_jobs if job.capped and not job.recalled]
+        if planned and not (stormy or ended or capped):
             await asyncio.gather(self._count_badges(badges), self._recalls.look_at_screens(planned))
             return
         await self._count_badges(badges, stormy, ended)
+        if capped:
+            await self._caps.meet(capped)
         if planned:
             # Only now it is known what will be shown.
             await self._recalls.look_at_screens([job for job in planned if job.planned])
@@ -382,6 +393,8 @@ class Router:
             else:
                 badges.append((delivery, job, device.unread))
         job.planned.setdefault(group, []).append(delivery)
+        if self._caps and self._caps.limits(job, channel, device):
+            job.capped.add(delivery.id)
 
     async def _count_badges(
         self, badges: Sequence[_BadgeWanted], stormy: Sequence[Stormy] = (), ended: Sequence[Job] = ()
@@ -445,6 +458,7 @@ class Router:
             for (job, _), deliveries in zip(some, counts, strict=True):
                 job.deliveries += deliveries
         await self._storms.pass_on(jobs, dropped)
+        await self._caps.pass_on(jobs, dropped)
         await self._ring({vendor for vendor, _, _ in puts})
 
     def _accounts_put_before(self, job: Job) -> dict[tuple[str, str], list[PutEntry]]:
@@ -468,7 +482,7 @@ class Router:
             for number, first in enumerate(range(0, len(some), size)):
                 identity = parcel_id(job.part, name_of(manner), number, due_ms, f"{why}{parking}".encode())
                 parcel = some[first : first + size]
-                if why == "storm":
+                if why in ("storm", "cap"):
                     job.carrying[vendor, credential, identity] = parcel
                 packed = pack(Entry(identity, Parcel(carried, parcel), push.lane, now_ms))
                 yield (due_ms, packed) if due_ms else packed
@@ -513,15 +527,6 @@ async def _find_repeats(stream: IngressStream, jobs: Sequence[Job]) -> None:
     for job in jobs:
         job.repeat = job.part in seen
         seen.add(job.part)
-
-
-def _place_of(problem: Exception) -> str:
-    """What a log may say of *problem*: its text may hold tokens or message texts."""
-    trace = problem.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f"{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace is not None else "nowhere"
-    return f"{type(problem).__name__} in {where}"
 
 
 def _slices(jobs: Sequence[Job]) -> Iterator[list[Job]]:

@@ -34,6 +34,8 @@ from pushfleet_workers.ledger import AccountKeys, Ledger, VendorKeys
 from pushfleet_workers.ledger.ledger import BEAT_S, Breaker, Rate
 from pushfleet_workers.next_channel import NextChannel
 from pushfleet_workers.peace import Parking
+from pushfleet_workers.peace.caps import AccountCaps
+from pushfleet_workers.peace.device_day import DeviceDays
 from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.retry import RetryPolicy
@@ -213,6 +215,9 @@ class FleetRuntime:
             ),
             letters_max=settings.dead_letters.kept_max,
         )
+        apart_ms = settings.redis.clocks_apart_ms
+        caps = AccountCaps(vendor_name, account)
+        days = DeviceDays(state, settings.redis.prefix, vendor_name, credential, caps, apart_ms)
         caller = self._callers.enter(vendor, credential, account)
         mover = NextChannel(
             state, queue, self._accounts, settings.redis.prefix, (vendor_name, credential), self._clock, self._trigger
@@ -243,12 +248,14 @@ class FleetRuntime:
                 recall_window_s=app.recall_window_s,
                 reads=app.reads,
                 parking=parking,
+                days=days,
                 app_name=app.name,
                 locale=app.locale,
                 catalogue=Catalogue(settings.texts),
             ).recheck,
             on_change=drain.changed,
             mover=mover,
+            days=days,
             on_misconfigured=partial(self._credentials.refused, vendor_name, credential, account),
             settle_s=settings.worker.settle_ms / 1000,
             recheck_s=settings.worker.recheck_s,

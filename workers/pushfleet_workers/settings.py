@@ -36,6 +36,7 @@ __all__ = [
     "CredentialsSettings",
     "DeadLettersSettings",
     "DeathsSettings",
+    "RedisSettings",
     "Settings",
     "load",
     "misfit",
@@ -480,6 +481,10 @@ def misfit(vendor: str, account: AccountSettings, apps: Mapping[str, AppSettings
         return f"app names {account.app!r}, which is no app{known}"
     if account.transport == "aioapns" and vendor != "apns":
         return "transport: aioapns speaks to APNs only"
+    classes = registry.load(vendor).device_caps(account)
+    unknown = next((name for name in account.device_caps if name not in classes), None)
+    if unknown is not None:
+        return f"device_caps names {unknown!r}, which is no class of {vendor}'s: write {' or '.join(classes)}"
     return ""
 
 

@@ -86,6 +86,8 @@ class StormDesk:
         for job in jobs if dropped else ():
             for name, deliveries in job.carrying.items():
                 for one in deliveries if name in dropped else ():
+                    if one.id not in job.carriers:
+                        continue
                     _, some = places.setdefault((id(job), one.user), (job, []))
                     some.append(storm_place(one, *name[:2]))
         await self._run(

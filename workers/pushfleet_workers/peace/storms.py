@@ -149,7 +149,7 @@ def is_stormy_push(app: AppSettings, push: Push, delivery: Delivery) -> bool:
         and push.kind in _KINDS
         and bool(push.conversation_id)
         and push.lane != "urgent"
-        and push.later != "storm"
+        and push.later not in ("storm", "cap")
         and not (delivery.mention or delivery.forced or delivery.tried)
     )
 
@@ -297,7 +297,9 @@ def told(push: Push, telling: Telling, locale: str, default: str, catalogue: Cat
     )
     # The latest of them says how old the push is, and the one that holds longest until when it makes sense.
     sent_at_ms, expires_at_ms = max(push.sent_at_ms, telling.sent_at_ms), max(push.expires_at_ms, telling.expires_at_ms)
-    return replace(push, body=text, sent_at_ms=sent_at_ms, expires_at_ms=expires_at_ms, is_count=True)
+    return replace(
+        push, body=text, sent_at_ms=sent_at_ms, expires_at_ms=expires_at_ms, is_count=True, tells=telling.count
+    )
 
 
 def _field(conversation: str, place: str) -> str:

@@ -105,6 +105,11 @@ class UserKeys:
         """Conversations of which much came lately."""
         return self.devices + ":storms"
 
+    @property
+    def days(self) -> str:
+        """What the user's devices got of their vendors' days."""
+        return self.devices + ":days"
+
 
 def devices_of(prefix: str, owner: str) -> str:
     """The key of an owner's devices."""

@@ -99,6 +99,11 @@ class Device(Struct, array_like=True):
         return max(self.state_at_ms, self.registered_at_ms, *(one.registered_at_ms for one in self.channels))
 
     @property
+    def nothing_unread_at_ms(self) -> int:
+        """As of when its user had read everything, as far as it told; 0: it did not."""
+        return self.state_at_ms - self.unread_lag_ms if not self.unread else 0
+
+    @property
     def logged_out(self) -> bool:
         """Whether it gets nothing until it registers again."""
         return self.logged_out_at_ms > 0 or self.state == LOGGED_OUT

@@ -204,7 +204,7 @@ class TokenStore:
         """Forget all that is known of a user but their dead tokens; False when nothing was."""
         keys = UserKeys(self._prefix, app, user)
         devices = (await self.user(app, user)).devices
-        others = keys.options, keys.badges, keys.reads, keys.delivered, keys.storms, keys.calls
+        others = keys.options, keys.badges, keys.reads, keys.delivered, keys.storms, keys.days, keys.calls
         forget = ("UNLINK", keys.devices, *others)
         (gone,) = _good(await self._link.pipeline([forget]))
         await self._disown(
