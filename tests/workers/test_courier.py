@@ -11,7 +11,7 @@ from tests.workers.ledger.support import PLENTY, a_ledger, an_entry, put
 
 from pushfleet.message import ApnsOptions, Lane, OfflinePush
 from pushfleet_workers.courier import Courier
-from pushfleet_workers.errors import NoAnswer, RedisUnusable
+from pushfleet_workers.errors import NoAnswer, NotInTime, RedisUnusable
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, pack, unpack
 from pushfleet_workers.ledger.ledger import Breaker, Rate, Want
 from pushfleet_workers.outcome import OK, Outcome, Remedy, Scope, Verdict
@@ -600,6 +600,19 @@ def test_permits_do_not_outlive_a_wait_for_the_authorization(redis_url: str) -> 
         await bench.settled()
         assert bench.cloud.requests == []
         assert await bench.finish() == {"sent": 10}
+
+    on_bench(redis_url, scenario, rate=Rate(400.0, 40))
+
+
+def test_permits_do_not_outlive_a_wait_for_the_connection(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        late = NotInTime("it waited", maybe_delivered=False)
+        for number in range(5):
+            bench.cloud.answer(f"m-{number}", late, OK)
+        await put(bench.link, named("m", deliveries=5))
+        assert await bench.finish() == {"sent": 5}
+        assert (await bench.book()).unknown == 0
+        assert await bench.link.call("HGET", bench.keys.gate, "fails") is None, "the vendor is not to blame"
 
     on_bench(redis_url, scenario, rate=Rate(400.0, 40))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections import deque
@@ -18,7 +19,7 @@ from pushfleet.message import LANES, Lane
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credentials import Authorization, AuthRefused
 from pushfleet_workers.elsewhere import SHUT_MS, Elsewhere, Mover
-from pushfleet_workers.errors import NoAnswer, RedisUnusable, where_raised
+from pushfleet_workers.errors import NoAnswer, NotInTime, RedisUnusable, where_raised
 from pushfleet_workers.exchange import Exchange
 from pushfleet_workers.gate import NO_ANSWER, UNREACHABLE, AccountGate
 from pushfleet_workers.hand import Hand, Held, unresolved
@@ -364,10 +365,19 @@ class Courier:
             finally:
                 self._in_flight[lane] -= 1
 
-    def _void(self, held: Held) -> bool:
-        """Whether the permits of *held* have waited for too long."""
+    def _leave_by(self, held: Held) -> float:
+        """Until when the permits of *held* stand."""
         rate = self.ledger.rate
-        return rate is not None and time.monotonic() - held.claimed_at > rate.permit_life_s
+        return held.claimed_at + rate.permit_life_s if rate is not None else math.inf
+
+    def _void(self, held: Held) -> bool:
+        """Whether they have waited for too long."""
+        return time.monotonic() > self._leave_by(held)
+
+    def _put_off(self, load: list[_Chunk]) -> None:
+        """Nothing of *load* has left: it is claimed again, with new permits."""
+        for held, deliveries in load:
+            self._hand.postpone(held, deliveries, Later(0, counts=False))
 
     def _next(self) -> list[_Chunk]:
         """What the next request carries: a chunk, or several where the vendor mixes pushes; empty: nothing may go."""
@@ -377,7 +387,7 @@ class Courier:
             while queue:
                 chunk = self._take(queue)
                 if self._void(chunk[0]):
-                    self._hand.postpone(*chunk, Later(0, counts=False))
+                    self._put_off([chunk])
                     continue
                 load = [chunk]
                 if self._mixes:
@@ -424,7 +434,12 @@ class Courier:
             return
         asked_at = time.monotonic()
         try:
-            answers = await self._exchange([(held.entry.parcel.push, deliveries) for held, deliveries in load], auth)
+            letters = [(held.entry.parcel.push, deliveries) for held, deliveries in load]
+            answers = await self._exchange(letters, auth, min(self._leave_by(held) for held, _ in load))
+        except NotInTime:
+            await self._caps.never_left(counted)
+            self._put_off(load)
+            return
         except NoAnswer as problem:
             self._gate.unanswered()
             if not problem.maybe_delivered:
@@ -453,8 +468,7 @@ class Courier:
         if counted and self._void(load[0][0]):
             # Asking took longer than the permits live.
             await self._caps.never_left(counted)
-            for chunk in load:
-                self._hand.postpone(*chunk, Later(0, counts=False))
+            self._put_off(load)
             return [], {}
         return load, counted
 
@@ -483,8 +497,7 @@ class Courier:
             if auth and not self._void(load[0][0]):
                 return auth
             # All that waited for it would leave at once; or it was refused while it was being stored.
-            for held, deliveries in load:
-                self._hand.postpone(held, deliveries, Later(0, counts=False))
+            self._put_off(load)
             return ""
         except AuthRefused as refused:
             outcome = refused.outcome

@@ -5,6 +5,7 @@ FleetError
 ├── CredentialError     a credential is missing, unreadable or refused; the operator must act
 ├── RedisUnusable       Redis is not there, too old, or refuses what we need
 └── NoAnswer            a vendor gave no answer; ``.maybe_delivered`` says whether it may have got the push
+    └── NotInTime       nothing was sent: by the time that there was a connection it was not to leave any more
 
 A vendor's refusal is a value (:class:`pushfleet_workers.outcome.Outcome`), never an exception.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-__all__ = ["CredentialError", "FleetError", "NoAnswer", "RedisUnusable", "SettingsError", "where_raised"]
+__all__ = ["CredentialError", "FleetError", "NoAnswer", "NotInTime", "RedisUnusable", "SettingsError", "where_raised"]
 
 
 class FleetError(Exception):
@@ -43,6 +44,10 @@ class NoAnswer(FleetError):
 
     def __str__(self) -> str:
         return self.problem
+
+
+class NotInTime(NoAnswer):
+    """The request waited for its connection until it was not to leave any more; the peer is not to blame."""
 
 
 def where_raised(problem: BaseException) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -58,14 +59,14 @@ class Exchange:
         self._no_staging: Outcome | None = None
         self._no_staging_until_ms = 0.0
 
-    async def __call__(self, load: Sequence[Letters], auth: str) -> list[list[Outcome]]:
-        """For each letters of *load* its outcomes, in order.
+    async def __call__(self, load: Sequence[Letters], auth: str, leave_by: float = math.inf) -> list[list[Outcome]]:
+        """For each letters of *load* its outcomes, in order; nothing is sent any more after *leave_by* (monotonic).
 
         A load of several pushes is one request of a vendor that mixes them. A defect of a vendor module becomes an
         outcome. Raises :class:`NoAnswer`.
         """
         deliveries = load[0][1] if len(load) == 1 else [delivery for _, some in load for delivery in some]
-        outcomes = await self._outcomes(load, deliveries, auth)
+        outcomes = await self._outcomes(load, deliveries, auth, leave_by)
         if len(load) == 1 and all(outcome is OK for outcome in outcomes):
             return [outcomes]
         if len(load) > 1:
@@ -83,7 +84,9 @@ class Exchange:
             self._log_defect("withdraw", problem)
             return False
 
-    async def _outcomes(self, load: Sequence[Letters], deliveries: list[Delivery], auth: str) -> list[Outcome]:
+    async def _outcomes(
+        self, load: Sequence[Letters], deliveries: list[Delivery], auth: str, leave_by: float
+    ) -> list[Outcome]:
         staged = ""
         try:
             request = self._request(load, auth)
@@ -96,6 +99,7 @@ class Exchange:
             return [_BROKEN_MODULE] * len(deliveries)
         if isinstance(request, Outcome):
             return [request] * len(deliveries)
+        request.leave_by = leave_by
         started = time.perf_counter()
         response = await self._transport.send(request)
         self._observe(time.perf_counter() - started)

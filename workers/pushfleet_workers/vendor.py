@@ -6,6 +6,7 @@ A vendor never touches a clock, a socket, a log or a retry; those stand at the e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -32,6 +33,8 @@ class Request:
 
     body: bytes = field(repr=False)
     method: str = "POST"
+    leave_by: float = math.inf
+    """Monotonic time after which it must not leave any more: its permit is void by then."""
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,7 +23,7 @@ from h2.errors import ErrorCodes
 from tests.workers.transports.peer import Call, Peer, ok, silent
 from tests.workers.transports.peers1 import Http1Peer, Proxy
 
-from pushfleet_workers.errors import NoAnswer, SettingsError
+from pushfleet_workers.errors import NoAnswer, NotInTime, SettingsError
 from pushfleet_workers.fakecloud.certs import Certificates, make_certificates, pem_pair
 from pushfleet_workers.transports import ENGINES, Transport, TransportOptions, open_transport
 from pushfleet_workers.vendor import Identity, Request, Response
@@ -500,6 +501,26 @@ async def test_those_that_waited_in_vain_for_the_first_answer_were_never_sent(
         results = await outcomes(transport, (a_push(peer, number) for number in range(10)))
         assert not answered(results)
         assert unknown(results) == len(peer.calls) <= 2
+
+
+async def test_what_waited_for_a_connection_until_it_was_not_to_leave_any_more_is_not_sent(
+    opened: OpenTransport, http2: ssl.SSLContext
+) -> None:
+    async with Peer(http2, silent) as peer, opened() as transport:
+        first = asyncio.create_task(transport.send(a_push(peer)))
+        await peer.until(lambda: bool(peer.calls))
+        now = time.monotonic()
+        soon = [replace(a_push(peer, number), leave_by=now + 0.05) for number in range(1, 10)]
+        later = [replace(a_push(peer, number), leave_by=now + 60) for number in range(10, 15)]
+        sending = asyncio.create_task(outcomes(transport, [*soon, *later]))
+        await asyncio.sleep(0.1)
+        peer.script = ok
+        peer.calls[0].answer()
+        assert (await first).status == 200
+        results = await sending
+        assert [type(result) for result in results] == [NotInTime] * 9 + [Response] * 5
+        assert not any(result.maybe_delivered for result in results[:9] if isinstance(result, NotInTime))
+        assert peer.calls_total == 6
 
 
 async def test_a_cold_connection_holds_up_nobody_while_another_is_warm(

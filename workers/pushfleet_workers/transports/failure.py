@@ -6,7 +6,7 @@ import enum
 import ssl
 from dataclasses import dataclass
 
-from pushfleet_workers.errors import NoAnswer
+from pushfleet_workers.errors import NoAnswer, NotInTime
 
 __all__ = ["Failure", "Reason", "describe"]
 
@@ -16,6 +16,7 @@ class Reason(enum.Enum):
 
     UNREACHABLE = "no connection could be made"
     NOT_HTTP2 = "the peer does not speak HTTP/2"
+    STALE = "the request waited for its connection until it was not to leave any more"
     CROWDED = "the turn of the request on its connection did not come in time"
     UNTAKEN = "the peer closed the connection before it began with the request"
     REFUSED = "the peer refused the request before it began with it"
@@ -31,6 +32,7 @@ _NEVER_TAKEN = frozenset(
     {
         Reason.UNREACHABLE,
         Reason.NOT_HTTP2,
+        Reason.STALE,
         Reason.CROWDED,
         Reason.UNTAKEN,
         Reason.REFUSED,
@@ -69,7 +71,8 @@ class Failure:
     def as_error(self) -> NoAnswer:
         """What the caller of a transport gets."""
         problem = f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
-        return NoAnswer(problem, self.reason not in _NEVER_TAKEN)
+        kind = NotInTime if self.reason is Reason.STALE else NoAnswer
+        return kind(problem, self.reason not in _NEVER_TAKEN)
 
 
 def describe(problem: BaseException) -> str:

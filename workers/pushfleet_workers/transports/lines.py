@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Generic, TypeVar
@@ -93,7 +94,7 @@ class LineTransport(ABC, Generic[ClientT]):
     async def send(self, request: Request) -> Response:
         """See :meth:`Transport.send`."""
         outcome = await self._try(request)
-        if isinstance(outcome, Failure) and outcome.try_again:
+        if isinstance(outcome, Failure) and outcome.try_again and time.monotonic() <= request.leave_by:
             outcome = await self._try(request)
         if isinstance(outcome, Failure):
             raise outcome.as_error()
@@ -150,6 +151,9 @@ class LineTransport(ABC, Generic[ClientT]):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_s
         while not self._closed:
+            if time.monotonic() > request.leave_by:
+                # All that waited for the connection would leave at once.
+                return Failure(Reason.STALE)
             lines = self._lines
             line = lines[self._turn % len(lines)]
             if not (line.warm or line.piloted):
