@@ -6,13 +6,13 @@ them is made from another, so that what is missing from one shows in the other t
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
 
-from pushfleet_workers.fakecloud.book import SlidingPeak
 from pushfleet_workers.fakecloud.journal import Met
 from pushfleet_workers.ledger.ledger import Rate
 
@@ -200,11 +200,19 @@ def _late(books: Books) -> int:
 
 def _over_rate(cloud: Cloud, rates: Mapping[str, Rate]) -> int:
     """By how much the busiest second of any account was over its limit, whatever moment the second begins."""
-    peaks = {account: SlidingPeak() for account in rates}
-    for met in sorted(cloud.met, key=lambda met: met.at_s):
-        if met.account in peaks:
-            peaks[met.account].add(met.at_s, 1)
-    return max([0, *(peaks[name].peak - int(rate.rate_per_s + rate.burst) for name, rate in rates.items())])
+    over = [0]
+    for account, rate in rates.items():
+        met = [(one.since_s, one.at_s) for one in cloud.met if one.account == account]
+        over.append(_peak(met) - int(rate.rate_per_s + rate.burst))
+    return max(over)
+
+
+def _peak(met: Sequence[tuple[float, float]]) -> int:
+    """The most that surely left within one second: each at some time between its two."""
+    sure = [one for one in met if one[1] - one[0] < 1.0]
+    starts, ends = sorted(since_s for since_s, _ in sure), sorted(at_s for _, at_s in sure)
+    # Those that began before a second begins have all ended before it does.
+    return max((bisect_left(ends, begin + 1.0) - bisect_left(starts, begin) for begin in starts), default=0)
 
 
 def _after_death(books: Books) -> int:

@@ -18,6 +18,7 @@ from tests.chaos.books import (
     LedgerBook,
     Terms,
     Told,
+    _peak,
     compare,
     latencies_s,
 )
@@ -34,7 +35,8 @@ def told(message: str, *users: str, at_s: float = 0.0, ttl_s: int = 60, accepted
 
 
 def met(message: str, user: str = "ann", at_s: float = 0.5, **further: Any) -> Met:
-    return Met(at_s, "apns", "key", f"t-{user}", message, **{"taken": True, "sent_id": f"{message}-{user}", **further})
+    fields = {"since_s": at_s, "taken": True, "sent_id": f"{message}-{user}", **further}
+    return Met(at_s=at_s, vendor="apns", account="key", token=f"t-{user}", message_id=message, **fields)
 
 
 def books(
@@ -140,6 +142,25 @@ def test_the_rate_holds_in_any_second_and_for_what_was_refused_as_well() -> None
     assert found.over_rate == 2
     assert compare(books(says, {"sent:": 8}, some), Terms(rates={"key": Rate(6, 2)})).over_rate == 0
     assert compare(books(says, {"sent:": 8}, some), Terms(rates={"another key": Rate(1, 1)})).over_rate == 0
+
+
+def test_what_may_have_left_earlier_is_no_proof_of_a_rate_that_was_too_high() -> None:
+    apart = [met(f"m{n}", at_s=2.0 + n * 0.01) for n in range(8)]
+    lay_unread = [met(f"m{n}", at_s=2.0, since_s=0.5 if n < 4 else 1.9) for n in range(8)]
+    says = [told(f"m{n}") for n in range(8)]
+    terms = Terms(rates={"key": Rate(2, 2)})
+    assert compare(books(says, {"sent:": 8}, apart), terms).over_rate == 4
+    assert compare(books(says, {"sent:": 8}, lay_unread), terms).over_rate == 0
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 100)), max_size=40)
+
+
+@given(SPANS)
+def test_the_busiest_second_is_that_of_a_count_by_hand(spans: list[tuple[int, int]]) -> None:
+    """In 64ths of a second, which floats hold exactly."""
+    by_hand = [sum(since >= begin and since + span < begin + 64 for since, span in spans) for begin in range(201)]
+    assert _peak([(since / 64, (since + span) / 64) for since, span in spans]) == max(by_hand)
 
 
 @pytest.mark.parametrize(("after_s", "count"), [(DEATH_SETTLES_S - 0.1, 0), (DEATH_SETTLES_S + 0.1, 1)])

@@ -222,7 +222,7 @@ def test_content_that_goes_ahead_is_scripted_apart_and_booked_for_nobody(shop: S
 def test_the_journal_has_what_became_of_each_token(tmp_path: Path) -> None:
     rules, book, path = RuleBook(itertools.count(1)), Book(("acme",)), tmp_path / "journal.jsonl"
     assert list(read_journal(path)) == []
-    journal = Journal(path)
+    journal = Journal(path, lambda: 99.5)
     desk = Desk(Acme(), rules, book, wall=lambda: 100.0, monotonic=lambda: 1.0, journal=journal)
 
     def send(tokens: str, query: str = "") -> None:
@@ -249,16 +249,17 @@ def test_the_journal_has_what_became_of_each_token(tmp_path: Path) -> None:
         ("c", "refused"),
         ("e", "taken"),
     ]  # fmt: skip
-    assert {(met.vendor, met.account, met.at_s) for met in read_journal(path)} == {("acme", "account", 100.0)}
+    about = {(met.vendor, met.account, met.at_s, met.since_s) for met in read_journal(path)}
+    assert about == {("acme", "account", 100.0, 99.5)}
 
 
 def test_a_line_of_the_journal_that_is_still_being_written_is_left_for_later(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    journal = Journal(path)
+    journal = Journal(path, lambda: 200.0)
     journal.enter("acme", Call("account", tokens=("a",), sent_id="d-1", data={"mid": "m-1"}), 100.5, taken=("a",))
     journal.close()
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:-1])
 
     (met,) = read_journal(path)
-    assert met == Met(100.5, "acme", "account", "a", message_id="m-1", sent_id="d-1", taken=True)
+    assert met == Met(100.5, 100.5, "acme", "account", "a", message_id="m-1", sent_id="d-1", taken=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import ssl
@@ -21,7 +22,7 @@ from pushfleet_workers.fakecloud.certs import make_certificates, server_context
 from pushfleet_workers.fakecloud.control import Control
 from pushfleet_workers.fakecloud.credentials import Credential, CredentialFolder, Entry
 from pushfleet_workers.fakecloud.desk import Desk
-from pushfleet_workers.fakecloud.journal import Journal
+from pushfleet_workers.fakecloud.journal import Glance, Journal
 from pushfleet_workers.fakecloud.listener import ControlListener, Tls, VendorListener
 from pushfleet_workers.fakecloud.receipts import DELIVERED, Answer, Console, postings
 from pushfleet_workers.fakecloud.registry import VENDORS
@@ -95,8 +96,10 @@ class FakeCloud:
             self._ca_file = certificates.ca_file
             journal = None
             if self._journal_file is not None:
-                journal = Journal(self._journal_file)
+                glance = Glance(self._wall)
+                journal = Journal(self._journal_file, lambda: glance.since_s)
                 stack.callback(journal.close)
+                stack.callback(asyncio.create_task(glance.keep_looking()).cancel)
             for name, fake in self._fakes.items():
                 authority = fake.client_authority() if isinstance(fake, AsksForCertificates) else b""
                 protocols = ("h2", "http/1.1") if fake.http1 else ("h2",)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import asyncio
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,9 @@ from msgspec import Struct
 from pushfleet_workers.fakecloud.book import message_id_of
 from pushfleet_workers.fakecloud.wire import Call
 
-__all__ = ["Journal", "Met", "read_journal"]
+__all__ = ["Glance", "Journal", "Met", "read_journal"]
+
+_GLANCE_S = 0.005
 
 
 class Met(Struct, frozen=True, omit_defaults=True):
@@ -19,6 +22,9 @@ class Met(Struct, frozen=True, omit_defaults=True):
 
     at_s: float
     """When the request was read, Unix seconds."""
+
+    since_s: float
+    """It may have lain unread since then, and no longer: where the fake itself was held up, that is a while."""
 
     vendor: str
     account: str
@@ -39,10 +45,26 @@ class Met(Struct, frozen=True, omit_defaults=True):
         return f"Met({self.vendor!r}, account={self.account!r}, message_id={self.message_id!r}, taken={self.taken})"
 
 
+class Glance:
+    """Knows when the event loop looked at its sockets last: whatever it reads now came after that."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._latest_s = self.since_s = wall()
+
+    async def keep_looking(self) -> None:
+        """Run beside everything else in the loop, until cancelled."""
+        while True:
+            await asyncio.sleep(_GLANCE_S)
+            # A loop reads its sockets after its timers: what is read in this turn was not there in the one before.
+            self.since_s, self._latest_s = self._latest_s, self._wall()
+
+
 class Journal:
     """Appends a line of JSON for every token of every request; one write a request, so a reader misses nothing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, since_s: Callable[[], float]) -> None:
+        self._since_s = since_s
         self._file = path.open("ab", buffering=0)
         self._encoder = msgspec.json.Encoder()
 
@@ -50,9 +72,11 @@ class Journal:
         self, vendor: str, call: Call, at_s: float, taken: Collection[str] = (), dead: Collection[str] = ()
     ) -> None:
         """Write down the tokens of *call*; *taken* and *dead* are those of which that is true."""
+        since_s = self._since_s()
         lines = [
             Met(
                 at_s=at_s,
+                since_s=min(at_s, since_s),
                 vendor=vendor,
                 account=part.account,
                 token=token,
