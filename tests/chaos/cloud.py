@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.processes import spawn, until
+from tests.chaos.nursery import spawn
+from tests.chaos.processes import until
 
 from pushfleet_workers.fakecloud.credentials import Credential
 from pushfleet_workers.fakecloud.journal import Met, read_journal
@@ -74,7 +75,7 @@ def running_cloud(folder: Path, vendors: Sequence[str]) -> Iterator[FakeCloud]:
     ready, journal = folder / "fakecloud.json", folder / "fakecloud.jsonl"
     words = ["--credentials", str(folder / "vendors"), "--ready-file", str(ready), "--journal", str(journal)]
     words += [word for vendor in vendors for word in ("--vendor", vendor)]
-    process = spawn(["-m", "pushfleet", "fakecloud", *words], folder / "fakecloud.log")
+    process = spawn(["pushfleet", "fakecloud", *words], folder / "fakecloud.log")
     try:
         until(lambda: ready.exists() or process.poll() is not None, 30, what="the fake cloud listens")
         yield FakeCloud(json.loads(ready.read_text()), journal)

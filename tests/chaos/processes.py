@@ -6,23 +6,20 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.workers.commands import environment
+from tests.chaos.nursery import Born, spawn
 
-from pushfleet_workers.process import die_with_parent
 from pushfleet_workers.redis_server import free_port
 
-__all__ = ["Fleet", "Process", "spawn", "until"]
+__all__ = ["Fleet", "Process", "until"]
 
-READY_S = 30.0
+READY_S = 90.0
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-ROOT = Path(__file__).parents[2]
 
 
 def until(condition: Callable[[], object], timeout_s: float = 60.0, *, what: str, every_s: float = 0.02) -> None:
@@ -34,22 +31,12 @@ def until(condition: Callable[[], object], timeout_s: float = 60.0, *, what: str
         time.sleep(every_s)
 
 
-def spawn(command: Sequence[str], output: Path, **variables: str) -> subprocess.Popen[bytes]:
-    """A child with its output in a file; it ends when we do."""
-    with output.open("ab") as file:
-        return subprocess.Popen(
-            [sys.executable, *command],
-            cwd=ROOT, env=environment(**variables), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-            start_new_session=True, preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
-        )  # fmt: skip
-
-
 @dataclass(eq=False)
 class Process:
     """One process of the fleet."""
 
     role: str
-    running: subprocess.Popen[bytes]
+    running: Born
     ready_url: str
     log: Path
     expected_to_end: bool = False
@@ -126,9 +113,7 @@ class Fleet:
         through = ["tests.chaos.seams", *opened, "--"] if opened else ["pushfleet"]
         own = {"PUSHFLEET_CONFIG": str(self.config), **self.env}
         own |= {"PUSHFLEET_API__PORT" if role == "api" else "PUSHFLEET_METRICS__PORT": str(port)}
-        process = Process(
-            role, spawn(["-m", *through, role, *words], log, **own), f"http://127.0.0.1:{port}/readyz", log
-        )
+        process = Process(role, spawn([*through, role, *words], log, **own), f"http://127.0.0.1:{port}/readyz", log)
         self.processes.append(process)
         if ready:
             self.wait_ready(process)

@@ -18,8 +18,9 @@ from tests.chaos.books import Books, Cloud, Terms, Told, compare
 from tests.chaos.cloud import FakeCloud, running_cloud
 from tests.chaos.ledger import ledger_book, read_audit, settled_deaths_s
 from tests.chaos.load import Plan, read_told
+from tests.chaos.nursery import ROOT, spawn
 from tests.chaos.people import APP, DOOMED, People
-from tests.chaos.processes import ROOT, Fleet, spawn, until
+from tests.chaos.processes import Fleet, until
 from tests.chaos.scenario import PACE, Scenario
 from tests.integration.every_vendor import Accounts
 from tests.workers.commands import environment
@@ -110,7 +111,7 @@ class Stage:
             name=f"m{self._loads}", redis_url=self.redis.url, book=str(self.folder / f"producer-{self._loads}.jsonl"),
             vendors=list(self.people.vendors), per_vendor=self.people.per_vendor, **plan,  # type: ignore[arg-type]
         )  # fmt: skip
-        return ["-m", "tests.chaos.load", msgspec.json.encode(made).decode()]
+        return ["tests.chaos.load", msgspec.json.encode(made).decode()]
 
     def told(self) -> list[Told]:
         """The producers' book."""

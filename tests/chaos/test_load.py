@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 from tests.chaos.load import Plan, message, read_told, run
+from tests.chaos.nursery import ROOT
 from tests.chaos.people import People
-from tests.chaos.processes import ROOT, until
+from tests.chaos.processes import until
 from tests.workers.commands import NOTHING_LISTENS
 
 from pushfleet_workers.redis_server import EmbeddedRedis

@@ -2,7 +2,7 @@
 
 import re
 
-from tests.chaos.processes import ROOT
+from tests.chaos.nursery import ROOT
 from tests.chaos.scenario import scenarios
 
 

@@ -1,0 +1,216 @@
+"""Where the processes of the scenarios are born: forks of one that has imported everything, so that starts cost little.
+
+`python -m tests.chaos.nursery` reads requests from its standard input, a line of JSON each, and answers on its standard
+output: with the process id of the child, and once it has ended with its exit code. The child does what
+``python -m MODULE WORDS`` does. Nothing that a process does at its start is skipped but the imports.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from tests.workers.commands import environment
+
+from pushfleet_workers.process import die_with_parent
+
+__all__ = ["ROOT", "Born", "spawn"]
+
+ROOT = Path(__file__).parents[2]
+KNOWN = (
+    "pushfleet_workers.cli", "pushfleet_workers.worker_process", "pushfleet_workers.router_process",
+    "pushfleet_workers.api_process", "pushfleet_workers.fakecloud.serving", "pushfleet_workers.transports.httpx_engine",
+    "pushfleet_workers.transports.pyreqwest_engine", "pushfleet_workers.transports.aioapns_engine",
+    "celery.bin.celery", "celery.apps.worker", "celery.concurrency.thread", "celery.worker.consumer",
+    "kombu.transport.redis", "tests.chaos.load",
+)  # fmt: skip
+"""Whatever the processes would import."""
+
+
+class Born:
+    """A process of the nursery, with what :class:`subprocess.Popen` says and does."""
+
+    def __init__(self, pid: int, nursery: _Nursery) -> None:
+        self.pid = pid
+        self._nursery = nursery
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, or the number of the signal below zero; None while it runs."""
+        return self._nursery.codes.get(self.pid)
+
+    def poll(self) -> int | None:
+        """As :attr:`returncode`."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended; raises :class:`subprocess.TimeoutExpired`."""
+        with self._nursery.told:
+            if not self._nursery.told.wait_for(lambda: self.returncode is not None, timeout):
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal; nothing where it has ended."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+class _Nursery:
+    """The nursery's process, seen from a scenario."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.nursery"],
+            cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
+        )  # fmt: skip
+        self.codes: dict[int, int] = {}
+        self.told = threading.Condition()
+        self._born: list[int] = []
+        threading.Thread(target=self._listen, name="nursery", daemon=True).start()
+        atexit.register(self.close)
+
+    def start(self, command: Sequence[str], output: Path, env: Mapping[str, str]) -> Born:
+        """A child that runs ``python -m COMMAND``."""
+        request = json.dumps({"command": list(command), "output": str(output), "env": dict(env)})
+        assert self._process.stdin is not None
+        with self.told:
+            self._process.stdin.write(f"{request}\n".encode())
+            self._process.stdin.flush()
+            assert self.told.wait_for(lambda: self._born or self._process.poll() is not None, 60), "it does not answer"
+            return Born(self._born.pop(), self)
+
+    def close(self) -> None:
+        """End it, and with it whatever is left of its children."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said = json.loads(line)
+            with self.told:
+                if "code" in said:
+                    self.codes[said["pid"]] = said["code"]
+                else:
+                    self._born.append(said["pid"])
+                self.told.notify_all()
+
+
+_nursery: list[_Nursery] = []
+
+
+def spawn(command: Sequence[str], output: Path, **variables: str) -> Born:
+    """A child that runs ``python -m COMMAND`` with its output in a file; it ends when we do."""
+    output.touch()
+    if not _nursery:
+        _nursery.append(_Nursery())
+    return _nursery[0].start(command, output, environment(**variables))
+
+
+# ---- the nursery's own process
+
+
+def _bear(requests: IO[bytes]) -> list[str]:
+    """Fork for each request; returns in the child, with its command."""
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(woken)
+    living: set[int] = set()
+    while True:
+        ready, _, _ = select.select([requests, wake], [], [])
+        if wake in ready:
+            os.read(wake, 4_096)
+            _tell_of_the_dead(living)
+        if requests in ready:
+            line = requests.readline()
+            if not line:
+                sys.exit()
+            request = json.loads(line)
+            pid = os.fork()
+            if not pid:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.close(wake)
+                os.close(woken)
+                return _become(request)
+            living.add(pid)
+            _tell({"pid": pid})
+
+
+def _become(request: Mapping[str, object]) -> list[str]:
+    """Be what was asked for, but for running it."""
+    os.setsid()
+    ask_to_end_with_parent = die_with_parent()
+    if ask_to_end_with_parent is not None:
+        ask_to_end_with_parent()
+    nothing, output = (
+        os.open(os.devnull, os.O_RDONLY),
+        os.open(str(request["output"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+    )
+    os.dup2(nothing, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(nothing)
+    os.close(output)
+    os.environ.clear()
+    os.environ.update(request["env"])  # type: ignore[call-overload]
+    time.tzset()
+    return list(request["command"])  # type: ignore[call-overload]
+
+
+def _tell_of_the_dead(living: set[int]) -> None:
+    for pid in list(living):
+        gone, status = os.waitpid(pid, os.WNOHANG)
+        if gone:
+            living.discard(pid)
+            _tell({"pid": pid, "code": os.waitstatus_to_exitcode(status)})
+
+
+def _tell(what: Mapping[str, int]) -> None:
+    os.write(1, f"{json.dumps(what)}\n".encode())
+
+
+def _main() -> None:
+    from pushfleet_workers import registry
+
+    for name in KNOWN:
+        importlib.import_module(name)
+    for vendor in registry.names():
+        registry.load(vendor)
+    gc.freeze()
+    requests = os.fdopen(os.dup(0), "rb", buffering=0)
+    module, *words = _bear(requests)
+    requests.close()
+    sys.argv[:] = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _main()
