@@ -374,6 +374,7 @@ def test_every_suppression_is_in_the_table_and_none_else() -> None:
         "refuse_hour",
         "refuse_device",
         "_refuse",
+        "_refuse_telling",
     )
     counted = given_to("suppress", 0) | given_to("suppress_everybody", 0) | given_to("End", 1, "suppressed")
     assert decided | counted == set(reasons.SUPPRESSED)
