@@ -6,6 +6,10 @@ httpcore has no pings and no deadline for one stream of a busy connection, and a
 break its connection for all. So requests run in tasks of their own that nobody cancels, a deadline only stops the
 waiting, and a connection that missed one is left: the next request makes a new one. After a GOAWAY httpcore gives up
 all streams, those too that the peer would still answer, so that this engine sees more unknown outcomes than the others.
+
+Before and after each request httpcore asks all HTTP/1.1 connections of a pool for each of them that is idle. With the
+two hundred that a slow vendor makes necessary that is ten milliseconds of CPU, for every request that follows and with
+all vendors of the process waiting. So connections are spread over small pools, of which the first ones fill first.
 """
 
 from __future__ import annotations
@@ -34,6 +38,9 @@ __all__ = ["HttpxTransport"]
 logging.getLogger("hpack").setLevel(logging.INFO)
 
 _HTTP1_IDLE_S = 30.0
+_HTTP1_POOL = 16
+"""Requests that one pool of HTTP/1.1 connections carries at a time."""
+
 _VERSIONS = {b"HTTP/2": "HTTP/2.0", b"HTTP/1.1": "HTTP/1.1", b"HTTP/1.0": "HTTP/1.0"}
 
 
@@ -41,7 +48,8 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
     """Requests over httpx, one transport of it for each HTTP/2 connection."""
 
     def __init__(self, options: TransportOptions) -> None:
-        super().__init__(options, one_connection_per_line=options.http2)
+        pools = 0 if options.http2 else -(-options.in_flight_max // _HTTP1_POOL)
+        super().__init__(options, one_connection_per_line=options.http2, lines=pools)
         self._context = client_context(options.ca_bundle, options.http2, options.identity)
         # Streams have no deadline of their own here: one that reads times out for all of its connection.
         read_s = None if options.http2 else options.timeout_s
@@ -60,6 +68,24 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
             left.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def send(self, request: Request) -> Response:
+        """See :meth:`Transport.send`."""
+        if not self._options.http2 and not self._closed:
+            await self._leave_unused()
+        return await super().send(request)
+
+    async def _leave_unused(self) -> None:
+        """Look at one pool: by itself it looks when it is used, and the last ones are used in a crowd alone."""
+        line = super()._next_line(self._lines)
+        unused_s = asyncio.get_running_loop().time() - line.used_at
+        if line.client is not None and not line.in_flight and unused_s > _HTTP1_IDLE_S:
+            await self._replace(line)
+
+    def _next_line(self, lines: list[Line[httpx.AsyncHTTPTransport]]) -> Line[httpx.AsyncHTTPTransport]:
+        if self._options.http2:
+            return super()._next_line(lines)
+        return next((line for line in lines if line.in_flight < _HTTP1_POOL), lines[self._turn])
 
     def _open(self, line: Line[httpx.AsyncHTTPTransport]) -> httpx.AsyncHTTPTransport:
         http2 = self._options.http2

@@ -42,7 +42,7 @@ def _is_proxy(address: str) -> bool:
 class Line(Generic[ClientT]):
     """One connection's share of the traffic: a client of its own, and what is known of its connection."""
 
-    __slots__ = ("client", "era", "gone", "in_flight", "piloted", "retired", "warm")
+    __slots__ = ("client", "era", "gone", "in_flight", "piloted", "retired", "used_at", "warm")
 
     def __init__(self) -> None:
         self.client: ClientT | None = None
@@ -54,25 +54,28 @@ class Line(Generic[ClientT]):
 
         self.piloted = False
         self.in_flight = 0
+        self.used_at = 0.0
+        """When its last request began or ended, by the loop's clock."""
+
         self.retired = False
         self.gone: asyncio.Future[None] | None = None
 
 
 class LineTransport(ABC, Generic[ClientT]):
-    """A :class:`Transport` over ``options.connections`` lines.
+    """A :class:`Transport` over *lines* lines, by default ``options.connections`` of them, or one for HTTP/1.1.
 
     The first request of a line goes alone. A burst on a cold client would open several connections, and Apple admits
     one stream until the first request has been answered. Meanwhile the others use lines that are warm, or wait.
     """
 
-    def __init__(self, options: TransportOptions, *, one_connection_per_line: bool) -> None:
+    def __init__(self, options: TransportOptions, *, one_connection_per_line: bool, lines: int = 0) -> None:
         if options.proxy and not _is_proxy(options.proxy):
             # Not with the value: it may hold a password.
             raise SettingsError("proxy is not an address like http://proxy:3128")
         self._options = options
         self._timeout_s = options.timeout_s
         self._first_alone = one_connection_per_line
-        self._count = options.connections if one_connection_per_line else 1
+        self._count = lines or (options.connections if one_connection_per_line else 1)
         self._turn = 0
         self._lines = self._new_lines()
         self._retired: set[Line[ClientT]] = set()
@@ -139,12 +142,15 @@ class LineTransport(ABC, Generic[ClientT]):
     # ---- one attempt
 
     async def _try(self, request: Request) -> Response | Failure:
-        lines = self._lines
-        self._turn = turn = (self._turn + 1) % len(lines)
-        line = lines[turn]
+        line = self._next_line(self._lines)
         if line.warm:
             return await self._carry(line, request)
         return await self._try_cold(request)
+
+    def _next_line(self, lines: list[Line[ClientT]]) -> Line[ClientT]:
+        """The line for the next request: each in turn."""
+        self._turn = (self._turn + 1) % len(lines)
+        return lines[self._turn]
 
     async def _try_cold(self, request: Request) -> Response | Failure:
         """Be the first on a line, or find one that is warm, or wait for one."""
@@ -195,11 +201,14 @@ class LineTransport(ABC, Generic[ClientT]):
         era = line.era
         if line.client is None:
             line.client = self._open(line)
+        loop = asyncio.get_running_loop()
         line.in_flight += 1
+        line.used_at = loop.time()
         try:
             outcome = await self._exchange(line, request)
         finally:
             line.in_flight -= 1
+            line.used_at = loop.time()
             if line.retired and not line.in_flight:
                 await self._finish(line)
         if isinstance(outcome, Failure) and outcome.ends_connection and line.era == era:
