@@ -10,13 +10,11 @@ from typing import Any, Self
 
 import redis
 import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
+from pushfleet.connections import connect_async
 from pushfleet.errors import PushfleetError, QueueUnavailable
 from pushfleet.message import OfflineMessage
 from pushfleet.transfer import (
-    CONNECTIONS_MAX,
     Batch,
     BatchReceipt,
     Command,
@@ -65,7 +63,7 @@ class AsyncProducer:
         )
         self._gauge = MemoryGauge(memory_mark)
         self._owns_client = isinstance(url, str)
-        self._client = _connect(url, socket_timeout_s) if isinstance(url, str) else url
+        self._client = connect_async(url, socket_timeout_s) if isinstance(url, str) else url
         if not isinstance(self._client, redis.asyncio.Redis):
             raise TypeError(
                 f"AsyncProducer needs a URL or a redis.asyncio.Redis, not {type(url).__module__}.{type(url).__name__}"
@@ -199,15 +197,22 @@ class AsyncProducer:
             return
 
     async def _round_trip(self, commands: list[Command]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            replies = await pipeline.execute(raise_on_error=False)
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)
+                replies = await pipeline.execute(raise_on_error=False)
+        except redis.TimeoutError:
+            await self._start_afresh()
+            raise
         if any(isinstance(reply, redis.ReadOnlyError) for reply in replies):
-            # The master was demoted under us: only a new connection can find the new one.
-            await self._client.connection_pool.disconnect(inuse_connections=False)
+            await self._start_afresh()
             raise redis.ConnectionError("the server has become a replica")
         return replies
+
+    async def _start_afresh(self) -> None:
+        """The master has gone silent, or was demoted under us: only new connections can find the new one."""
+        await self._client.connection_pool.disconnect(inuse_connections=False)
 
     def _enter(self) -> None:
         loop = asyncio.get_running_loop()
@@ -236,16 +241,3 @@ class _Shared:
         self.batch = Batch()
         self.go = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-
-
-def _connect(url: str, timeout_s: float) -> redis.asyncio.Redis:
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS_MAX,
-        timeout=timeout_s,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        # Repeating is ours: once, at once, and only what is missing.
-        retry=Retry(NoBackoff(), 0),
-    )
-    return redis.asyncio.Redis.from_pool(pool)

@@ -10,13 +10,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from pushfleet.connections import connect
 from pushfleet.errors import QueueUnavailable
 from pushfleet.message import OfflineMessage
 from pushfleet.transfer import (
-    CONNECTIONS_MAX,
     Batch,
     BatchReceipt,
     Command,
@@ -37,9 +35,9 @@ __all__ = ["Producer"]
 class Producer:
     """Puts messages into the queue of a fleet; a context manager, to be shared by all threads of a process.
 
-    * **url** - ``redis://``, ``rediss://`` (TLS) or ``unix://`` address of the queue, or a ready ``redis.Redis``
-      (Sentinel: ``Sentinel(…).master_for(…)``). A client that was handed in keeps its own timeouts and retries, and
-      is not closed here.
+    * **url** - ``redis://``, ``rediss://`` (TLS) or ``unix://`` address of the queue; behind Sentinels
+      ``redis+sentinel://host:26379,host:26379/master/0``, see :mod:`pushfleet.sentinel`. Or a ready ``redis.Redis``:
+      a client that was handed in keeps its own timeouts and retries, and is not closed here.
     * **prefix** - the fleet's key prefix.
     * **linger_ms** - single ``enqueue`` calls of all threads within this time share one round trip; 0: none waits.
     * **ingress_max** - entries in a lane's stream beyond which that lane is refused.
@@ -77,7 +75,7 @@ class Producer:
         self._gauge = MemoryGauge(memory_mark)
         self._dial: Callable[[], redis.Redis] | None = None
         if isinstance(url, str):
-            self._dial = partial(_connect, url, socket_timeout_s)
+            self._dial = partial(connect, url, socket_timeout_s)
             self._client = self._dial()
         else:
             self._client = url
@@ -219,17 +217,26 @@ class Producer:
             return
 
     def _round_trip(self, commands: list[Command]) -> list[Any]:
-        with self._client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-            replies = pipeline.execute(raise_on_error=False)
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+                replies = pipeline.execute(raise_on_error=False)
+        except redis.TimeoutError:
+            self._start_afresh()
+            raise
         if any(isinstance(reply, redis.ReadOnlyError) for reply in replies):
-            # The master was demoted under us: only new connections can find the new one. The old ones are left to
-            # the threads that are using them.
-            if self._dial is not None:
-                self._client = self._dial()
+            self._start_afresh()
             raise redis.ConnectionError("the server has become a replica")
         return replies
+
+    def _start_afresh(self) -> None:
+        """The master has gone silent, or was demoted under us: only new connections can find the new one.
+
+        The old ones are left to the threads that are using them.
+        """
+        if self._dial is not None:
+            self._client = self._dial()
 
     def _enter(self) -> None:
         if self._pid != os.getpid():
@@ -259,16 +266,3 @@ class _Shared:
         self.batch = Batch()
         self.go = threading.Event()
         self.done = threading.Event()
-
-
-def _connect(url: str, timeout_s: float) -> redis.Redis:
-    pool = redis.BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS_MAX,
-        timeout=timeout_s,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        # Repeating is ours: once, at once, and only what is missing.
-        retry=Retry(NoBackoff(), 0),
-    )
-    return redis.Redis(connection_pool=pool)

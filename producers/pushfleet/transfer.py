@@ -22,7 +22,6 @@ from pushfleet.errors import Backpressure, EnqueueError, InvalidMessage, QueueUn
 from pushfleet.message import LANES, Lane, OfflineMessage, Recall
 
 __all__ = [
-    "CONNECTIONS_MAX",
     "WHOLE_BYTES",
     "WHOLE_MESSAGES",
     "Batch",
@@ -45,9 +44,6 @@ WHOLE_MESSAGES = 10_000
 
 WHOLE_BYTES = 32 * 1024 * 1024
 """The same bound in bytes of JSON: what a call may hold in memory at a time."""
-
-CONNECTIONS_MAX = 32
-"""Most connections of one producer; further callers wait for a free one."""
 
 _SCRIPT_ENTRIES = 400
 """Most entries written by one run of the script, during which Redis serves nobody else: about 0.5 ms."""
