@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hiredis
+
 NOTHING_LISTENS = "redis://127.0.0.1:1/0"
 
 
@@ -94,11 +96,14 @@ def old_redis(info: str) -> Iterator[str]:
                     connection, _ = server.accept()
                 except OSError:
                     return
+                text = info.encode()
+                commands = hiredis.Reader()
                 with connection:
                     while asked := connection.recv(65_536):
-                        text = info.encode()
-                        answer = b"$%d\r\n%b\r\n" % (len(text), text) if b"INFO" in asked else b"+OK\r\n"
-                        connection.sendall(answer)
+                        commands.feed(asked)
+                        while command := commands.gets():
+                            told = b"$%d\r\n%b\r\n" % (len(text), text)
+                            connection.sendall(told if command[0] == b"INFO" else b"+OK\r\n")
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()

@@ -13,7 +13,8 @@ from tests.workers.doubles import until
 
 from pushfleet_workers import redis_link
 from pushfleet_workers.errors import RedisUnusable
-from pushfleet_workers.redis_link import Link, LinkLost, RedisAddress, ReplyError
+from pushfleet_workers.redis_address import RedisAddress
+from pushfleet_workers.redis_link import Link, LinkLost, ReplyError
 from pushfleet_workers.redis_server import EmbeddedRedis, free_port
 from pushfleet_workers.scripts import Script
 
@@ -161,7 +162,7 @@ def test_an_error_reply_is_raised_by_call_and_run(redis_url: str) -> None:
     on_link(redis_url, scenario)
 
 
-@pytest.mark.parametrize("state", ["LOADING Redis is loading", "READONLY You can't write", "OOM full", "BUSY now"])
+@pytest.mark.parametrize("state", ["LOADING Redis is loading", "NOREPLICAS too few", "OOM full", "BUSY now"])
 def test_a_server_that_cannot_serve_now_is_unusable_and_not_wrong(redis_url: str, state: str) -> None:
     async def scenario(link: Link) -> None:
         failing = a_script(f'return redis.error_reply("{state}")')
@@ -174,25 +175,36 @@ def test_a_server_that_cannot_serve_now_is_unusable_and_not_wrong(redis_url: str
     on_link(redis_url, scenario)
 
 
-def test_a_demoted_master_is_left(redis_url: str) -> None:
+DEMOTED = "return redis.error_reply('READONLY you')"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda link: link.run(a_script(DEMOTED), (), ()),
+        lambda link: link.run_many([(a_script("return 1"), (), ()), (a_script(DEMOTED), (), ())]),
+        lambda link: link.pipeline([("PING",), ("EVAL", DEMOTED, 0), ("PING",)]),
+    ],
+    ids=["run", "run_many", "pipeline"],
+)
+def test_a_demoted_master_is_left(redis_url: str, ask: Callable[[Link], Awaitable[object]]) -> None:
     async def scenario(link: Link) -> None:
         before = await link.call("CLIENT", "ID")
-        with pytest.raises(RedisUnusable):
-            await link.run(a_script("return redis.error_reply('READONLY you')"), (), ())
-        await until_back(link)
+        with pytest.raises(LinkLost, match="is a replica and takes no writes"):
+            await ask(link)
         assert await link.call("CLIENT", "ID") != before
 
     on_link(redis_url, scenario)
 
 
-async def until_back(link: Link) -> None:
-    async def answers() -> bool:
-        try:
-            return bool(await link.call("PING") == b"PONG")
-        except RedisUnusable:
-            return False
+def test_whoever_waits_behind_a_refusal_of_a_replica_is_told_of_it(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await link.call("PING")
+        asked = [link.pipeline([("EVAL", DEMOTED, 0)]), link.call("PING"), link.pipeline([("PING",), ("PING",)])]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [LinkLost] * 3
 
-    await until(answers)
+    on_link(redis_url, scenario)
 
 
 def test_a_script_that_the_server_does_not_know_is_loaded(redis_url: str, redis_client: redis.Redis) -> None:
@@ -301,6 +313,72 @@ def test_a_connection_that_the_server_closes_is_opened_again(redis_url: str, red
             redis_client.client_kill_filter(_id=number)
             await until(lambda: link._connection is None or link._connection.lost)
             assert await link.call("PING") == b"PONG"
+
+    on_link(redis_url, scenario)
+
+
+def test_the_history_of_the_data_is_another_one_after_a_restart_and_not_after_a_lost_connection(
+    server: EmbeddedRedis,
+) -> None:
+    async def scenario(link: Link) -> None:
+        assert link.history == ""
+        number = await link.call("CLIENT", "ID")
+        first = link.history
+        assert len(first) > 40
+        with redis.Redis.from_url(server.url) as client:
+            client.client_kill_filter(_id=number)
+        await until(lambda: link._connection is None or link._connection.lost)
+        await link.call("PING")
+        assert link.history == first
+        server.kill()
+        await until(lambda: link._connection is None or link._connection.lost)
+        assert link.history == first
+        server.start()
+        await link.call("PING")
+        assert link.history != first
+
+    on_link(server.url, scenario)
+
+
+def test_all_who_wait_share_one_try_and_tries_are_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    def longest(least_s: float, most_s: float) -> float:
+        pauses.append(most_s)
+        return most_s / 10
+
+    monkeypatch.setattr(redis_link.random, "uniform", longest)
+    tries = 0
+
+    async def run() -> None:
+        async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal tries
+            tries += 1
+            writer.close()
+
+        listener = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        link = Link(f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+        for turn in range(1, 8):
+            began = time.monotonic()
+            answers = await asyncio.gather(*(link.call("PING") for _ in range(50)), return_exceptions=True)
+            assert [type(answer) for answer in answers] == [LinkLost] * 50
+            assert tries == turn
+            assert turn == 1 or time.monotonic() - began >= pauses[turn - 2] / 10
+        await link.close()
+        listener.close()
+        await listener.wait_closed()
+
+    asyncio.run(run())
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+def test_whoever_goes_away_while_it_is_opened_does_not_take_it_along(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        impatient = asyncio.ensure_future(link.call("PING"))
+        patient = asyncio.ensure_future(link.call("ECHO", "b"))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        assert await patient == b"b"
 
     on_link(redis_url, scenario)
 

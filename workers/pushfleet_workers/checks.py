@@ -120,7 +120,7 @@ async def check_redis(link: Link, about: str) -> list[Finding]:
             findings.append(
                 Finding("warning", about, f"{directive} is {value}: CONFIG SET {directive} {wanted}; {why}")
             )
-    return findings or [Finding("ok", about, f"{name} {_dotted(version)} at {link.address.shown}")]
+    return findings or [Finding("ok", about, f"{name} {_dotted(version)} at {link.shown}")]
 
 
 async def refuse_old_redis(link: Link) -> None:
@@ -128,7 +128,7 @@ async def refuse_old_redis(link: Link) -> None:
     name, version = await _version(link)
     if version < FLOORS[name]:
         raise RedisUnusable(
-            f"{name} {_dotted(version)} at {link.address.shown} is too old: pushfleet needs Redis "
+            f"{name} {_dotted(version)} at {link.shown} is too old: pushfleet needs Redis "
             f"{_dotted(FLOORS['redis'])} or Valkey {_dotted(FLOORS['valkey'])}"
         )
 

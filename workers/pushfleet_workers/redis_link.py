@@ -8,147 +8,76 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
+import logging
+import random
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from typing import Any
 
-import hiredis
-
+from pushfleet.sentinel import SentinelAddress
 from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.redis_address import RedisAddress, read_url
+from pushfleet_workers.redis_connection import (
+    Argument,
+    Command,
+    LinkLost,
+    RedisConnection,
+    ReplyError,
+    open_connection,
+)
+from pushfleet_workers.redis_sentinels import Sentinels
 from pushfleet_workers.scripts import Script
 
-__all__ = ["Argument", "Link", "LinkLost", "RedisAddress", "ReplyError"]
+__all__ = ["Argument", "Link", "LinkLost", "ReplyError"]
 
-ReplyError = hiredis.ReplyError
-Argument = str | bytes | int | float
-Command = tuple[Argument, ...]
+log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 5.0
+_CONNECT_TO_MASTER_S = 2.0
+"""One that hangs may have a successor in a moment."""
+
 _WATCH_INTERVAL_S = 1.0
-_NOT_NOW = frozenset(
-    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
-)
+_PAUSE_FIRST_S = 0.05
+_PAUSE_LONGEST_S = 1.0
+_NOT_NOW = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "TRYAGAIN"})
 """Error replies that tell of the server's state, not of a fault in what was asked: it passes, like a lost link."""
-
-
-class LinkLost(RedisUnusable):
-    """The connection broke: what was under way may or may not have been carried out."""
-
-
-@dataclass(frozen=True, slots=True)
-class RedisAddress:
-    """Where a Redis is and how to get in, read from a `redis://`, `rediss://` or `unix://` URL."""
-
-    host: str
-    port: int
-    path: str
-    username: str
-    password: str
-    database: int
-    tls: bool
-    ca_file: str
-
-    @classmethod
-    def from_url(cls, url: str) -> RedisAddress:
-        """The address in *url*; raises :class:`RedisUnusable` when it is none, without repeating what it says."""
-        try:
-            return cls._from_parts(urlsplit(url))
-        except ValueError:
-            raise RedisUnusable(
-                "a Redis URL reads redis://user:password@host:port/database; its port and database are numbers"
-            ) from None
-
-    @classmethod
-    def _from_parts(cls, parts: SplitResult) -> RedisAddress:
-        if parts.scheme not in ("redis", "rediss", "unix"):
-            raise RedisUnusable(f"a Redis URL starts with redis://, rediss:// or unix://, not {parts.scheme!r}")
-        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        unix = parts.scheme == "unix"
-        database = query.get("db", "0") if unix else (parts.path.strip("/") or query.get("db", "0"))
-        return cls(
-            host=parts.hostname or "127.0.0.1",
-            port=parts.port or 6379,
-            path=parts.path if unix else "",
-            username=unquote(parts.username or ""),
-            password=unquote(parts.password or ""),
-            database=int(database),
-            tls=parts.scheme == "rediss",
-            ca_file=query.get("ssl_ca_certs", ""),
-        )
-
-    @property
-    def shown(self) -> str:
-        """The address without the password, for error texts."""
-        return self.path or f"{self.host}:{self.port}/{self.database}"
-
-
-class _Connection(asyncio.Protocol):
-    """The socket: writes packed commands, hands replies to the oldest waiting batch."""
-
-    def __init__(self) -> None:
-        self.reader = hiredis.Reader(notEnoughData=Ellipsis)
-        self.waiting: deque[_Batch] = deque()
-        self.transport: asyncio.Transport | None = None
-        self.lost = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no asyncio.Transport by class, only by what they do.
-        self.transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        reader = self.reader
-        reader.feed(data)
-        waiting = self.waiting
-        while True:
-            reply = reader.gets()
-            if reply is Ellipsis:
-                return
-            batch = waiting[0]
-            batch.replies.append(reply)
-            if len(batch.replies) == batch.size:
-                waiting.popleft()
-                if not batch.done.done():
-                    batch.done.set_result(batch.replies)
-
-    def connection_lost(self, problem: Exception | None) -> None:
-        self.lost = True
-        while self.waiting:
-            batch = self.waiting.popleft()
-            if not batch.done.done():
-                batch.done.set_exception(
-                    LinkLost(f"the connection to Redis broke: {problem or 'closed by the server'}")
-                )
-
-
-class _Batch:
-    __slots__ = ("done", "replies", "since", "size")
-
-    def __init__(self, size: int, done: asyncio.Future[list[Any]]) -> None:
-        self.size = size
-        self.done = done
-        self.replies: list[Any] = []
-        self.since = time.monotonic()
 
 
 class Link:
     """A connection that opens itself when first used and again after it broke; bound to one event loop.
 
-    * **url** - `redis://`, `rediss://` or `unix://`.
+    Behind Sentinels it goes to the server that they name, if that takes itself for the master, and leaves it when they
+    name another one. After a failed try the next one waits for a random moment, longer from try to try.
+
+    * **url** - `redis://`, `rediss://` or `unix://`; behind Sentinels `redis+sentinel://` or `rediss+sentinel://`.
     * **name** - shown in `CLIENT LIST`.
     * **timeout_s** - a reply later than this breaks the connection.
     """
 
     def __init__(self, url: str, *, name: str = "pushfleet", timeout_s: float = 10.0) -> None:
-        self.address = RedisAddress.from_url(url)
+        address = read_url(url)
+        self._where = Sentinels(address, name) if isinstance(address, SentinelAddress) else address
+        self.history = ""
+        """Names the data that the server has, once it was reached. When it changes (a failover, a restart), what was
+        written last may be gone."""
+
         self._name = name
         self._timeout_s = timeout_s
-        self._connection: _Connection | None = None
-        self._opening = asyncio.Lock()
+        self._connection: RedisConnection | None = None
+        self._opening: asyncio.Task[RedisConnection] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._not_before = 0.0
+
+    @property
+    def shown(self) -> str:
+        """Where it leads, without secrets, for texts."""
+        return self._where.shown
+
+    @property
+    def sentinels(self) -> Sentinels | None:
+        """Those that are asked where to go; None: it is always the same place."""
+        return self._where if isinstance(self._where, Sentinels) else None
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to *commands*, in order; an error reply stands in its place as a :class:`ReplyError`.
@@ -158,13 +87,13 @@ class Link:
         connection = self._connection
         if connection is None or connection.lost:
             connection = await self._open()
-        return await self._submit(connection, commands)
+        return await connection.submit(commands)
 
     async def call(self, *command: Argument) -> Any:
         """The reply to one command.
 
         Raises :class:`ReplyError`, :class:`LinkLost`, or :class:`RedisUnusable` for a server that cannot serve now:
-        one that loads its data, is out of memory, or has become a replica.
+        one that loads its data or is out of memory.
         """
         (reply,) = await self.pipeline((command,))
         return self._checked(reply)
@@ -198,91 +127,72 @@ class Link:
         state = str(reply).partition(" ")[0]
         if state not in _NOT_NOW:
             raise reply
-        if state == "READONLY":
-            # A demoted master: the address may lead to the new one by now.
-            self._abandon()
-        raise RedisUnusable(f"Redis at {self.address.shown} cannot serve now: {reply}")
+        raise RedisUnusable(f"Redis at {self.shown} cannot serve now: {reply}")
 
-    def _submit(self, connection: _Connection, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
-        batch = _Batch(len(commands), asyncio.get_running_loop().create_future())
-        if not commands:
-            batch.done.set_result([])
-            return batch.done
-        if connection.lost:
-            batch.done.set_exception(LinkLost("the connection to Redis broke: closed by the server"))
-            return batch.done
-        connection.waiting.append(batch)
-        assert connection.transport is not None
-        pack = hiredis.pack_command
-        # The stub of pack_command knows no tuple longer than one.
-        connection.transport.write(b"".join([pack(command) for command in commands]))  # type: ignore[arg-type]
-        return batch.done
+    async def _open(self) -> RedisConnection:
+        """The connection, opened by one task for all who wait for it."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._try_to_open())
+            self._opening.add_done_callback(self._opening_ended)
+        return await asyncio.shield(self._opening)
 
-    async def _open(self) -> _Connection:
-        async with self._opening:
-            if self._connection is not None and not self._connection.lost:
-                return self._connection
-            self._connection = await self._connect()
-            if self._watch is None:
-                self._watch = asyncio.create_task(self._watch_for_silence())
-            return self._connection
+    def _opening_ended(self, opening: asyncio.Task[RedisConnection]) -> None:
+        self._opening = None
+        if not opening.cancelled():
+            # All who waited may have gone away.
+            opening.exception()
 
-    async def _connect(self) -> _Connection:
-        address = self.address
-        loop = asyncio.get_running_loop()
+    async def _try_to_open(self) -> RedisConnection:
+        await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
         try:
-            tls = ssl.create_default_context(cafile=address.ca_file or None) if address.tls else None
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                if address.path:
-                    _, connection = await loop.create_unix_connection(_Connection, address.path)
-                else:
-                    _, connection = await loop.create_connection(_Connection, address.host, address.port, ssl=tls)
-                # A server that hangs takes connections, too: until it answers, nothing is open.
-                await self._greet(connection)
-        except (OSError, TimeoutError) as problem:
-            raise LinkLost(
-                f"Redis at {address.shown} cannot be reached ({str(problem) or 'timed out'}): "
-                f"is it running, and is the URL right?"
-            ) from problem
+            connection = await self._connect()
+        except RedisUnusable:
+            # The whole fleet loses a server in the same moment, and must not come back in the same moment.
+            longest_s = min(_PAUSE_LONGEST_S, _PAUSE_FIRST_S * 2**self._failures)
+            self._not_before = time.monotonic() + random.uniform(0, longest_s)  # noqa: S311
+            self._failures = min(self._failures + 1, 10)
+            raise
+        self._failures = 0
+        if self.history not in ("", connection.history):
+            log.info("Redis at %s has another history: what was written last may be gone", self.shown)
+        self.history = connection.history
+        self._connection = connection
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._keep_watch())
         return connection
 
-    async def _greet(self, connection: _Connection) -> None:
-        address = self.address
-        greetings: list[Command] = []
-        if address.password:
-            login = (address.username, address.password) if address.username else (address.password,)
-            greetings.append(("AUTH", *login))
-        if address.database:
-            greetings.append(("SELECT", address.database))
-        greetings.append(("CLIENT", "SETNAME", self._name))
-        try:
-            for reply in await self._submit(connection, greetings):
-                if isinstance(reply, ReplyError):
-                    raise RedisUnusable(f"Redis at {address.shown} refuses us: {reply}")
-        except BaseException:
-            assert connection.transport is not None
-            connection.transport.abort()
-            raise
+    async def _connect(self) -> RedisConnection:
+        if isinstance(self._where, RedisAddress):
+            return await open_connection(self._where, name=self._name, timeout_s=_CONNECT_TIMEOUT_S)
+        master = await self._where.find()
+        connection = await open_connection(master, name=self._name, timeout_s=_CONNECT_TO_MASTER_S)
+        role = connection.info.get("role")
+        if role != "master":
+            connection.abort()
+            why = "is a replica: a failover is under way" if role else "does not tell its role: its user needs +info"
+            raise LinkLost(f"Redis at {self.shown} {why}")
+        return connection
 
-    async def _watch_for_silence(self) -> None:
+    async def _keep_watch(self) -> None:
+        """Leave a server that is silent, or is the master no more."""
         while True:
             await asyncio.sleep(_WATCH_INTERVAL_S)
             connection = self._connection
-            if connection is None or connection.lost or not connection.waiting:
+            if connection is None or connection.lost:
                 continue
-            if time.monotonic() - connection.waiting[0].since > self._timeout_s:
-                self._abandon()
-
-    def _abandon(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
+            if connection.silent_s > self._timeout_s or (self.sentinels is not None and await self.sentinels.moved()):
+                connection.abort()
 
     async def close(self) -> None:
         """Close the connection; what still waits for a reply gets :class:`LinkLost`."""
-        if self._watch is not None:
-            self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
-            self._watch = None
-        self._abandon()
+        for task in (self._watch, self._opening):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, RedisUnusable):
+                    await task
+        self._watch = None
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+        if self.sentinels is not None:
+            self.sentinels.close()

@@ -13,7 +13,8 @@ import click
 from rich.console import Console
 
 from pushfleet_workers.errors import RedisUnusable, SettingsError
-from pushfleet_workers.redis_link import Link, RedisAddress
+from pushfleet_workers.redis_address import read_url
+from pushfleet_workers.redis_link import Link
 from pushfleet_workers.redis_server import REDIS_FOLDER, running_in
 from pushfleet_workers.settings import CONFIG_VARIABLE, DEFAULT_FILE, Settings, load
 
@@ -89,7 +90,7 @@ def require_redis(settings: Settings, *uses: str) -> None:
                 "or start everything on this machine with: pushfleet up"
             )
         try:
-            RedisAddress.from_url(url)
+            read_url(url)
         except RedisUnusable as problem:
             raise SettingsError(f"redis.{use if getattr(settings.redis, use) else 'url'}: {problem}") from None
 

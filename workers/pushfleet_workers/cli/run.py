@@ -16,7 +16,7 @@ import click
 from pushfleet_workers import registry
 from pushfleet_workers.cli.context import Context, console, pass_context, require_redis
 from pushfleet_workers.errors import FleetError, SettingsError
-from pushfleet_workers.redis_link import RedisAddress
+from pushfleet_workers.redis_address import read_url
 
 __all__ = ["api", "fakecloud", "router", "up", "worker"]
 
@@ -24,7 +24,7 @@ _PORT_MAX = 65_535
 
 
 def _shown(url: str) -> str:
-    address = RedisAddress.from_url(url)
+    address = read_url(url)
     return f"{url.partition(':')[0]}://{address.shown}"
 
 
