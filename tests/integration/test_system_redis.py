@@ -65,7 +65,7 @@ def test_work_goes_through_the_ledger_and_the_books_balance(system_redis: str) -
             assert len(claim.entries) == 2
             first = claim.entries[0]
             assert await ledger.settle([Settlement(first.id, first.fence, 3, ended=3, ends={"normal:sent:": 3})]) == []
-            await ledger.beat()
+            await ledger.beat(1)
             assert await ledger.reap() == 0, "its process lives"
             told = await books(link)
             assert (told["put"], told["leased"], told["ended"]) == (5, 2, 3)

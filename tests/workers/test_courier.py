@@ -686,6 +686,22 @@ def test_claims_in_hand_are_kept_by_beating(redis_url: str) -> None:
     on_bench(redis_url, scenario)
 
 
+def test_leases_that_it_does_not_know_of_are_noticed_while_it_is_busy(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.held.clear()
+        await put(bench.link, named("m"))
+        await bench.courier.claim()
+        await put(bench.link, named("stray"))
+        await a_ledger(bench.link, "w1").claim(Want(10, 10, 10))
+        await bench.courier.claim()
+        assert len(bench.courier._hand.leases) == 1
+        await bench.courier.beat()
+        bench.cloud.held.set()
+        assert await bench.finish() == {"sent": 2}
+
+    on_bench(redis_url, scenario)
+
+
 def test_a_long_parcel_is_settled_in_parts(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pushfleet_workers.hand._PARTIAL_AFTER_S", 0.01)
 
@@ -745,14 +761,14 @@ def test_results_that_could_not_be_written_are_written_later(redis_url: str) -> 
 
 def test_a_claim_whose_answer_was_lost_is_taken_up(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
-        claim = bench.courier.ledger.claim
+        claim = bench.courier.ledger._claim_now
 
         async def lost_once(want: Want):  # type: ignore[no-untyped-def]
-            bench.courier.ledger.claim = claim  # type: ignore[method-assign]
+            bench.courier.ledger._claim_now = claim  # type: ignore[method-assign]
             await claim(want)
             raise LinkLost("broke")
 
-        bench.courier.ledger.claim = lost_once  # type: ignore[method-assign]
+        bench.courier.ledger._claim_now = lost_once  # type: ignore[method-assign]
         await put(bench.link, named("m", deliveries=3), named("n"))
         with pytest.raises(LinkLost):
             await bench.courier.claim()
@@ -766,7 +782,7 @@ def test_a_claim_whose_answer_was_lost_is_taken_up(redis_url: str) -> None:
 def test_what_was_sent_and_not_yet_settled_is_not_taken_up_again(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         ledger = bench.courier.ledger
-        claim, settle = ledger.claim, ledger.settle
+        claim, settle = ledger._claim_now, ledger.settle
         redis_is_back = asyncio.Event()
 
         async def blocked(settlements):  # type: ignore[no-untyped-def]
@@ -783,10 +799,10 @@ def test_what_was_sent_and_not_yet_settled_is_not_taken_up_again(redis_url: str)
         await put(bench.link, named("to-be-settled"))
         await bench.courier.claim()
         await until(lambda: bool(bench.courier._hand._results))
-        ledger.claim = lost  # type: ignore[method-assign]
+        ledger._claim_now = lost  # type: ignore[method-assign]
         with pytest.raises(LinkLost):
             await bench.courier.claim()
-        ledger.claim = claim  # type: ignore[method-assign]
+        ledger._claim_now = claim  # type: ignore[method-assign]
         await bench.courier.claim()
         redis_is_back.set()
         assert await bench.finish() == {"sent": 2}

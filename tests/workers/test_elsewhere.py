@@ -189,16 +189,16 @@ def test_a_lost_answer_to_an_elsewhere_claim_leaves_nothing_leased(redis_url: st
     async def scenario(bench: Bench) -> None:
         await bench.courier.ledger.tell_gate(GateNews(pause_ms=3_000, reason="x"))
         await put(bench.link, named("a"), named("b"))
-        claim = bench.courier.ledger.claim
+        claim = bench.courier.ledger._claim_now
 
         async def lost(want: Any) -> Any:
             got = await claim(want)
             if want.elsewhere:
-                bench.courier.ledger.claim = claim  # type: ignore[method-assign]
+                bench.courier.ledger._claim_now = claim  # type: ignore[method-assign]
                 raise LinkLost("broke")
             return got
 
-        bench.courier.ledger.claim = lost  # type: ignore[method-assign]
+        bench.courier.ledger._claim_now = lost  # type: ignore[method-assign]
         await bench.courier.claim()
 
         async def leased() -> bool:

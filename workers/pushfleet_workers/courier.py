@@ -116,7 +116,6 @@ class Courier:
         """A suspect waits: nothing more is claimed until nothing is in hand, since it travels alone."""
 
         self._refused_auth_at = -1e9
-        self._claim_answer_lost = False
         self._claiming = asyncio.Lock()
         self._stopping = False
         self._gate = AccountGate(self.name, vendor.codes, ledger, clock, on_misconfigured)
@@ -164,9 +163,8 @@ class Courier:
             return await self._claim()
 
     async def _claim(self) -> Claim:
-        if self._claim_answer_lost:
-            await self._take_in(await self.ledger.recover(self._hand.known), frozenset())
-            self._claim_answer_lost = False
+        if await self.ledger.lost_track():
+            await self._take_in(*await self.ledger.regain(self._hand.leases))
             if self._hand.suspect:
                 # Nothing travels beside it.
                 return Claim(self._clock.now_ms(), 0, 0)
@@ -177,7 +175,7 @@ class Courier:
         want = Want(
             min(CLAIM_PARCELS, room), room * size, bulk_room * size, suspect=self._suspects_turn and not self.busy
         )
-        claim = await self._ask_ledger(want)
+        claim = await self.ledger.claim(want)
         self._clock.heard(claim.now_ms)
         self._gate.heard(claim)
         # Suspects and the rest take turns: many suspects would otherwise hold up everybody.
@@ -189,21 +187,13 @@ class Courier:
         self._clearing = bool(claim.suspects and self.busy and not self._hand.suspect)
         return claim
 
-    async def _ask_ledger(self, want: Want) -> Claim:
-        try:
-            return await self.ledger.claim(want)
-        except BaseException:
-            # Whatever it was: entries may be leased to us that we do not know of.
-            self._claim_answer_lost = True
-            raise
-
     async def _claim_portion(self) -> tuple[Claim, list[Held]] | None:
         """What a shut gate holds up, in hand, to be sent another way; None: there is no more, or the gate opened."""
         size = CLAIM_PARCELS * self._vendor.batch_size
         async with self._claiming:
             if self._stopping or self._hand.suspect:
                 return None
-            claim = await self._ask_ledger(Want(CLAIM_PARCELS, size, size, suspect=False, elsewhere=True))
+            claim = await self.ledger.claim(Want(CLAIM_PARCELS, size, size, suspect=False, elsewhere=True))
             if not claim.entries:
                 return None
             held = [self._hand.take(entry) for entry in claim.entries]
@@ -219,7 +209,7 @@ class Courier:
     async def beat(self) -> None:
         """Keep the leases, if there are any."""
         if self._hand.holds:
-            await self.ledger.beat()
+            await self.ledger.beat(len({identity for identity, _, _ in self._hand.leases}))
 
     async def stop(self, budget_s: float) -> None:
         """Give back what has not left, wait for what has, settle all.

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from pushfleet.message import LANES
 from pushfleet_workers.clock import FleetClock
@@ -96,9 +97,10 @@ class Hand:
         return bool(self._held)
 
     @property
-    def known(self) -> set[bytes]:
-        """The ids of all entries that are leased to us: what is sent and not yet settled is leased as well."""
-        return {*self._held, *(one.id for one in self._results), *(one.id for one in self._settling)}
+    def leases(self) -> list[tuple[bytes, int, int]]:
+        """Id, fence and deliveries of all entries that are leased to us: what is sent and not yet settled is, too."""
+        settlements = chain(self._settling, self._results, (held.settlement for held in self._held.values()))
+        return [(one.id, one.fence, one.size) for one in settlements]
 
     def take(self, entry: Entry) -> Held:
         """Hold a leased *entry*."""

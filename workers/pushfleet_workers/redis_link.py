@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ class Link:
         """Names the data that the server has, once it was reached. When it changes (a failover, a restart), what was
         written last may be gone."""
 
+        self._opened_at = math.inf
         self._name = name
         self._timeout_s = timeout_s
         self._connection: RedisConnection | None = None
@@ -79,15 +81,23 @@ class Link:
         """Those that are asked where to go; None: it is always the same place."""
         return self._where if isinstance(self._where, Sentinels) else None
 
+    @property
+    def open_s(self) -> float:
+        """How long ago the present connection was opened; negative where there is none yet."""
+        return time.monotonic() - self._opened_at
+
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to *commands*, in order; an error reply stands in its place as a :class:`ReplyError`.
 
         Raises :class:`LinkLost` when the connection broke meanwhile: any of them may have been carried out.
         """
-        connection = self._connection
-        if connection is None or connection.lost:
-            connection = await self._open()
+        connection = await self.ready()
         return await connection.submit(commands)
+
+    async def ready(self) -> RedisConnection:
+        """The connection, opened if there is none; raises :class:`RedisUnusable`."""
+        connection = self._connection
+        return connection if connection is not None and not connection.lost else await self._open()
 
     async def call(self, *command: Argument) -> Any:
         """The reply to one command.
@@ -157,6 +167,7 @@ class Link:
             log.info("Redis at %s has another history: what was written last may be gone", self.shown)
         self.history = connection.history
         self._connection = connection
+        self._opened_at = time.monotonic()
         if self._watch is None:
             self._watch = asyncio.create_task(self._keep_watch())
         return connection

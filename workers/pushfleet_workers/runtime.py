@@ -273,7 +273,7 @@ class FleetRuntime:
     async def _watch(self, drain: Drain) -> None:
         """Give back the work of processes that died, and of accounts that an operator pauses."""
         while True:
-            for courier in list(drain.couriers):
+            for courier in [courier for courier in drain.couriers if courier.ledger.knows_the_dead]:
                 # One account's trouble is no other's.
                 with self._told_of_trouble("nobody looks for dead processes and pauses of", courier):
                     await courier.heed_operator()

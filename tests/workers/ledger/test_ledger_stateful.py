@@ -322,7 +322,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(owner=owners)
     def beat(self, owner: str) -> None:
-        self.wait(self.ledgers[owner].beat())
+        self.wait(self.ledgers[owner].beat(0))
 
     @rule()
     def time_passes(self) -> None:

@@ -67,7 +67,9 @@ class Accounts:
         self._secrets = secrets
         self._keys = MasterKeys.from_settings(settings.credentials) if secrets else None
         self._folder = SecretFolder(settings.data_dir)
-        self._version = -1
+        self._version: tuple[int, str] = (-1, "")
+        """Of the store, and of the history of the data that it lies in: a failover may take a change back."""
+
         self._look_again_at_ms = float("inf")
         self._stored: dict[Name, _Open] = {}
         self._retired: list[Mapping[str, Path]] = []
@@ -99,12 +101,13 @@ class Accounts:
             self._folder.drop(self._retired.pop())
         await self._write_refusals()
         version, now_ms = await self._store.version()
-        if version == self._version and now_ms < self._look_again_at_ms:
+        if (version, self._link.history) == self._version and now_ms < self._look_again_at_ms:
             return []
+        history = self._link.history
         reading = await self._store.read()
         if self._keys is not None:
             await self._end_overlaps(reading)
-        self._version = reading.version
+        self._version = (reading.version, history)
         ends = [one.record.overlap_until_ms for one in reading.records.values() if one.record.overlaps(reading.now_ms)]
         self._look_again_at_ms = min(ends, default=float("inf"))
         return list(self._take(reading))

@@ -41,3 +41,44 @@ local function bury(dead, kept, entry, reason, code, attempts)
     'XADD', dead, 'MAXLEN', '~', kept, '*', 'entry', entry, 'reason', reason, 'code', code, 'attempts', attempts
   )
 end
+
+-- Leased values of a process that cannot say what it did with them, as entries; *mark* makes of how often each was lost
+-- with its process what is noted from now on. To be read before anything is written: what cannot be read must not take
+-- its neighbours along.
+local function as_lost(values, mark)
+  local entries = {}
+  for _, value in ipairs(values) do
+    local entry = string.sub(value, 9)
+    local n, lane, lost, expires, put = header(entry)
+    lost = mark(lost)
+    entry = struct.pack('>HBBdd', n, lane, lost, expires, put) .. string.sub(entry, ID_AT)
+    table.insert(entries, {entry, n, lane, lost})
+  end
+  return entries
+end
+
+-- They go back to their lanes. What was lost twice is a suspect and travels alone; a suspect that is lost again is
+-- dead. Returns the deliveries given back.
+local function return_lost(entries, books, suspect, dead, kept, ready)
+  local back, buried = 0, 0
+  for _, one in ipairs(entries) do
+    local entry, n, lane, lost = one[1], one[2], one[3], one[4]
+    if lost > 2 then
+      bury(dead, kept, entry, 'poison', 'process_died', lost)
+      add(books, 'end:' .. ({'urgent', 'normal', 'bulk'})[lane] .. ':dead:poison', n)
+      buried = buried + n
+    else
+      if lost == 2 then
+        redis.call('RPUSH', suspect, entry)
+      else
+        redis.call('LPUSH', ready[lane], entry)
+      end
+      back = back + n
+    end
+  end
+  add(books, 'leased', -(back + buried))
+  add(books, 'ready', back)
+  add(books, 'ended', buried)
+  add(books, 'unknown', back + buried)
+  return back
+end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ import msgspec
 
 from pushfleet_workers.ledger.entry import Entry, head_of, unpack
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS, AccountKeys
+from pushfleet_workers.ledger.recent import Recent, Sent
 from pushfleet_workers.push import sent_id
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link, LinkLost, ReplyError
 from pushfleet_workers.scripts import Script, load
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "Want",
     "trim_marks",
 ]
+
+log = logging.getLogger(__name__)
 
 PutEntry = bytes | tuple[int, bytes]
 """A packed entry that may go at once, or when one is due (Unix milliseconds) and the entry."""
@@ -213,6 +217,7 @@ class Ledger:
     _settle = _script("settle")
     _finish = _script("finish")
     _reap = _script("reap")
+    _reconcile = _script("reconcile")
     _beat = _script("beat")
     _gate = _script("gate")
 
@@ -242,6 +247,15 @@ class Ledger:
         )  # fmt: skip
 
         self._finish_keys = (keys.books, self._leased)
+        self._strays = False
+        """Whether leases may stand that we do not know of."""
+
+        self._history = ""
+        """Of the data that our leases are in, see :attr:`Link.history`."""
+
+        self._recent = Recent()
+        self._fences_from = 0
+        """What was claimed before the data changed has a fence below."""
 
     @staticmethod
     def put_call(
@@ -270,8 +284,19 @@ class Ledger:
     async def claim(self, want: Want) -> Claim:
         """Work with the permits to send it, leased to this process.
 
-        Raises :class:`LinkLost`; entries may be leased then that we do not know of: see :meth:`recover`.
+        Raises :class:`LinkLost`; entries may be leased then that we do not know of: see :meth:`lost_track`.
         """
+        try:
+            self._refuse_other_data()
+            claim = await self._claim_now(want)
+            self._refuse_other_data()
+        except BaseException:
+            self._strays = True
+            raise
+        self._history = self.link.history
+        return claim
+
+    async def _claim_now(self, want: Want) -> Claim:
         rate, capacity, bulk = 0.0, 0.0, want.bulk_deliveries
         if self.rate is not None:
             rate, capacity = self.rate.rate_per_s, self.rate.capacity
@@ -334,11 +359,81 @@ class Ledger:
             if isinstance(reply, ReplyError):
                 raise reply
             late += [some[position] for position in (reply[1] if some is others else reply)]
-        accepted = [delivery for one in late for delivery in one.accepted]
-        if accepted:
-            fields = [part for delivery in accepted for part in (delivery, b"1")]
-            await self.link.pipeline([("HSET", self.keys.oks, *fields), ("PEXPIRE", self.keys.oks, _LATE_OK_LIFE_MS)])
+        self._recent.add(Sent(one.id, one.fence, one.accepted) for one in settlements if one.accepted)
+        if late:
+            # Of a claim that Redis forgot nobody else has counted that its deliveries may be sent twice.
+            forgotten = sum(len(one.accepted) + one.unknown for one in late if one.fence < self._fences_from)
+            await self._remember_late([delivery for one in late for delivery in one.accepted], forgotten)
         return late
+
+    async def _remember_late(self, accepted: Sequence[bytes], unknown: int) -> None:
+        """Let nobody send *accepted* again; so many more than the books say may have been sent twice."""
+        commands: list[tuple[Any, ...]] = []
+        for first in range(0, len(accepted), 1000):
+            fields = [part for delivery in accepted[first : first + 1000] for part in (delivery, b"1")]
+            commands.append(("HSET", self.keys.oks, *fields))
+        if commands:
+            commands.append(("PEXPIRE", self.keys.oks, _LATE_OK_LIFE_MS))
+        if unknown:
+            commands.append(("HINCRBY", self.keys.books, "unknown", unknown))
+        await self.link.pipeline(commands)
+
+    @property
+    def _data_changed(self) -> bool:
+        return self._history not in ("", self.link.history)
+
+    def _refuse_other_data(self) -> None:
+        """Until they are reconciled, fences may be given a second time."""
+        if self._data_changed:
+            raise LinkLost("the data in Redis are others than before: what is leased must be reconciled first")
+
+    async def lost_track(self) -> bool:
+        """Whether leases may stand that this process does not know of: a claim's answer was lost, or the data changed.
+
+        :meth:`regain` it before the next claim. Raises :class:`RedisUnusable`.
+        """
+        await self.link.ready()
+        return self._strays or self._data_changed
+
+    async def regain(self, in_hand: Sequence[tuple[bytes, int, int]]) -> tuple[list[Entry], frozenset[bytes]]:
+        """Entries to take in hand, and late acceptances as a claim brings them.
+
+        *in_hand*: id, fence and deliveries of what this process has in hand, or has settled without knowing how that
+        went. After a failover or a restart the data may be older than our memory. Then no entry comes from here: leases
+        that we have nothing of in hand go back to their lanes, and what we know to be sent is not sent again.
+        """
+        if self._data_changed:
+            await self._reconcile_with(in_hand)
+            self._strays = False
+            return [], frozenset()
+        entries = await self.recover({identity for identity, _, _ in in_hand})
+        late_oks = await self._late_oks(entries)
+        self._strays = False
+        return entries, late_oks
+
+    async def _reconcile_with(self, in_hand: Sequence[tuple[bytes, int, int]]) -> None:
+        history, keys = self.link.history, self.keys
+        leases: list[Any] = [part for lease in in_hand for part in lease]
+        back, ids, flat = await self.link.run(
+            self._reconcile,
+            (keys.books, keys.gate, self._leased, keys.suspect, keys.dead, *keys.ready),
+            (self._letters_max, history, *leases),
+        )
+        gaps = [(int(last), int(first)) for last, first in zip(flat[::2], flat[1::2], strict=True)]
+        self._fences_from = gaps[-1][1]
+        forgotten = self._recent.of_claims_between(gaps)
+        known = [one for some in (forgotten, self._recent.of_leases(set(ids))) for one in some]
+        if known:
+            # The script has counted what it gave back.
+            uncounted = sum(len(one.deliveries) for one in forgotten)
+            await self._remember_late([delivery for one in known for delivery in one.deliveries], uncounted)
+        self._history = history
+        if back or known:
+            log.warning(
+                "Redis has forgotten what became of deliveries of %s: %d went back to their lanes; what is known to be "
+                "sent is not sent again",
+                keys.root, back,
+            )  # fmt: skip
 
     async def recover(self, known: set[bytes]) -> list[Entry]:
         """Entries that are leased to this process but not among *known*: a claim's answer was lost."""
@@ -351,9 +446,15 @@ class Ledger:
             ]
         )
 
-    async def beat(self) -> None:
-        """Tell the others that this process lives."""
-        await self.link.run(self._beat, (self.keys.owners, self._leased), (self.owner, LEASE_MS))
+    async def beat(self, in_hand: int) -> None:
+        """Tell the others that this process lives, and notice leases beyond the *in_hand* that it knows of."""
+        leases = await self.link.run(self._beat, (self.keys.owners, self._leased), (self.owner, LEASE_MS))
+        self._strays = self._strays or leases > in_hand
+
+    @property
+    def knows_the_dead(self) -> bool:
+        """Whether all who live have had the time to say so: after an outage every lease has run out at first."""
+        return self.link.open_s > LEASE_MS / 2000
 
     async def reap(self) -> int:
         """Deliveries given back from processes that stopped beating."""
