@@ -67,6 +67,7 @@ def frozen(server: EmbeddedRedis) -> Iterator[None]:
         ("redis://[::1]:7000", ("::1", 7000, "", "", "", 0, False)),
         ("rediss://h:6380", ("h", 6380, "", "", "", 0, True)),
         ("unix:///run/redis.sock?db=5", ("127.0.0.1", 6379, "/run/redis.sock", "", "", 5, False)),
+        ("unix:///run/my%20redis.sock", ("127.0.0.1", 6379, "/run/my redis.sock", "", "", 0, False)),
         ("unix://me:pw@/run/redis.sock", ("127.0.0.1", 6379, "/run/redis.sock", "me", "pw", 0, False)),
     ],
 )

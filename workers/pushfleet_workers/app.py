@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 
 from pushfleet_workers import registry
+from pushfleet_workers.broker import broker_settings
 from pushfleet_workers.settings import Settings, load
 from pushfleet_workers.tasks import register_tasks
 from pushfleet_workers.topology import queues
@@ -36,14 +37,16 @@ def make_app(settings: Settings, *, broker_url: str = "") -> Celery:
 def celery_settings(settings: Settings, broker_url: str) -> dict[str, Any]:
     """What Celery is told, and nothing that costs Redis a command without need."""
     vendors = registry.names()
+    broker = broker_settings(broker_url)
     prefix = f"{settings.redis.prefix}:celery:"
     return {
-        "broker_url": broker_url,
+        **broker,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         # A demoted master answers READONLY, which is a channel error: survive the failover.
         "broker_channel_error_retry": True,
         "broker_transport_options": {
+            **broker["broker_transport_options"],
             "global_keyprefix": prefix,
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "unacked_restore_interval": 5,

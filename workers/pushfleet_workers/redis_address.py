@@ -47,7 +47,7 @@ class RedisAddress:
         return cls(
             host=parts.hostname or "127.0.0.1",
             port=parts.port or 6379,
-            path=parts.path if unix else "",
+            path=unquote(parts.path) if unix else "",
             username=unquote(parts.username or ""),
             password=unquote(parts.password or ""),
             database=int(database),
