@@ -371,7 +371,6 @@ def test_every_suppression_is_in_the_table_and_none_else() -> None:
         "refuse_receiver",
         "refuse_read",
         "refuse_delivered",
-        "_refuse_telling",
         "refuse_hour",
         "refuse_device",
         "_refuse",
