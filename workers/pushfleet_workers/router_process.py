@@ -71,6 +71,7 @@ class _RouterProcess:
         self._router = Router(settings, self._queue, state, self._publisher.trigger, self._clock)
         self._credentials = Accounts(settings, self._queue, secrets=False)
         self._consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._waiting = {lane: self._link(settings.redis.queue_url, waits_s=_READ_WAIT_MS / 1000) for lane in LANES}
         self._streams: dict[Lane, IngressStream] = {lane: self._stream(lane) for lane in LANES}
         self._stopping = asyncio.Event()
         self._reading = False
@@ -83,15 +84,10 @@ class _RouterProcess:
         self._links.append(link)
         return link
 
-    def _stream(self, lane: Lane) -> IngressStream:
-        url = self._settings.redis.queue_url
-        return IngressStream(
-            self._queue,
-            self._link(url, waits_s=_READ_WAIT_MS / 1000),
-            self._settings.redis.prefix,
-            lane,
-            self._consumer,
-        )
+    def _stream(self, lane: Lane, reader: str = "") -> IngressStream:
+        """A lane as one of our readers sees it, or whoever takes over what others left."""
+        name = f"{self._consumer}-{reader}" if reader else self._consumer
+        return IngressStream(self._queue, self._waiting[lane], self._settings.redis.prefix, lane, name)
 
     async def prepare(self) -> None:
         for about, link in {"redis.queue": self._queue, "redis.state": self._state}.items():
@@ -118,7 +114,9 @@ class _RouterProcess:
         for lane, stream in self._streams.items():
             count, batch = readers[lane]
             one_at_a_time = asyncio.Lock()
-            tasks += [asyncio.create_task(self._read(stream, batch, one_at_a_time)) for _ in range(count)]
+            for number in range(count):
+                reader = self._stream(lane, str(number))
+                tasks.append(asyncio.create_task(self._read(reader, batch, one_at_a_time)))
             every_s = router.takeover_s / 3
             tasks.append(asyncio.create_task(self._again(partial(self._take_over, stream), every_s)))
         self._reading = True
@@ -139,7 +137,7 @@ class _RouterProcess:
             try:
                 if not raws:
                     async with one_at_a_time:
-                        raws = await stream.read(batch, _READ_WAIT_MS)
+                        raws = await stream.missed(batch) or await stream.read(batch, _READ_WAIT_MS)
                     read_at = time.monotonic()
                 if raws:
                     await self._router.route(stream, raws)

@@ -20,6 +20,9 @@ StreamEntry = tuple[bytes, dict[bytes, bytes]]
 class StreamGroup:
     """One reader of *group*; every method raises :class:`RedisUnusable` and :class:`ReplyError`.
 
+    Where the connection breaks under :meth:`read`, entries may be ours without our having seen them. They come with
+    :meth:`missed`, for which the reader must hold nothing else by that name.
+
     * **link** - for commands that answer at once.
     * **waiting_link** - a connection of its own, since reading blocks.
     """
@@ -30,6 +33,8 @@ class StreamGroup:
         self._stream = stream
         self._group = group
         self._reader = reader
+        self._missed_after: bytes | None = None
+        """Up to which entry those that are ours were looked through; None: none can have been missed."""
 
     async def prepare(self) -> None:
         """Make the stream and the group where they are not there yet."""
@@ -41,11 +46,29 @@ class StreamGroup:
 
     async def read(self, count: int, wait_ms: int) -> list[StreamEntry]:
         """Up to *count* new entries, at once if there are any, else within *wait_ms*; empty when none came."""
-        reply = await self._waiting_link.call(
-            "XREADGROUP", "GROUP", self._group, self._reader, "COUNT", count, "BLOCK", wait_ms, "STREAMS",
-            self._stream, ">",
-        )  # fmt: skip
+        try:
+            reply = await self._waiting_link.call(*self._reading(count), "BLOCK", wait_ms, "STREAMS", self._stream, ">")
+        except BaseException:
+            self.look_back()
+            raise
         return _entries(reply[0][1]) if reply else []
+
+    def look_back(self) -> None:
+        """What this reader has read and not acknowledged comes once more, by :meth:`missed`."""
+        self._missed_after = b"0"
+
+    async def missed(self, count: int) -> list[StreamEntry]:
+        """Up to *count* entries that were read by us and may not have been seen; empty when there are no more."""
+        while self._missed_after is not None:
+            reply = await self._waiting_link.call(*self._reading(count), "STREAMS", self._stream, self._missed_after)
+            found = reply[0][1]
+            self._missed_after = found[-1][0] if found else None
+            if entries := _entries(found):
+                return entries
+        return []
+
+    def _reading(self, count: int) -> tuple[str | int, ...]:
+        return "XREADGROUP", "GROUP", self._group, self._reader, "COUNT", count
 
     async def take_over(self, idle_ms: int, count: int) -> list[StreamEntry]:
         """Entries that another reader read more than *idle_ms* ago and has not acknowledged: now they are ours."""

@@ -3,14 +3,17 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
+from tests.chaos.proxy import RedisProxy
 from tests.workers.doubles import until
 
 from pushfleet_workers import stream_group
 from pushfleet_workers.audit import LaneBook, read_books
+from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ingress import GROUP, IngressStream, Raw, Routed
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
 from pushfleet_workers.ledger.ledger import trim_marks
 from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_server import EmbeddedRedis
 
 
 class Door:
@@ -203,6 +206,36 @@ def test_entries_of_a_router_that_died_are_taken_over_and_only_then(redis_url: s
         assert (await door.book()).routed == 2
 
     at_door(redis_url, scenario)
+
+
+def test_what_was_read_without_being_heard_of_comes_once_more(redis_url: str, redis_server: EmbeddedRedis) -> None:
+    async def scenario(door: Door) -> None:
+        with RedisProxy(redis_server.port) as way:
+            link = Link(way.url)
+            reader = IngressStream(door.link, link, "t", "normal", "router-3")
+            try:
+                await door.add("a", "b", "c", "d")
+                assert texts(await door.other.read(1, 10)) == [b"a"], "what others have in hand is not ours"
+                assert await reader.missed(10) == []
+                await link.call("PING")
+                with way.swallowing_answers():
+                    reading = asyncio.create_task(reader.read(3, 5_000))
+                    await until(lambda: in_hand(door, 4))
+                with pytest.raises(RedisUnusable):
+                    await reading
+                assert await reader.read(10, 1) == []
+                missed = await reader.missed(2) + await reader.missed(2)
+                assert texts(missed) == [b"b", b"c", b"d"]
+                assert all(raw.again for raw in missed)
+                assert await reader.missed(2) == []
+            finally:
+                await link.close()
+
+    at_door(redis_url, scenario)
+
+
+async def in_hand(door: Door, count: int) -> bool:
+    return bool((await door.link.call("XPENDING", door.one.keys.stream, GROUP))[0] == count)
 
 
 async def idle_at_least(door: Door, ms: int) -> bool:

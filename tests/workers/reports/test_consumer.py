@@ -143,6 +143,20 @@ def test_what_a_process_left_behind_another_takes_over(redis_url: str) -> None:
     with_reports(redis_url, scenario)
 
 
+def test_what_broke_off_is_done_again_without_being_taken_over(redis_url: str) -> None:
+    async def scenario(stage: Stage, reports: Reports) -> None:
+        await reports.write(**A, state="killed", at_ms=NOW_MS + 5)
+        await reports.write(**A, state="background", at_ms=NOW_MS + 6)
+        assert len(await reports.stream.read(1, 1)) == 1
+        await reports.stream.prepare()
+        assert await reports.consumer.step(1) == 1
+        assert (await stage.device()).state == "k"
+        assert await reports.consumer.step(1) == 1
+        assert await reports.left() == (0, 0, 0)
+
+    with_reports(redis_url, scenario)
+
+
 def test_the_oldest_go_when_the_stream_is_full_and_are_counted(redis_url: str) -> None:
     async def scenario(stage: Stage, reports: Reports) -> None:
         before = counted("dropped")

@@ -52,10 +52,11 @@ class Routed:
 
 
 class IngressStream:
-    """One lane's stream, seen by one router.
+    """One lane's stream, seen by one reader.
 
     * **link** - for commands that answer at once.
     * **waiting_link** - a connection of its own, since reading blocks.
+    * **consumer** - the reader's name, unique in the fleet.
     """
 
     def __init__(self, link: Link, waiting_link: Link, prefix: str, lane: Lane, consumer: str) -> None:
@@ -71,6 +72,10 @@ class IngressStream:
     async def read(self, count: int, wait_ms: int) -> list[Raw]:
         """Up to *count* new entries, at once if there are any, else within *wait_ms*; empty when none came."""
         return _raws(await self._group.read(count, wait_ms))
+
+    async def missed(self, count: int) -> list[Raw]:
+        """Up to *count* entries whose reading broke off before we saw them; empty when there are no more."""
+        return _raws(await self._group.missed(count), again=True)
 
     async def take_over(self, idle_ms: int, count: int) -> list[Raw]:
         """Entries that another router read more than *idle_ms* ago and has not acknowledged: now they are ours."""

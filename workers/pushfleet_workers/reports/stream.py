@@ -54,12 +54,14 @@ class ReportStream:
         self._length_max = length_max
 
     async def prepare(self) -> None:
-        """Make the stream and the group where they are not there yet."""
+        """Make the stream and the group where they are not there yet; what we began and did not end comes again."""
         await self._group.prepare()
+        self._group.look_back()
 
     async def read(self, count: int, wait_ms: int) -> list[Entry]:
-        """Up to *count* new entries, at once if there are any, else within *wait_ms*; empty when none came."""
-        return [Entry(*one) for one in await self._group.read(count, wait_ms)]
+        """Up to *count* entries: what we began and did not end, else new ones within *wait_ms*; empty: none came."""
+        again = await self._group.missed(count)
+        return [Entry(*one) for one in again or await self._group.read(count, wait_ms)]
 
     async def take_over(self, idle_ms: int, count: int) -> list[Entry]:
         """Entries that another process read more than *idle_ms* ago and did not end: now they are ours."""
