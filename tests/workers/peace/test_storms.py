@@ -567,6 +567,19 @@ def test_what_a_dead_router_did_not_ask_about_is_counted_by_the_next(redis_url: 
     on(redis_url, scenario)
 
 
+def test_a_message_that_comes_again_is_not_the_latest_of_its_moment(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        at_ms = now_ms()
+        await stage.route(said(0, sent_at_ms=at_ms))
+        stage.enqueue(*(said(number, f"User {number}", sent_at_ms=at_ms) for number in range(1, 30)))
+        await stage.put_and_die(*await stage.read())
+        await stage.router.route(stage.streams["normal"], await stage.read_again())
+        waiting = (await storm(stage)).waiting
+        assert (waiting.sender, waiting.count) == ("User 29", 29)
+
+    on(redis_url, scenario)
+
+
 def test_a_carrier_that_is_refused_when_it_is_routed_again_is_not_waited_for(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

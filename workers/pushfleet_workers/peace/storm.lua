@@ -62,7 +62,10 @@ local function count_in(telling)
 end
 
 local function be_latest_of(telling)
-  if sent_at >= telling[LATEST] then telling[SENDER], telling[LATEST], telling[UNREAD] = sender, sent_at, unread end
+  -- Of two of one moment the later to come; one that came before was there already.
+  if sent_at > telling[LATEST] or (sent_at == telling[LATEST] and not again) then
+    telling[SENDER], telling[LATEST], telling[UNREAD] = sender, sent_at, unread
+  end
   telling[EXPIRES_AT] = math.max(telling[EXPIRES_AT], expires_at)
 end
 
