@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
+from tests.chaos.load import Told
 
 from pushfleet_workers.fakecloud.journal import Met
 from pushfleet_workers.ledger.ledger import Rate
 
 __all__ = [
-    "DEATH_SETTLES_S", "DOOMED_ENDS", "LATE_S", "SLOW_S", "Books", "Cloud", "Comparison", "LedgerBook", "Terms", "Told",
+    "DEATH_SETTLES_S", "DOOMED_ENDS", "LATE_S", "SLOW_S", "Books", "Cloud", "Comparison", "LedgerBook", "Terms",
     "compare", "latencies_s",
 ]  # fmt: skip
 
@@ -35,22 +36,6 @@ DOOMED_ENDS = frozenset({"dropped:token_dead", "suppressed:no_device", "suppress
 
 Pair = tuple[str, str]
 """A delivery: message id and user. Users here have one device."""
-
-
-class Told(Struct, frozen=True):
-    """A line of the producer's book: one message."""
-
-    id: str
-    users: tuple[str, ...]
-    sent_at_s: float
-    """When the backend made it; its time to live counts from here."""
-
-    ttl_s: int
-    accepted: bool
-    """False: it was refused, or nobody told; it may be in the queue all the same."""
-
-    refusals: int = 0
-    """How often the producer was refused before."""
 
 
 class LedgerBook(Struct, frozen=True):
@@ -177,8 +162,8 @@ def _lost(books: Books, excused: AbstractSet[str]) -> int:
     missing = books.due() - {books.cloud.pair(met) for met in books.cloud.taken()}
     hopeless = sum(user in doomed for _, user in missing)
     told_of_hopeless = sum(ends.get(end, 0) for end in DOOMED_ENDS - excused)
-    told_of_others = sum(ends.get(end, 0) for end in excused)
-    return max(0, hopeless - told_of_hopeless) + max(0, len(missing) - hopeless - told_of_others)
+    told_of_anybody = sum(ends.get(end, 0) for end in excused) - (len(missing) - hopeless)
+    return max(0, -told_of_anybody) + max(0, hopeless - told_of_hopeless - max(0, told_of_anybody))
 
 
 def _duplicated(cloud: Cloud) -> int:

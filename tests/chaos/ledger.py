@@ -1,21 +1,23 @@
-"""The fleet's own book, as it stands in Redis."""
+"""The fleet's own book, as it stands in Redis, and the devices that it is to know."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from tests.chaos.books import LedgerBook
-from tests.chaos.people import APP
+from tests.chaos.people import APP, People
 
 from pushfleet_workers.audit import Books as Audit
 from pushfleet_workers.audit import read_books
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.tokens.death_log import DeathLog, Filter
+from pushfleet_workers.tokens.importing import import_lines
 
-__all__ = ["ledger_book", "read_audit", "settled_deaths_s"]
+__all__ = ["ledger_book", "read_audit", "register", "settled_deaths_s"]
 
 T = TypeVar("T")
 
@@ -23,6 +25,18 @@ T = TypeVar("T")
 def read_audit(redis_url: str, prefix: str, accounts: Sequence[tuple[str, str]]) -> Audit:
     """What `pushfleet audit` reads; raises :class:`RedisUnusable`."""
     return _asked(redis_url, lambda link: read_books(link, prefix, accounts))
+
+
+def register(redis_url: str, prefix: str, people: People) -> None:
+    """Enter their devices into the token state."""
+    accounts = {(vendor, "main"): APP for vendor in people.vendors}
+
+    async def write() -> None:
+        lines = enumerate(json.dumps(row).encode() for row in people.devices())
+        async for progress in import_lines(redis_url, prefix, lines, known_apps={APP}, accounts=accounts):
+            assert not progress.refused, progress.problems
+
+    asyncio.run(write())
 
 
 def ledger_book(audit: Audit) -> LedgerBook:

@@ -1,11 +1,13 @@
 """The producer of a scenario: a process of its own that enqueues at a steady rate and writes down what it was told.
 
 A backend that is refused tries again, so each message is asked for until it is accepted or the load ends. What became
-of it is written once that is known: a line of JSON for each message, see :class:`tests.chaos.books.Told`.
+of it is written once that is known: a line of JSON for each message. Of the project only the SDK is used, which may be
+that of an older version.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections import deque
@@ -15,18 +17,36 @@ from typing import IO, Protocol
 
 import msgspec
 from msgspec import Struct
-from tests.chaos.books import Told
 from tests.chaos.people import APP, People
 
 from pushfleet import Conversation, Element, OfflineMessage, Producer, Sender
 from pushfleet.errors import EnqueueError
-from pushfleet_workers.stop_signals import AskedToStop, StopSignals
 
-__all__ = ["Plan", "message", "read_told", "run"]
+__all__ = ["AskedToStop", "Plan", "Told", "message", "read_told", "run"]
 
 _TICK_S = 0.02
 _AT_ONCE = 500
 _GROUP = 10
+
+
+class Told(Struct, frozen=True):
+    """A line of the producer's book: one message."""
+
+    id: str
+    users: tuple[str, ...]
+    sent_at_s: float
+    """When the backend made it; its time to live counts from here."""
+
+    ttl_s: int
+    accepted: bool
+    """False: it was refused, or nobody told; it may be in the queue all the same."""
+
+    refusals: int = 0
+    """How often the producer was refused before."""
+
+
+class AskedToStop(Exception):
+    """It is time to end."""
 
 
 class Stop(Protocol):
@@ -35,6 +55,22 @@ class Stop(Protocol):
     def check(self) -> None:
         """Raise :class:`AskedToStop` once it is time."""
         ...
+
+
+class _StopSignal:
+    """SIGTERM, heeded between two round trips."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, *_: object) -> None:
+        self._asked = True
+
+    def check(self) -> None:
+        """Raise :class:`AskedToStop` once it came."""
+        if self._asked:
+            raise AskedToStop
 
 
 class Plan(Struct, kw_only=True, frozen=True):
@@ -168,4 +204,4 @@ def read_told(path: Path) -> Iterator[Told]:
 
 
 if __name__ == "__main__":
-    run(msgspec.json.decode(sys.argv[1], type=Plan), StopSignals())
+    run(msgspec.json.decode(sys.argv[1], type=Plan), _StopSignal())

@@ -125,8 +125,20 @@ class _Nursery:
 _nursery: list[_Nursery] = []
 
 
-def spawn(command: Sequence[str], output: Path, **variables: str) -> Born:
-    """A child that runs ``python -m COMMAND`` with its output in a file; it ends when we do."""
+def spawn(
+    command: Sequence[str], output: Path, *, fresh: bool = False, **variables: str
+) -> Born | subprocess.Popen[bytes]:
+    """A child that runs ``python -m COMMAND`` with its output in a file; it ends when we do.
+
+    * **fresh** - it is no fork, but imports everything by itself.
+    """
+    if fresh:
+        with output.open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=ROOT, env=environment(**variables), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                start_new_session=True, preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
+            )  # fmt: skip
     output.touch()
     if not _nursery:
         _nursery.append(_Nursery())

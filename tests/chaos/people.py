@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-
-from pushfleet_workers.tokens.importing import import_lines
+from typing import Any
 
 __all__ = ["APP", "DOOMED", "People"]
 
@@ -47,21 +44,13 @@ class People:
         """Token to user."""
         return {_token(user): user for user in self.users}
 
-    def register(self, redis_url: str, prefix: str) -> None:
-        """Enter their devices into the token state, all in the background."""
-        rows = [
+    def devices(self) -> list[dict[str, Any]]:
+        """Their devices as `pushfleet devices import` takes them, all in the background."""
+        return [
             {"app": APP, "user": user, "device": "phone", "state": "background",
              "channels": [{"vendor": user.rpartition("-")[0], "token": _token(user)}]}
             for user in self.users
         ]  # fmt: skip
-        accounts = {(vendor, "main"): APP for vendor in self.vendors}
-
-        async def write() -> None:
-            lines = enumerate(json.dumps(row).encode() for row in rows)
-            async for progress in import_lines(redis_url, prefix, lines, known_apps={APP}, accounts=accounts):
-                assert not progress.refused, progress.problems
-
-        asyncio.run(write())
 
 
 def _is_doomed(user: str) -> bool:

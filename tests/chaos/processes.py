@@ -11,8 +11,10 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.chaos.nursery import Born, spawn
+from tests.chaos.seams import BEFORE_IMPORTS
 
 from pushfleet_workers.redis_server import free_port
 
@@ -36,9 +38,12 @@ class Process:
     """One process of the fleet."""
 
     role: str
-    running: Born
+    running: Born | subprocess.Popen[bytes]
     ready_url: str
     log: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    """What was given to it beyond the fleet's settings."""
+
     expected_to_end: bool = False
 
     @property
@@ -105,15 +110,28 @@ class Fleet:
     seams: Mapping[str, Sequence[str]] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
 
-    def start(self, role: str, *words: str, seams: Sequence[str] = (), ready: bool = True) -> Process:
-        """`pushfleet ROLE WORDS`, changed by *seams* (see :mod:`tests.chaos.seams`); waits until it is ready."""
+    def start(
+        self,
+        role: str,
+        *words: str,
+        seams: Sequence[str] = (),
+        env: Mapping[str, str] = MappingProxyType({}),
+        ready: bool = True,
+    ) -> Process:
+        """`pushfleet ROLE WORDS`, changed by *seams* (see :mod:`tests.chaos.seams`); waits until it is ready.
+
+        With a ``PYTHONPATH`` in *env* it is a process of another version, and none of its role's usual seams is open.
+        """
         port = free_port()
         log = self.folder / f"{role}-{len(self.processes)}.log"
-        opened = [*self.seams.get(role, ()), *seams]
+        foreign = "PYTHONPATH" in env
+        opened = [*(() if foreign else self.seams.get(role, ())), *seams]
         through = ["tests.chaos.seams", *opened, "--"] if opened else ["pushfleet"]
-        own = {"PUSHFLEET_CONFIG": str(self.config), **self.env}
+        own = {"PUSHFLEET_CONFIG": str(self.config), **self.env, **env}
         own |= {"PUSHFLEET_API__PORT" if role == "api" else "PUSHFLEET_METRICS__PORT": str(port)}
-        process = Process(role, spawn([*through, role, *words], log, **own), f"http://127.0.0.1:{port}/readyz", log)
+        fresh = foreign or any(seam.partition(":")[0] in BEFORE_IMPORTS for seam in opened)
+        running = spawn([*through, role, *words], log, fresh=fresh, **own)
+        process = Process(role, running, f"http://127.0.0.1:{port}/readyz", log, env)
         self.processes.append(process)
         if ready:
             self.wait_ready(process)

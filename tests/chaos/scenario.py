@@ -32,12 +32,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.chaos.stage import Stage
 
-__all__ = ["PACE", "TRANSPORTS", "Scenario", "scenario", "scenarios"]
+__all__ = ["PACE", "TRANSPORTS", "NotHere", "Scenario", "scenario", "scenarios"]
 
 PACE = {"pyreqwest": 1.0, "httpx": 0.3, "aioapns": 0.6}
 """The transports, the default one first, and what load each may be given on two cores that all share."""
 
 TRANSPORTS = tuple(PACE)
+
+
+class NotHere(Exception):
+    """The scenario needs something that is not here; the text says what."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-__all__ = ["POINTS", "POISON", "SEAMS"]
+__all__ = ["BEFORE_IMPORTS", "POINTS", "POISON", "SEAMS"]
 
 POISON = "poison"
 
@@ -135,6 +135,10 @@ def defect(how: str) -> None:
 
 
 SEAMS: dict[str, Callable[..., None]] = {"crash": crash, "clock": clock, "leases": leases, "defect": defect}
+
+
+BEFORE_IMPORTS = frozenset({"clock"})
+"""Seams that must be open before the modules are imported whose names they change."""
 
 
 def _method(target: str) -> tuple[Any, str]:

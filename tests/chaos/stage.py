@@ -14,10 +14,10 @@ from pathlib import Path
 import msgspec
 import redis as redis_py
 from msgspec import Struct
-from tests.chaos.books import Books, Cloud, Terms, Told, compare
+from tests.chaos.books import Books, Cloud, Terms, compare
 from tests.chaos.cloud import FakeCloud, running_cloud
-from tests.chaos.ledger import ledger_book, read_audit, settled_deaths_s
-from tests.chaos.load import Plan, read_told
+from tests.chaos.ledger import ledger_book, read_audit, register, settled_deaths_s
+from tests.chaos.load import Plan, Told, read_told
 from tests.chaos.nursery import ROOT, spawn
 from tests.chaos.people import APP, DOOMED, People
 from tests.chaos.processes import Fleet, until
@@ -90,9 +90,13 @@ class Stage:
     # ---- load
 
     @contextlib.contextmanager
-    def load(self, per_s: float, **plan: object) -> Iterator[None]:
-        """A producer that enqueues so many messages a second while the block runs; *plan*: see :class:`Plan`."""
-        process = spawn(self._producer(per_s=per_s, **plan), self.folder / "producer.log")
+    def load(self, per_s: float, *, older: Path | None = None, **plan: object) -> Iterator[None]:
+        """A producer that enqueues so many messages a second while the block runs; *plan*: see :class:`Plan`.
+
+        * **older** - where another version of the SDK lies, for it to use.
+        """
+        env = {"PYTHONPATH": str(older)} if older is not None else {}
+        process = spawn(self._producer(per_s=per_s, **plan), self.folder / "producer.log", fresh=bool(env), **env)
         try:
             yield
             assert process.poll() is None, (self.folder / "producer.log").read_text()[-800:]
@@ -209,7 +213,7 @@ def _set(scenario: Scenario, transport: str, short: bool, folder: Path) -> Itera
         for vendor in scenario.vendors:
             cloud.rule(vendor, "dead", prefix=DOOMED)
         config, rates = _settings(scenario, transport, folder, redis.url, cloud)
-        people.register(redis.url, PREFIX)
+        register(redis.url, PREFIX, people)
         fleet = Fleet(folder, config)
         if short:
             fleet.seams = {"worker": (f"leases:{SHORT_LEASES_S}",)}

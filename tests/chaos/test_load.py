@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 
 import msgspec
-from tests.chaos.load import Plan, message, read_told, run
+from tests.chaos.load import AskedToStop, Plan, message, read_told, run
 from tests.chaos.nursery import ROOT
 from tests.chaos.people import People
 from tests.chaos.processes import until
 from tests.workers.commands import NOTHING_LISTENS
 
 from pushfleet_workers.redis_server import EmbeddedRedis
-from pushfleet_workers.stop_signals import AskedToStop
 
 
 def plan(book: Path, redis_url: str, **further: object) -> Plan:
