@@ -20,8 +20,9 @@ StreamEntry = tuple[bytes, dict[bytes, bytes]]
 class StreamGroup:
     """One reader of *group*; every method raises :class:`RedisUnusable` and :class:`ReplyError`.
 
-    Where the connection breaks under :meth:`read`, entries may be ours without our having seen them. They come with
-    :meth:`missed`, for which the reader must hold nothing else by that name.
+    Where the connection breaks under :meth:`read`, entries may be ours without our having seen them; where the server
+    has forgotten its last moments, without its knowing that we acknowledged them. They come with :meth:`missed`, for
+    which the reader must hold nothing else by that name.
 
     * **link** - for commands that answer at once.
     * **waiting_link** - a connection of its own, since reading blocks.
@@ -35,6 +36,9 @@ class StreamGroup:
         self._reader = reader
         self._missed_after: bytes | None = None
         """Up to which entry those that are ours were looked through; None: none can have been missed."""
+
+        self._history = ""
+        """Of the data that they were looked through in, see :attr:`Link.history`."""
 
     async def prepare(self) -> None:
         """Make the stream and the group where they are not there yet."""
@@ -59,6 +63,10 @@ class StreamGroup:
 
     async def missed(self, count: int) -> list[StreamEntry]:
         """Up to *count* entries that were read by us and may not have been seen; empty when there are no more."""
+        await self._waiting_link.ready()
+        if self._history != self._waiting_link.history:
+            self._history = self._waiting_link.history
+            self.look_back()
         while self._missed_after is not None:
             reply = await self._waiting_link.call(*self._reading(count), "STREAMS", self._stream, self._missed_after)
             found = reply[0][1]

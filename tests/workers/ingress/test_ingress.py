@@ -3,6 +3,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
+import redis
 from tests.chaos.proxy import RedisProxy
 from tests.workers.doubles import until
 
@@ -12,6 +13,7 @@ from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ingress import GROUP, IngressStream, Raw, Routed
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
 from pushfleet_workers.ledger.ledger import trim_marks
+from pushfleet_workers.redis_connection import RedisConnection
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.redis_server import EmbeddedRedis
 
@@ -230,6 +232,27 @@ def test_what_was_read_without_being_heard_of_comes_once_more(redis_url: str, re
                 assert await reader.missed(2) == []
             finally:
                 await link.close()
+
+    at_door(redis_url, scenario)
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_what_a_restarted_redis_has_forgotten_comes_once_more(
+    redis_url: str, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, forgets: bool
+) -> None:
+    data = ["before"]
+    monkeypatch.setattr(RedisConnection, "history", property(lambda _: data[-1]))
+
+    async def scenario(door: Door) -> None:
+        await door.add("a")
+        assert await door.one.missed(10) == []
+        assert texts(await door.one.read(10, 10)) == [b"a"]
+        if forgets:
+            data.append("after")
+        redis_client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+        await until(lambda: door.links[1]._connection.lost)  # type: ignore[union-attr]
+        assert texts(await door.one.missed(10)) == [b"a"] * forgets, "its acknowledgement is among what is gone"
+        assert await door.one.missed(10) == []
 
     at_door(redis_url, scenario)
 
