@@ -113,7 +113,7 @@ class Stage:
         self._loads += 1
         made = Plan(
             name=f"m{self._loads}", redis_url=self.redis.url, book=str(self.folder / f"producer-{self._loads}.jsonl"),
-            vendors=list(self.people.vendors), per_vendor=self.people.per_vendor, **plan,  # type: ignore[arg-type]
+            per_vendor=self.people.per_vendor, **{"vendors": list(self.people.vendors), **plan},  # type: ignore[arg-type]
         )  # fmt: skip
         return ["tests.chaos.load", msgspec.json.encode(made).decode()]
 
@@ -138,6 +138,16 @@ class Stage:
     def until_idle(self, timeout_s: float = _IDLE_S) -> None:
         """Wait until nothing is pending."""
         until(lambda: self.audit().pending == 0, timeout_s, what="nothing is pending", every_s=0.1)
+
+    def until_caught_up(self, *vendors: str) -> None:
+        """Wait until nothing waits for those vendors, or for any: what a load has under way is all that is there."""
+
+        def waits() -> bool:
+            accounts = self.audit().accounts
+            chosen = (accounts[f"{vendor}:main"] for vendor in vendors or self.people.vendors)
+            return any(account.ready or account.delayed for account in chosen)
+
+        until(lambda: not waits(), _IDLE_S, what=f"nothing waits for {', '.join(vendors) or 'anybody'}", every_s=0.1)
 
     def now(self) -> float:
         """Unix seconds."""
