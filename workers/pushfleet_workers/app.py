@@ -14,6 +14,7 @@ from pushfleet_workers.broker import broker_settings
 from pushfleet_workers.settings import Settings, load
 from pushfleet_workers.tasks import register_tasks
 from pushfleet_workers.topology import queues
+from pushfleet_workers.trigger_sieve import sieve_step
 from pushfleet_workers.worker_process import attach
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def make_app(settings: Settings, *, broker_url: str = "") -> Celery:
     made = Celery("pushfleet", set_as_current=False)
     made.conf.update(celery_settings(settings, broker_url or settings.redis.broker_url))
     register_tasks(made)
+    made.steps["consumer"].add(sieve_step(settings))
     attach(made, settings)
     return made
 

@@ -16,6 +16,7 @@ __all__ = [
     "LATE_RESULTS",
     "PARKED",
     "REDIS_LOST",
+    "REFUSED_TRIGGERS",
     "ROUTED_DELIVERIES",
     "ROUTED_MESSAGES",
     "ROUTER_BATCH_SECONDS",
@@ -61,4 +62,9 @@ TOKEN_DEATHS = Counter(
 )
 IN_FLIGHT = Gauge("pushfleet_in_flight", "Requests waiting for a vendor's answer.", ["vendor", "account"])
 BREAKER_OPEN = Gauge("pushfleet_breaker_open", "1 while this process sees the breaker open.", ["vendor", "account"])
+REFUSED_TRIGGERS = Counter(
+    "pushfleet_refused_triggers",
+    "Entries of Celery queues that are no triggers and were put aside.",
+    ["queue"],
+)
 REDIS_LOST = Counter("pushfleet_redis_lost", "Commands that failed because the connection to Redis broke.", ["role"])
