@@ -91,6 +91,7 @@ class Plan(Struct, kw_only=True, frozen=True):
     """Each so many-th message goes to a group of ten."""
 
     ttl_s: int = 3_600
+    text: str = "See you at eight?"
 
 
 def message(plan: Plan, number: int, sent_at_s: float) -> OfflineMessage:
@@ -104,7 +105,7 @@ def message(plan: Plan, number: int, sent_at_s: float) -> OfflineMessage:
         sender=Sender(id="ann", name="Ann"),
         conversation=Conversation(id=f"c-{number}", kind="group" if group else "single"),
         recipients=tuple(users),
-        elements=(Element(type="text", text="See you at eight?"),),
+        elements=(Element(type="text", text=plan.text),),
         sent_at_ms=int(sent_at_s * 1000),
         ttl_s=plan.ttl_s,
     )
