@@ -46,6 +46,11 @@ class FakeCloud:
         """Strike out a line of the script."""
         self._call("DELETE", f"rules?vendor={vendor}&id={number}")
 
+    def matches(self, vendor: str, number: int) -> int:
+        """How many requests a line of the script has met."""
+        rules = self._call("GET", f"rules?vendor={vendor}")["rules"]
+        return next(int(line["matches"]) for line in rules if line["id"] == number)
+
     def set(self, vendor: str, **settings: Any) -> None:
         """Any of ``max_streams``, ``blackout``, ``tls`` and ``expire_auth``."""
         self._call("POST", "settings", {"vendor": vendor, **settings})
