@@ -18,7 +18,7 @@ SEED = 20_260_707
 def killed_at_random(stage: Stage) -> None:
     """kill -9 of routers, workers and APIs at random moments, again and again."""
     stage.cloud.rule("apns", "answer", delay_s=0.02)
-    chance, kills = random.Random(SEED), stage.size(full=100 if stage.pace == 1 else 50, short=4)
+    chance, kills = random.Random(SEED), stage.size(full=200 if stage.pace == 1 else 50, short=4)
     spare = () if stage.short else ("router", "worker", "api")
     stage.fleet.start_all("router", "worker", "worker", "api", *spare)
     with registering(stage.fleet) as registrations, stage.load(per_s=stage.rate(full=150, short=100)):
@@ -47,11 +47,14 @@ def killed_at_the_worst_moment(stage: Stage) -> None:
         stage.until_taken(50)
         for turn in range(1, stage.size(full=4 if stage.pace == 1 else 2, short=1) + 1):
             for point, role in WORST_MOMENTS.items():
-                # Nobody else is to come first: a trigger is only sent where no worker listens.
                 for other in stage.fleet.living(role):
                     other.ask_to_end()
                     other.ends(30)
-                victim = stage.fleet.start(role, seams=[f"crash:{point}:{turn}"], ready=False)
+                if point == "popped":
+                    # It is only sent where no worker listens.
+                    until(lambda: stage.client.llen(f"{PREFIX}:celery:push.apns"), what="a trigger waits")
+                times = 1 if point == "popped" else turn
+                victim = stage.fleet.start(role, seams=[f"crash:{point}:{times}"], ready=False)
                 until(lambda victim=victim: not victim.alive, what=f"it comes to the point {point}")  # type: ignore[misc]
                 stage.expect(victim.ends(0) == -signal.SIGKILL, f"it died at the point {point}: {victim.said()[-300:]}")
                 stage.fleet.start(role, ready=False)
