@@ -1,6 +1,7 @@
 """What a vendor worker says and does when something is missing at its start."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -8,9 +9,11 @@ import threading
 from pathlib import Path
 
 import pytest
+import redis
 from tests.integration.stage import eventually, logs, running_stage
 from tests.workers.commands import NOTHING_LISTENS, apns_account, environment, old_redis, settings_file
 
+from pushfleet_workers.redis_server import EmbeddedRedis
 from pushfleet_workers.runtime import FleetRuntime
 from pushfleet_workers.settings import load
 
@@ -70,5 +73,19 @@ def test_its_work_runs_on_one_uvloop_thread(tmp_path: Path, redis_url: str) -> N
             runtime.start(["apns"])
             assert type(runtime._loop).__module__.startswith("uvloop")
             assert [thread.name for thread in threading.enumerate()].count("pushfleet-loop") == 1
+        finally:
+            runtime.close()
+
+
+def test_a_redis_that_goes_away_while_a_worker_starts_is_waited_for(tmp_path: Path) -> None:
+    server = EmbeddedRedis(tmp_path / "redis")
+    with running_stage(tmp_path, server.url) as stage:
+        runtime = FleetRuntime(load(stage.config), lambda vendor: None)
+        try:
+            # What the worker looked at before it got here is gone by now.
+            runtime.start(["apns"])
+            with server, redis.Redis.from_url(server.url) as client:
+                looking = f"pushfleet-worker-{os.getpid()}"
+                eventually(lambda: looking in [one["name"] for one in client.client_list()], what="it looks for work")
         finally:
             runtime.close()

@@ -91,13 +91,15 @@ class Link:
 
         Raises :class:`LinkLost` when the connection broke meanwhile: any of them may have been carried out.
         """
-        connection = await self.ready()
+        connection = self._connection
+        if connection is None or connection.lost:
+            connection = await self._open()
         return await connection.submit(commands)
 
-    async def ready(self) -> RedisConnection:
-        """The connection, opened if there is none; raises :class:`RedisUnusable`."""
-        connection = self._connection
-        return connection if connection is not None and not connection.lost else await self._open()
+    async def ready(self) -> None:
+        """Open the connection if there is none; raises :class:`RedisUnusable`."""
+        if self._connection is None or self._connection.lost:
+            await self._open()
 
     async def call(self, *command: Argument) -> Any:
         """The reply to one command.

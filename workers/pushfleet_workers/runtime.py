@@ -24,7 +24,6 @@ from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.callers import Caller, Callers
 from pushfleet_workers.catalogue import Catalogue
-from pushfleet_workers.checks import refuse_old_redis
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.courier import Courier
 from pushfleet_workers.credential_store import Accounts, Change
@@ -72,12 +71,16 @@ class FleetRuntime:
         self._chores: list[asyncio.Task[None]] = []
         self._called: dict[Courier, Caller] = {}
         self._accounts = {(vendor, name): account for vendor, name, account in settings.each_account()}
+        self._kept = contextlib.ExitStack()
         self._couriers_made = 0
         self._clock = FleetClock()
         self._stopped: Future[None] | None = None
 
     def start(self, vendors: Sequence[str]) -> None:
-        """Start the loop, and look for work of *vendors* by ourselves once a second."""
+        """Start the loop, and look for work of *vendors* by ourselves once a second.
+
+        Redis may be away meanwhile. Raises :class:`FleetError` for settings or credentials that cannot be used.
+        """
         started = threading.Event()
 
         def own_the_loop() -> None:
@@ -131,12 +134,11 @@ class FleetRuntime:
         redis = self._settings.redis
         queue = self._link(redis.queue_url)
         state = queue if redis.state_url == redis.queue_url else self._link(redis.state_url)
-        for link in {queue, state}:
-            await refuse_old_redis(link)
         self._queue, self._state = queue, state
         self._callers = Callers(queue, redis.prefix, self._clock)
         self._feedback = TokenFeedback(state, queue, redis.prefix, self._settings.deaths, self._clock.now_ms)
         self._credentials = Accounts(self._settings, queue, secrets=True)
+        self._kept.callback(self._credentials.close)
         for vendor in vendors:
             bell = Bell(
                 queue,
@@ -156,8 +158,12 @@ class FleetRuntime:
                 drain.couriers.append(self._courier(vendor, credential, account, drain))
             self._drains[vendor] = drain
             self._chores += [asyncio.create_task(self._look(drain)), asyncio.create_task(self._watch(drain))]
-        for change in await self._credentials.refresh():
-            await self._take_up(change)
+        try:
+            for change in await self._credentials.refresh():
+                await self._take_up(change)
+        except (RedisUnusable, ReplyError) as problem:
+            # It was there a moment ago, and will be again.
+            log.warning("the stored credentials were not looked at: %s", problem)
         self._chores += [asyncio.create_task(self._beat()), asyncio.create_task(self._follow())]
 
     async def _follow(self) -> None:
@@ -308,6 +314,6 @@ class FleetRuntime:
         await asyncio.gather(*self._chores, return_exceptions=True)
         for caller in self._called.values():
             await self._callers.leave(caller)
-        self._credentials.close()
+        self._kept.close()
         for link in self._links:
             await link.close()
