@@ -169,13 +169,11 @@ class _AsyncSentinels:
 
     async def _ask(self, place: Place) -> Answer:
         options = _to_sentinel(self._address, place)
-        asyncio_redis = redis.asyncio
-        connection = (
-            asyncio_redis.SSLConnection(**options) if self._address.tls else asyncio_redis.Connection(**options)
-        )
+        kind: Any = redis.asyncio.SSLConnection if self._address.tls else redis.asyncio.Connection
+        connection = kind(**options)
         where, state = questions(self._address.master)
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.connect()
             await connection.send_command(*where)
             known = await connection.read_response()
             if known is None:

@@ -26,6 +26,7 @@ __all__ = [
     "is_sentinel_url",
     "master_in",
     "questions",
+    "read_facts",
     "read_sighting",
 ]
 
@@ -136,11 +137,16 @@ def read_sighting(where: Any, state: Any) -> Sighting | None:
     """What a Sentinel says, from its replies as RESP2 has them; None where it knows no master of that name."""
     if where is None or not isinstance(state, list):
         return None
-    facts = dict(zip(map(_text, state[::2]), map(_text, state[1::2]), strict=False))
+    facts = read_facts(state)
     place = Place(_text(where[0]), int(where[1]))
     watched = Place(facts.get("ip", ""), int(facts.get("port", 0)))
     down = place == watched and bool({"s_down", "o_down"} & set(facts.get("flags", "").split(",")))
     return Sighting(place, int(facts.get("config-epoch", 0)), down)
+
+
+def read_facts(state: Any) -> dict[str, str]:
+    """The fields of a reply to `SENTINEL MASTER`; none in any other reply."""
+    return dict(zip(map(_text, state[::2]), map(_text, state[1::2]), strict=False)) if isinstance(state, list) else {}
 
 
 def master_in(address: SentinelAddress, answers: Mapping[Place, Answer]) -> Sighting:

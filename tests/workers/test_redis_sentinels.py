@@ -1,19 +1,25 @@
 """A link behind Sentinels that say what a test wants; what real ones do is in `tests/integration/test_sentinel.py`."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import hiredis
 import pytest
 import redis
 from tests.workers.doubles import until
 
+from pushfleet import AsyncProducer, OfflineMessage, Producer
+from pushfleet.sentinel import Answer, Place, SentinelAddress, Sighting
 from pushfleet_workers import redis_link, redis_sentinels
 from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.fakecloud.certs import make_certificates
 from pushfleet_workers.redis_address import read_url
-from pushfleet_workers.redis_link import Link, LinkLost
+from pushfleet_workers.redis_link import Link, LinkLost, ReplyError
+from pushfleet_workers.redis_sentinels import troubles_in
 from pushfleet_workers.redis_server import EmbeddedRedis, free_port
 
 
@@ -58,13 +64,31 @@ class Sayer:
 
 
 @asynccontextmanager
-async def sayers(*some: Sayer) -> AsyncIterator[str]:
+async def sayers(*some: Sayer, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """They listen; gives the URL."""
     async with AsyncExitStack() as stack:
         for one in some:
-            listener = await stack.enter_async_context(await asyncio.start_server(one.talk, "127.0.0.1", 0))
+            listener = await stack.enter_async_context(await asyncio.start_server(one.talk, "127.0.0.1", 0, ssl=tls))
             one.listens_on = listener.sockets[0].getsockname()[1]
         yield f"redis+sentinel://{','.join(f'127.0.0.1:{one.listens_on}' for one in some)}/fleet/0"
+
+
+@asynccontextmanager
+async def behind_tls(port: int, context: ssl.SSLContext) -> AsyncIterator[int]:
+    """The port where the server on *port* speaks TLS."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(carry(reader, back), carry(there, writer))
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context) as listener:
+        yield listener.sockets[0].getsockname()[1]
 
 
 Scenario = Callable[[Link], Awaitable[None]]
@@ -244,3 +268,67 @@ def test_sentinels_that_cannot_be_reached_are_a_sentence_without_secrets() -> No
     with pytest.raises(RedisUnusable, match="another option") as refusal:
         read_url("rediss+sentinel://h/fleet?pw=s3cret")
     assert "s3cret" not in str(refusal.value)
+
+
+def a_view(*, others: int = 2, replicas: int = 1, quorum: object = b"OK") -> list[object]:
+    facts = {"num-other-sentinels": others, "num-slaves": replicas}
+    return [[str(part).encode() for pair in facts.items() for part in pair], quorum]
+
+
+HERE = [Place(f"h{number}", 26379) for number in (1, 2, 3)]
+SEEN = Sighting(Place("r", 1), 1, down=False)
+
+
+@pytest.mark.parametrize(
+    ("answers", "views", "sentences"),
+    [
+        ([SEEN, SEEN, SEEN], [a_view(), a_view(), a_view()], []),
+        ([SEEN, "refused", None], [a_view()], ["h2:26379 does not answer (refused): start it", "h3:26379 watches no"]),
+        (
+            [SEEN, Sighting(Place("q", 2), 2, down=False)],
+            [a_view(others=1)],
+            ["name q:2, r:1: a failover is under way"],
+        ),
+        ([SEEN, SEEN], [a_view(), a_view()], ["the URL names 2 of 3 Sentinels"]),
+        ([SEEN], [a_view(others=0, replicas=0)], ["'fleet' has no replica"]),
+        ([SEEN], [a_view(others=0, quorum=ReplyError("NOQUORUM 1 usable"))], ["h1:26379 finds no majority"]),
+        ([SEEN], [[ReplyError("NOPERM"), ReplyError("NOPERM")]], []),
+    ],
+    ids=["well", "silent", "apart", "few", "alone", "minority", "not allowed"],
+)
+def test_what_should_be_mended_before_the_next_failover_is_told(
+    answers: list[Answer], views: list[list[object]], sentences: list[str]
+) -> None:
+    address = SentinelAddress(tuple(HERE[: len(answers)]), "fleet")
+    told = troubles_in(address, dict(zip(HERE, answers, strict=False)), dict(zip(HERE, views, strict=False)))
+    assert len(told) == len(sentences)
+    for trouble, sentence in zip(told, sentences, strict=True):
+        assert sentence in trouble
+
+
+def test_with_tls_sentinels_and_redis_are_trusted_by_the_authority_in_the_url(
+    servers: list[EmbeddedRedis], tmp_path: Path
+) -> None:
+    certificates = make_certificates(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server_file)
+    message = OfflineMessage(id="m", app="demo", recipients=("u",), body="hi")
+
+    async def run() -> None:
+        async with behind_tls(servers[0].port, context) as port, sayers(Sayer(port), tls=context) as plain:
+            url = f"{plain.replace('redis+', 'rediss+')}?ssl_ca_certs={certificates.ca_file}"
+            link = Link(url)
+            assert await port_of(link) == servers[0].port
+            await link.close()
+            async with AsyncProducer(url, prefix="tls") as producer:
+                assert (await producer.enqueue(message)).id == "m"
+            with Producer(url, prefix="tls") as sync:
+                assert (await asyncio.to_thread(sync.enqueue, message)).id == "m"
+            for untrusted in url.partition("?")[0], plain:
+                link = Link(untrusted)
+                with pytest.raises(LinkLost, match="no Sentinel of 'fleet' answers"):
+                    await link.call("PING")
+                await link.close()
+            await asyncio.sleep(0.05)
+
+    asyncio.run(run())

@@ -95,7 +95,8 @@ async def _check_url(about: str, url: str) -> list[Finding]:
     try:
         link = Link(url, name="pushfleet-check")
         try:
-            return await check_redis(link, about)
+            troubles = await link.sentinels.troubles() if link.sentinels is not None else []
+            return [*await check_redis(link, about), *(Finding("warning", about, trouble) for trouble in troubles)]
         finally:
             await link.close()
     except (RedisUnusable, ReplyError) as problem:

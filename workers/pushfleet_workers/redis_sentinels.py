@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pushfleet.connections import ask_all
 from pushfleet.sentinel import (
@@ -13,13 +16,14 @@ from pushfleet.sentinel import (
     Sighting,
     master_in,
     questions,
+    read_facts,
     read_sighting,
 )
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.redis_address import RedisAddress, master_address, sentinel_address
-from pushfleet_workers.redis_connection import LinkLost, RedisConnection, ReplyError, open_connection
+from pushfleet_workers.redis_connection import Command, LinkLost, RedisConnection, ReplyError, open_connection
 
-__all__ = ["Sentinels"]
+__all__ = ["Sentinels", "troubles_in"]
 
 _ANSWER_S = 1.0
 
@@ -61,7 +65,29 @@ class Sentinels:
         """What each of them says."""
         return await ask_all(self._address.sentinels, self._ask)
 
+    async def troubles(self) -> list[str]:
+        """What should be mended before the next failover, a sentence each."""
+        answers = await self.ask()
+        views: dict[Place, list[Any]] = {}
+        for place, answer in answers.items():
+            if isinstance(answer, Sighting):
+                with contextlib.suppress(RedisUnusable, TimeoutError):
+                    name = self._address.master
+                    commands = [("SENTINEL", "MASTER", name), ("SENTINEL", "CKQUORUM", name)]
+                    views[place] = await self._submit(place, commands)
+        return troubles_in(self._address, answers, views)
+
     async def _ask(self, place: Place) -> Answer:
+        try:
+            where, state = await self._submit(place, questions(self._address.master))
+        except TimeoutError:
+            return "no answer in time"
+        except RedisUnusable as problem:
+            return str(problem.__cause__ or problem) or "timed out"
+        refused = next((reply for reply in (where, state) if isinstance(reply, ReplyError)), None)
+        return str(refused) if refused is not None and where is not None else read_sighting(where, state)
+
+    async def _submit(self, place: Place, commands: Sequence[Command]) -> list[Any]:
         try:
             async with asyncio.timeout(_ANSWER_S):
                 connection = self._connections.get(place)
@@ -71,14 +97,10 @@ class Sentinels:
                         address, name=self._name, timeout_s=_ANSWER_S, what="the Sentinel"
                     )
                     self._connections[place] = connection
-                where, state = await connection.submit(questions(self._address.master))
+                return await connection.submit(commands)
         except TimeoutError:
             self._hang_up(place)
-            return "no answer in time"
-        except RedisUnusable as problem:
-            return str(problem.__cause__ or problem) or "timed out"
-        refused = next((reply for reply in (where, state) if isinstance(reply, ReplyError)), None)
-        return str(refused) if refused is not None and where is not None else read_sighting(where, state)
+            raise
 
     def _hang_up(self, place: Place) -> None:
         connection = self._connections.pop(place, None)
@@ -89,3 +111,35 @@ class Sentinels:
         """Close the connections; they open again when somebody asks."""
         for place in list(self._connections):
             self._hang_up(place)
+
+
+def troubles_in(
+    address: SentinelAddress, answers: Mapping[Place, Answer], views: Mapping[Place, Sequence[Any]]
+) -> list[str]:
+    """A sentence for each thing that is wrong with the Sentinels of *address*, by what they answered.
+
+    *views*: the replies to `SENTINEL MASTER` and `SENTINEL CKQUORUM`.
+    """
+    troubles = []
+    for place, answer in answers.items():
+        if answer is None:
+            troubles.append(f"the Sentinel at {place} watches no master named {address.master!r}")
+        elif isinstance(answer, str):
+            troubles.append(f"the Sentinel at {place} does not answer ({answer}): start it, or take it out of the URL")
+    named = {answer.place for answer in answers.values() if isinstance(answer, Sighting)}
+    if len(named) > 1:
+        places = ", ".join(sorted(map(str, named)))
+        troubles.append(f"the Sentinels name {places}: a failover is under way, or they do not hear of each other")
+    for place, (state, quorum) in views.items():
+        if isinstance(quorum, ReplyError) and str(quorum).startswith("NOQUORUM"):
+            troubles.append(f"the Sentinel at {place} finds no majority for a failover: {quorum}")
+        facts = read_facts(state)
+        others, replicas = int(facts.get("num-other-sentinels", 0)), int(facts.get("num-slaves", 1))
+        if others + 1 > len(address.sentinels):
+            troubles.append(
+                f"the URL names {len(address.sentinels)} of {others + 1} Sentinels: name all, or nobody finds the "
+                f"master while those are away"
+            )
+        if not replicas:
+            troubles.append(f"{address.master!r} has no replica: when it dies, nobody takes over")
+    return list(dict.fromkeys(troubles))
