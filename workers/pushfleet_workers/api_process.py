@@ -73,7 +73,10 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
         prefix=redis.prefix,
         ingress_max=settings.ingress.length_max,
         memory_mark=settings.ingress.memory_mark,
-        socket_timeout_s=redis.timeout_s,
+        wait_replicas=settings.ingress.wait_replicas,
+        wait_timeout_ms=settings.ingress.wait_timeout_ms,
+        # A socket that gave up first would take "not yet" for a lost connection.
+        socket_timeout_s=max(redis.timeout_s, settings.ingress.wait_timeout_ms / 1000 + 1),
     )
     chores: list[asyncio.Task[None]] = []
     try:

@@ -56,7 +56,12 @@ class _Section(BaseModel):
 class RedisSettings(_Section):
     """Where Redis is: one server for everything, or one each."""
 
-    url: str = Field("", description="Redis for everything that has no URL of its own below; empty: an embedded one.")
+    url: str = Field(
+        "",
+        description="Redis for everything that has no URL of its own below; empty: an embedded one. redis://, "
+        "rediss:// or unix://; behind Sentinels redis+sentinel://user:password@host:26379,host:26379/master/0, or "
+        "rediss+sentinel:// with TLS.",
+    )
     broker: str = Field("", description="Redis of the Celery broker.")
     queue: str = Field("", description="Redis of ingress and ledger: one failover unit.")
     state: str = Field("", description="Redis of the token state.")
@@ -91,6 +96,10 @@ class IngressSettings(_Section):
     memory_mark: float = Field(
         0.7, gt=0, le=1, description="Part of Redis' maxmemory above which producers are refused."
     )
+    wait_replicas: int = Field(
+        0, ge=0, description="Replicas of Redis that must have a message before it counts as accepted."
+    )
+    wait_timeout_ms: int = Field(1_000, ge=1, le=4_000, description="How long they may take; then it is refused.")
 
 
 class RouterSettings(_Section):

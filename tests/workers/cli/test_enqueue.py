@@ -38,6 +38,19 @@ def test_the_messages_of_a_file_are_enqueued_in_order(cli: Cli, tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("fleet_file")
+def test_it_waits_for_as_many_replicas_as_the_settings_say(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "messages.jsonl"
+    file.write_text(line())
+    monkeypatch.setenv("PUSHFLEET_INGRESS__WAIT_REPLICAS", "1")
+    monkeypatch.setenv("PUSHFLEET_INGRESS__WAIT_TIMEOUT_MS", "20")
+    said = cli("enqueue", file)
+    assert said.code != 0
+    assert "0 of 1 replicas confirmed within 20 ms" in said.err
+
+
+@pytest.mark.usefixtures("fleet_file")
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
 def test_whoever_looks_sees_a_bar_with_the_bytes_read(tmp_path: Path) -> None:
     file = tmp_path / "messages.jsonl"

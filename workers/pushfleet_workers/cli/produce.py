@@ -54,6 +54,8 @@ def enqueue(context: Context, file: Path, as_json: bool) -> None:
             prefix=settings.redis.prefix,
             ingress_max=settings.ingress.length_max,
             memory_mark=settings.ingress.memory_mark,
+            wait_replicas=settings.ingress.wait_replicas,
+            wait_timeout_ms=settings.ingress.wait_timeout_ms,
         ) as producer,
         _lines(file, "enqueue") as lines,
     ):
