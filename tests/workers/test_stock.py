@@ -206,3 +206,25 @@ def test_every_metric_has_a_help_and_a_unit_in_its_name() -> None:
     for name, (_, text, _) in METRICS.items():
         assert name.startswith("pushfleet_")
         assert text.endswith(".")
+
+
+def test_totals_do_not_step_back_with_a_failover_and_begin_anew_with_an_empty_redis(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        stock = Stock(SETTINGS, link, APPS)
+        total = ("pushfleet_unknown_attempts_total", "huawei", "main")
+        gauge = ("pushfleet_backlog", "huawei", "main", "ready")
+
+        async def shown(unknown: int, ready: int) -> tuple[float, float]:
+            await link.call("HSET", KEYS.books, "unknown", unknown, "ready", ready)
+            await stock.read()
+            found = samples(exposed(stock))
+            return found[total], found[gauge]
+
+        assert await shown(100, 50) == (100, 50)
+        assert await shown(90, 40) == (100, 40)
+        assert await shown(99, 40) == (100, 40)
+        assert await shown(101, 40) == (101, 40)
+        assert await shown(3, 0) == (3, 0)
+        assert await shown(4, 0) == (4, 0)
+
+    on_redis(redis_url, scenario)

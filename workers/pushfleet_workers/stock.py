@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -88,6 +88,7 @@ class Stock(Collector):
         self._guarded: set[str] = set()
         self._receipts: dict[str, dict[tuple[str, str, str], int]] = {}
         self._apps = apps
+        self._highest: dict[tuple[str, ...], float] = {}
 
     async def keep_reading(self) -> None:
         """Read again and again until cancelled."""
@@ -119,8 +120,16 @@ class Stock(Collector):
             for name, (kind, text, labels) in METRICS.items()
         }
         for name, labels, value in self._samples(books):
-            families[name].add_metric(labels, value)
+            shown = self._held(name, labels, value) if METRICS[name][0] is CounterMetricFamily else value
+            families[name].add_metric(labels, shown)
         yield from families.values()
+
+    def _held(self, name: str, labels: Sequence[str], value: float) -> float:
+        """A failover takes the last moments back: a total that fell a little would be taken for one that began anew."""
+        highest = self._highest.get((name, *labels), 0.0)
+        shown = highest if highest / 2 < value < highest else value
+        self._highest[name, *labels] = shown
+        return shown
 
     def _samples(self, books: Books) -> Iterator[tuple[str, list[str], float]]:
         now_ms = self._clock.now_ms()
