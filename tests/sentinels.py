@@ -33,6 +33,8 @@ MASTER = "fleet"
 DOWN_AFTER_MS = 500
 _SERVER = {"repl-diskless-sync-delay": "0", "repl-timeout": "5"}
 _READY_S = 15.0
+_PUBLISH_MS = 400
+"""Four times as long Sentinels look on before they mend what somebody else has done to a server."""
 
 
 class Sentinel:
@@ -73,7 +75,7 @@ class Sentinel:
 
     def _hurries(self) -> bool:
         # One is ahead of the others in asking for votes: three that stand for election at once elect nobody.
-        periods = {"ping": 200, "info": 200, "publish": 100, "ask": 50 + 450 * self.number}
+        periods = {"ping": 200, "info": 200, "publish": _PUBLISH_MS, "ask": 50 + 450 * self.number}
         words = [str(part) for name, value in periods.items() for part in (f"{name}-period", value)]
         try:
             self.ask("DEBUG", *words)
@@ -177,6 +179,16 @@ class SentinelCluster:
         finally:
             os.kill(server.pid, signal.SIGCONT)
 
+    def detach(self, replica: EmbeddedRedis) -> None:
+        """*replica* hears nothing of its master, for a second and a half at least: then the Sentinels mend it."""
+        with self.client(replica) as client:
+            client.replicaof("127.0.0.1", str(free_port()))
+
+    def lag_bytes(self, replica: EmbeddedRedis) -> int:
+        """By how much *replica* is behind its master."""
+        with self.client() as ours, self.client(replica) as theirs:
+            return int(ours.info("replication")["master_repl_offset"] - theirs.info("replication")["slave_repl_offset"])
+
     def rejoin(self, server: EmbeddedRedis) -> None:
         """Start a *server* that was killed, as a replica of the master of now; returns when it has caught up."""
         self._start(server)
@@ -193,10 +205,9 @@ class SentinelCluster:
 
     def wait_in_sync(self, server: EmbeddedRedis) -> None:
         """Wait until *server* has all that its master had when this was called."""
-        with self.client() as client:
-            offset = client.info("replication")["master_repl_offset"]
-        with self.client(server) as client:
-            _until(lambda: client.info("replication")["slave_repl_offset"] >= offset, "a replica catches up")
+        with self.client() as ours, self.client(server) as theirs:
+            offset = ours.info("replication")["master_repl_offset"]
+            _until(lambda: theirs.info("replication")["slave_repl_offset"] >= offset, "a replica catches up")
 
     def _role(self, server: EmbeddedRedis) -> str:
         with self.client(server) as client:

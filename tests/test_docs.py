@@ -36,7 +36,7 @@ PAGES = [
     ROOT / name
     for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/design.md", "docs/go-live.md", "docs/credentials.md",
                  "docs/add-a-vendor.md", "docs/dead-letters.md", "docs/dead-tokens.md", "docs/device-caps.md",
-                 "docs/devices.md", "docs/pauses.md", "docs/reliability.md", "docs/sdk.md")
+                 "docs/devices.md", "docs/pauses.md", "docs/redis.md", "docs/reliability.md", "docs/sdk.md")
 ]  # fmt: skip
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
