@@ -40,18 +40,22 @@ KNOWN = (
 )  # fmt: skip
 """Whatever the processes would import."""
 
+_BIRTH_S = 120.0
+"""The first child waits for all the imports."""
+
 
 class Born:
     """A process of the nursery, with what :class:`subprocess.Popen` says and does."""
 
-    def __init__(self, pid: int, nursery: _Nursery) -> None:
+    def __init__(self, number: int, pid: int, nursery: _Nursery) -> None:
         self.pid = pid
+        self._number = number
         self._nursery = nursery
 
     @property
     def returncode(self) -> int | None:
         """The exit code, or the number of the signal below zero; None while it runs."""
-        return self._nursery.codes.get(self.pid)
+        return self._nursery.codes.get(self._number, -signal.SIGKILL if self._nursery.gone else None)
 
     def poll(self) -> int | None:
         """As :attr:`returncode`."""
@@ -90,20 +94,25 @@ class _Nursery:
             preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
         )  # fmt: skip
         self.codes: dict[int, int] = {}
+        """By number: a process id comes again before long where so many are born."""
+
+        self.gone = False
         self.told = threading.Condition()
-        self._born: list[int] = []
+        self._pids: dict[int, int] = {}
         threading.Thread(target=self._listen, name="nursery", daemon=True).start()
         atexit.register(self.close)
 
     def start(self, command: Sequence[str], output: Path, env: Mapping[str, str]) -> Born:
         """A child that runs ``python -m COMMAND``."""
-        request = json.dumps({"command": list(command), "output": str(output), "env": dict(env)})
         assert self._process.stdin is not None
         with self.told:
-            self._process.stdin.write(f"{request}\n".encode())
+            number = len(self._pids)
+            request = {"number": number, "command": list(command), "output": str(output), "env": dict(env)}
+            self._process.stdin.write(f"{json.dumps(request)}\n".encode())
             self._process.stdin.flush()
-            assert self.told.wait_for(lambda: self._born or self._process.poll() is not None, 60), "it does not answer"
-            return Born(self._born.pop(), self)
+            self.told.wait_for(lambda: number in self._pids or self.gone, _BIRTH_S)
+            assert number in self._pids, "no child was born: the nursery has ended, or hangs"
+            return Born(number, self._pids[number], self)
 
     def close(self) -> None:
         """End it, and with it whatever is left of its children."""
@@ -115,11 +124,12 @@ class _Nursery:
         for line in self._process.stdout:
             said = json.loads(line)
             with self.told:
-                if "code" in said:
-                    self.codes[said["pid"]] = said["code"]
-                else:
-                    self._born.append(said["pid"])
+                about = self.codes if "code" in said else self._pids
+                about[said["number"]] = said["code" if "code" in said else "pid"]
                 self.told.notify_all()
+        with self.told:
+            self.gone = True
+            self.told.notify_all()
 
 
 _nursery: list[_Nursery] = []
@@ -154,7 +164,7 @@ def _bear(requests: IO[bytes]) -> list[str]:
     os.set_blocking(woken, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken)
-    living: set[int] = set()
+    living: dict[int, int] = {}
     while True:
         ready, _, _ = select.select([requests, wake], [], [])
         if wake in ready:
@@ -172,8 +182,8 @@ def _bear(requests: IO[bytes]) -> list[str]:
                 os.close(wake)
                 os.close(woken)
                 return _become(request)
-            living.add(pid)
-            _tell({"pid": pid})
+            living[pid] = request["number"]
+            _tell({"number": request["number"], "pid": pid})
 
 
 def _become(request: Mapping[str, object]) -> list[str]:
@@ -182,13 +192,10 @@ def _become(request: Mapping[str, object]) -> list[str]:
     ask_to_end_with_parent = die_with_parent()
     if ask_to_end_with_parent is not None:
         ask_to_end_with_parent()
-    nothing, output = (
-        os.open(os.devnull, os.O_RDONLY),
-        os.open(str(request["output"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND),
-    )
-    os.dup2(nothing, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(str(request["output"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for here, there in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(here, there)
     os.close(nothing)
     os.close(output)
     os.environ.clear()
@@ -197,12 +204,13 @@ def _become(request: Mapping[str, object]) -> list[str]:
     return list(request["command"])  # type: ignore[call-overload]
 
 
-def _tell_of_the_dead(living: set[int]) -> None:
-    for pid in list(living):
+def _tell_of_the_dead(living: dict[int, int]) -> None:
+    """*living*: by process id the number of each child."""
+    for pid, number in list(living.items()):
         gone, status = os.waitpid(pid, os.WNOHANG)
         if gone:
-            living.discard(pid)
-            _tell({"pid": pid, "code": os.waitstatus_to_exitcode(status)})
+            del living[pid]
+            _tell({"number": number, "code": os.waitstatus_to_exitcode(status)})
 
 
 def _tell(what: Mapping[str, int]) -> None:

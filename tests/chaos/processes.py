@@ -14,7 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tests.chaos.nursery import Born, spawn
-from tests.chaos.seams import BEFORE_IMPORTS
 
 from pushfleet_workers.redis_server import free_port
 
@@ -129,8 +128,7 @@ class Fleet:
         through = ["tests.chaos.seams", *opened, "--"] if opened else ["pushfleet"]
         own = {"PUSHFLEET_CONFIG": str(self.config), **self.env, **env}
         own |= {"PUSHFLEET_API__PORT" if role == "api" else "PUSHFLEET_METRICS__PORT": str(port)}
-        fresh = foreign or any(seam.partition(":")[0] in BEFORE_IMPORTS for seam in opened)
-        running = spawn([*through, role, *words], log, fresh=fresh, **own)
+        running = spawn([*through, role, *words], log, fresh=foreign, **own)
         process = Process(role, running, f"http://127.0.0.1:{port}/readyz", log, env)
         self.processes.append(process)
         if ready:

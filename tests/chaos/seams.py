@@ -15,16 +15,18 @@ defect:HOW       the vendor module of APNs has one: a text with "poison" in it k
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-__all__ = ["BEFORE_IMPORTS", "POINTS", "POISON", "SEAMS"]
+__all__ = ["POINTS", "POISON", "SEAMS"]
 
 POISON = "poison"
 
@@ -88,25 +90,26 @@ def crash(point: str, times: str = "1") -> None:
 
 def clock(seconds: str) -> None:
     """Be so many seconds off. Celery asks the time of day by another door."""
-    import time
-
-    right, off_s = time.time, float(seconds)
-    time.time = lambda: right() + off_s
-    time.time_ns = lambda: int((right() + off_s) * 1e9)
-
-    import datetime
-
     from celery import Celery
     from celery.worker import request
 
-    class WrongClock(datetime.datetime):
+    right, off_s = time.time, float(seconds)
+
+    def wrong() -> float:
+        return right() + off_s
+
+    class WrongDatetime(datetime.datetime):
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return datetime.datetime.now(tz) + datetime.timedelta(seconds=off_s)
 
+    # Some have the function by a name of their own.
+    for module in list(sys.modules.values()):
+        for name in [name for name, value in vars(module).items() if value is right]:
+            setattr(module, name, wrong)
     in_utc = Celery.now
     Celery.now = lambda app: in_utc(app) + datetime.timedelta(seconds=off_s)
-    request.datetime = WrongClock
+    request.datetime = WrongDatetime
 
 
 def leases(seconds: str) -> None:
@@ -135,10 +138,6 @@ def defect(how: str) -> None:
 
 
 SEAMS: dict[str, Callable[..., None]] = {"crash": crash, "clock": clock, "leases": leases, "defect": defect}
-
-
-BEFORE_IMPORTS = frozenset({"clock"})
-"""Seams that must be open before the modules are imported whose names they change."""
 
 
 def _method(target: str) -> tuple[Any, str]:
