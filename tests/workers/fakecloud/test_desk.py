@@ -233,7 +233,7 @@ def test_the_journal_has_what_became_of_each_token(tmp_path: Path) -> None:
     rules.add(make_rule({"vendor": "acme", "action": "silent", "token": "e"}))
     send("a b")
     send("a b", "unnamed")
-    send("a b", "mixed")
+    send("a b d", "mixed")
     send("c")
     send("e")
     send("")

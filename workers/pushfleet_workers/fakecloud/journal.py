@@ -18,7 +18,7 @@ _GLANCE_S = 0.005
 
 
 class Met(Struct, frozen=True, omit_defaults=True):
-    """One token in one request that was in order."""
+    """One token in one request that was in order, of what was not refused by itself."""
 
     at_s: float
     """When the request was read, Unix seconds."""
@@ -86,6 +86,7 @@ class Journal:
                 dead=token in dead,
             )
             for part in call.parts or (call,)
+            if not part.dry_run
             for token in part.tokens
         ]
         self._file.write(self._encoder.encode_lines(lines))
