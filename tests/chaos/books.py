@@ -202,7 +202,9 @@ def _peak(met: Sequence[tuple[float, float]]) -> int:
 
 def _after_death(books: Books) -> int:
     never, settled, users = float("inf"), books.settled_deaths_s, books.cloud.users
-    return sum(met.at_s > settled.get(users.get(met.token, ""), never) + DEATH_SETTLES_S for met in books.cloud.met)
+    # What was taken went to another token of theirs.
+    refused = (met for met in books.cloud.met if not met.taken)
+    return sum(met.at_s > settled.get(users.get(met.token, ""), never) + DEATH_SETTLES_S for met in refused)
 
 
 def latencies_s(books: Books, vendor: str = "", since_s: float = 0.0, until_s: float = float("inf")) -> list[float]:

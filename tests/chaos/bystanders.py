@@ -58,9 +58,13 @@ class Bystanders:
 
     def calm(self, pushes: int) -> None:
         """Measure while nothing is broken, until so many of their pushes have been taken."""
-        enough = self._taken() + pushes
         with self._span("calm"):
-            until(lambda: self._taken() >= enough, 120, what=f"{pushes} pushes of {', '.join(self._vendors)} are taken")
+            self.taken(pushes)
+
+    def taken(self, pushes: int) -> None:
+        """Wait until so many more of their pushes have been taken."""
+        enough = self._taken() + pushes
+        until(lambda: self._taken() >= enough, 120, what=f"{pushes} pushes of {', '.join(self._vendors)} are taken")
 
     def fault(self) -> contextlib.AbstractContextManager[None]:
         """Measure while something is broken, until the block ends."""

@@ -49,7 +49,7 @@ def ledger_book(audit: Audit) -> LedgerBook:
         for name, count in lane.suppressed.items():
             ends[f"suppressed:{name.partition(':')[2]}"] += count
     # It has another end in the account where it went on.
-    ends.pop("moved:", None)
+    ends = Counter({name: count for name, count in ends.items() if not name.startswith("moved:")})
     unknown = sum(account.unknown for account in audit.accounts.values())
     return LedgerBook(dict(+ends), unknown, audit.pending, audit.balanced)
 

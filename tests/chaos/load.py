@@ -21,6 +21,7 @@ from tests.chaos.people import APP, People
 
 from pushfleet import Conversation, Element, OfflineMessage, Producer, Sender
 from pushfleet.errors import EnqueueError
+from pushfleet.message import Kind
 
 __all__ = ["AskedToStop", "Plan", "Told", "message", "read_told", "run"]
 
@@ -87,6 +88,7 @@ class Plan(Struct, kw_only=True, frozen=True):
     count: int = 0
     """After how many messages it ends; 0: when it is asked to."""
 
+    kind: Kind = "chat"
     groups_every: int = 20
     """Each so many-th message goes to a group of ten."""
 
@@ -102,6 +104,7 @@ def message(plan: Plan, number: int, sent_at_s: float) -> OfflineMessage:
     return OfflineMessage(
         id=f"{plan.name}-{number}",
         app=APP,
+        kind=plan.kind,
         sender=Sender(id="ann", name="Ann"),
         conversation=Conversation(id=f"c-{number}", kind="group" if group else "single"),
         recipients=tuple(users),

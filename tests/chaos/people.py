@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -23,6 +23,8 @@ class People:
 
     vendors: Sequence[str]
     per_vendor: int
+    second: Mapping[str, str] = field(default_factory=dict)
+    """Vendor to the vendor of the channel that its devices have besides; the token there lives."""
 
     def user(self, number: int) -> str:
         """The user of that number, counted over all vendors in turn, again and again."""
@@ -42,15 +44,28 @@ class People:
     @property
     def tokens(self) -> dict[str, str]:
         """Token to user."""
-        return {_token(user): user for user in self.users}
+        second = {_second_token(user): user for user in self.users if self._second_of(user)}
+        return {_token(user): user for user in self.users} | second
+
+    def token(self, user: str) -> str:
+        """The token of the user's first channel."""
+        return _token(user)
 
     def devices(self) -> list[dict[str, Any]]:
         """Their devices as `pushfleet devices import` takes them, all in the background."""
         return [
             {"app": APP, "user": user, "device": "phone", "state": "background",
-             "channels": [{"vendor": user.rpartition("-")[0], "token": _token(user)}]}
+             "channels": self._channels(user)}
             for user in self.users
         ]  # fmt: skip
+
+    def _channels(self, user: str) -> list[dict[str, str]]:
+        second = self._second_of(user)
+        further = [{"vendor": second, "token": _second_token(user)}] if second else []
+        return [{"vendor": user.rpartition("-")[0], "token": _token(user)}, *further]
+
+    def _second_of(self, user: str) -> str:
+        return self.second.get(user.rpartition("-")[0], "")
 
 
 def _is_doomed(user: str) -> bool:
@@ -60,3 +75,7 @@ def _is_doomed(user: str) -> bool:
 def _token(user: str) -> str:
     """A possible token of every vendor."""
     return (DOOMED if _is_doomed(user) else _LIVING) + blake2b(user.encode(), digest_size=14).hexdigest()
+
+
+def _second_token(user: str) -> str:
+    return _LIVING + blake2b(f"second {user}".encode(), digest_size=14).hexdigest()

@@ -55,6 +55,9 @@ class Scenario:
     users: int = 500
     """At each vendor."""
 
+    second: Mapping[str, str] = field(default_factory=dict)
+    """Vendor to the vendor of a second channel that its devices have."""
+
     settings: str = ""
     """TOML that stands at the beginning of the settings file."""
 

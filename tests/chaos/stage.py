@@ -214,7 +214,8 @@ def run(scenario: Scenario, *, transport: str = "pyreqwest", short: bool = False
 
 @contextlib.contextmanager
 def _set(scenario: Scenario, transport: str, short: bool, folder: Path) -> Iterator[Stage]:
-    people = People(scenario.vendors, scenario.users if not short else min(scenario.users, 100))
+    users = scenario.users if not short else min(scenario.users, 100)
+    people = People(scenario.vendors, users, scenario.second)
     with (
         EmbeddedRedis(folder / "redis", config=scenario.redis) as redis,
         redis_py.Redis.from_url(redis.url) as client,
