@@ -45,6 +45,9 @@ class Told(Struct, frozen=True):
     refusals: int = 0
     """How often the producer was refused before."""
 
+    told_at_s: float = 0.0
+    """When it was told."""
+
 
 class AskedToStop(Exception):
     """It is time to end."""
@@ -94,6 +97,8 @@ class Plan(Struct, kw_only=True, frozen=True):
 
     ttl_s: int = 3_600
     text: str = "See you at eight?"
+    wait_replicas: int = 0
+    """How many replicas must have a message before it counts as accepted."""
 
 
 def message(plan: Plan, number: int, sent_at_s: float) -> OfflineMessage:
@@ -122,6 +127,7 @@ class _Book:
         self._refusals: dict[str, int] = {}
 
     def write(self, messages: list[OfflineMessage], *, accepted: bool) -> None:
+        now = time.time()
         lines = [
             Told(
                 one.id,
@@ -130,6 +136,7 @@ class _Book:
                 int(one.ttl_s or 0),
                 accepted,
                 self._refusals.pop(one.id, 0),
+                now,
             )
             for one in messages
         ]
@@ -145,7 +152,7 @@ def run(plan: Plan, stop: Stop) -> None:
     waiting: deque[OfflineMessage] = deque()
     with (
         Path(plan.book).open("ab", buffering=0) as file,
-        Producer(plan.redis_url, socket_timeout_s=2.0) as producer,
+        Producer(plan.redis_url, socket_timeout_s=2.0, wait_replicas=plan.wait_replicas) as producer,
     ):
         book = _Book(file)
         try:

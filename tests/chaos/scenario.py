@@ -67,6 +67,12 @@ class Scenario:
     redis: Mapping[str, str] = field(default_factory=dict)
     """Directives for the Redis server."""
 
+    proxied: bool = False
+    """Whether producers and the fleet reach Redis by way of a proxy, ``stage.servers.way``."""
+
+    sentinels: bool = False
+    """Whether Redis is a master with a replica and three Sentinels, ``stage.servers.cluster``."""
+
     excused: frozenset[str] = frozenset()
     """Ends other than being sent that are right here, as ``end:reason``."""
 

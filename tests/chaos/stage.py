@@ -22,6 +22,7 @@ from tests.chaos.nursery import ROOT, spawn
 from tests.chaos.people import APP, DOOMED, People
 from tests.chaos.processes import Fleet, until
 from tests.chaos.scenario import PACE, Scenario
+from tests.chaos.servers import Servers, running_servers
 from tests.integration.every_vendor import Accounts
 from tests.workers.commands import environment
 
@@ -70,9 +71,9 @@ class Stage:
 
     folder: Path
     short: bool
-    redis: EmbeddedRedis
+    servers: Servers
     client: redis_py.Redis
-    """For a look into the server."""
+    """For a look into the server; behind Sentinels the first master."""
 
     cloud: FakeCloud
     people: People
@@ -86,6 +87,11 @@ class Stage:
     faults: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
     _loads: int = 0
+
+    @property
+    def redis(self) -> EmbeddedRedis:
+        """The server; behind Sentinels the first master."""
+        return self.servers.redis
 
     # ---- load
 
@@ -111,8 +117,9 @@ class Stage:
 
     def _producer(self, **plan: object) -> list[str]:
         self._loads += 1
+        book = self.folder / f"producer-{self._loads}.jsonl"
         made = Plan(
-            name=f"m{self._loads}", redis_url=self.redis.url, book=str(self.folder / f"producer-{self._loads}.jsonl"),
+            name=f"m{self._loads}", redis_url=self.servers.url, book=str(book),
             per_vendor=self.people.per_vendor, **{"vendors": list(self.people.vendors), **plan},  # type: ignore[arg-type]
         )  # fmt: skip
         return ["tests.chaos.load", msgspec.json.encode(made).decode()]
@@ -134,6 +141,10 @@ class Stage:
     def until_taken(self, count: float, timeout_s: float = 60.0) -> None:
         """Wait until the vendors have taken so many pushes in all."""
         until(lambda: self.cloud.taken() >= count, timeout_s, what=f"{count:.0f} pushes are taken")
+
+    def until_more_taken(self, count: float) -> None:
+        """Wait until the vendors have taken so many more than now."""
+        self.until_taken(self.cloud.taken() + count)
 
     def until_idle(self, timeout_s: float = _IDLE_S) -> None:
         """Wait until nothing is pending."""
@@ -179,7 +190,7 @@ class Stage:
 
     def audit(self) -> Audit:
         """What `pushfleet audit` reads."""
-        return read_audit(self.redis.url, PREFIX, [(vendor, "main") for vendor in self.people.vendors])
+        return read_audit(self.servers.books_url, PREFIX, [(vendor, "main") for vendor in self.people.vendors])
 
     def books(self) -> Books:
         """All three, as they are now."""
@@ -187,7 +198,7 @@ class Stage:
             self.told(),
             ledger_book(self.audit()),
             Cloud(list(self.cloud.met()), self.people.tokens, self.people.doomed),
-            settled_deaths_s(self.redis.url, PREFIX),
+            settled_deaths_s(self.servers.books_url, PREFIX),
         )
 
 
@@ -217,21 +228,23 @@ def _set(scenario: Scenario, transport: str, short: bool, folder: Path) -> Itera
     users = scenario.users if not short else min(scenario.users, 100)
     people = People(scenario.vendors, users, scenario.second)
     with (
-        EmbeddedRedis(folder / "redis", config=scenario.redis) as redis,
-        redis_py.Redis.from_url(redis.url) as client,
+        running_servers(
+            folder / "redis", scenario.redis, proxied=scenario.proxied, sentinels=scenario.sentinels
+        ) as servers,
+        redis_py.Redis.from_url(servers.redis.url) as client,
         running_cloud(folder, scenario.vendors) as cloud,
     ):
         for vendor in scenario.vendors:
             cloud.rule(vendor, "dead", prefix=DOOMED)
-        config, rates = _settings(scenario, transport, folder, redis.url, cloud)
-        register(redis.url, PREFIX, people)
+        config, rates = _settings(scenario, transport, folder, servers.url, cloud)
+        register(servers.redis.url, PREFIX, people)
         fleet = Fleet(folder, config)
         if short:
             fleet.seams = {"worker": (f"leases:{SHORT_LEASES_S}",)}
             fleet.env = {"PUSHFLEET_ROUTER__TAKEOVER_S": str(SHORT_LEASES_S)}
         try:
             terms = Terms(excused=scenario.excused, rates=rates)
-            yield Stage(folder, short, redis, client, cloud, people, fleet, PACE[transport], terms)
+            yield Stage(folder, short, servers, client, cloud, people, fleet, PACE[transport], terms)
         finally:
             fleet.close()
 

@@ -222,6 +222,10 @@ class _Waiting(asyncio.Protocol):
         # A cast, since the TLS transports of some loops are no subclass.
         self._transport = cast("asyncio.Transport", transport)
         self._listener.arrive(self)
+        if self._listener.dark:
+            # It came before, and took its time over the handshake.
+            self._transport.abort()
+            return
         spoken = transport.get_extra_info("ssl_object").selected_alpn_protocol()
         if spoken is not None:
             self._hand_over(spoken == "h2")
