@@ -617,6 +617,21 @@ def test_permits_do_not_outlive_a_wait_for_the_connection(redis_url: str) -> Non
     on_bench(redis_url, scenario, rate=Rate(400.0, 40))
 
 
+def test_what_expires_while_it_waits_in_hand_is_not_sent(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.held.clear()
+        await put(bench.link, named("first"), named("short", ttl_s=0.3), named("long"))
+        await bench.courier.claim()
+        await until(lambda: bench.cloud.under_way == 1)
+        await asyncio.sleep(0.35)
+        bench.cloud.held.set()
+        assert await bench.finish() == {"sent": 2, "dropped:expired": 1}
+        assert sorted(bench.cloud.tokens) == ["first-0", "long-0"]
+        assert await bench.link.call("HGET", bench.keys.gate, "fails") is None
+
+    on_bench(redis_url, scenario, in_flight_max=1)
+
+
 # ---- leases
 
 

@@ -356,12 +356,14 @@ class Courier:
                 self._in_flight[lane] -= 1
 
     def _leave_by(self, held: Held) -> float:
-        """Until when the permits of *held* stand."""
+        """Until when *held* makes sense and its permits stand; monotonic seconds."""
+        left_ms = held.entry.parcel.push.expires_at_ms - self._clock.now_ms()
         rate = self.ledger.rate
-        return held.claimed_at + rate.permit_life_s if rate is not None else math.inf
+        stands_until = held.claimed_at + rate.permit_life_s if rate is not None else math.inf
+        return min(stands_until, time.monotonic() + left_ms / 1000)
 
     def _void(self, held: Held) -> bool:
-        """Whether they have waited for too long."""
+        """Whether it has waited for too long: it is claimed again, and ends there where it has expired."""
         return time.monotonic() > self._leave_by(held)
 
     def _put_off(self, load: list[_Chunk]) -> None:

@@ -33,6 +33,22 @@ def four_workers_share_a_rate(stage: Stage) -> None:
     stage.expect(used > 0.8 * RATE_PER_S, f"the rate is made use of: {used:.0f} of {RATE_PER_S} a second")
 
 
+SHORT_TTL_S = 3
+
+
+@scenario(accounts={"apns": {"in_flight_max": 4}}, excused=frozenset({"dropped:expired"}))
+def messages_outlived_by_their_backlog(stage: Stage) -> None:
+    """What lives for three seconds is not sent later, though a worker has it in hand and its vendor is slow."""
+    stage.cloud.rule("apns", "answer", delay_s=0.5)
+    stage.fleet.start_all("router", "worker")
+    stage.backlog(stage.size(full=500, short=100), ttl_s=SHORT_TTL_S)
+    stage.until_idle()
+    ends = stage.books().ledger.ends
+    stage.measured("sent", ends.get("sent:", 0))
+    stage.measured("expired", ends.get("dropped:expired", 0))
+    stage.expect(ends.get("sent:") and ends.get("dropped:expired"), f"some were sent and some expired: {ends}")
+
+
 LEASES_S = 3
 VENDOR_S = 1.0
 
