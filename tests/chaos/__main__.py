@@ -25,14 +25,15 @@ def main() -> int:
     """Run the scenarios in turn and print their lines; progress goes to standard error."""
     known = scenarios()
     options = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition(".")[0])
-    options.add_argument("scenario", nargs="*", help=f"which ones, by default all: {', '.join(known)}")
+    options.add_argument("scenario", nargs="*", help=f"which ones, by default all but soak: {', '.join(known)}")
     options.add_argument("--transport", choices=TRANSPORTS, help="only with this one")
     options.add_argument("--short", action="store_true", help="in the short form that `make test` runs")
     chosen = options.parse_args()
     if unknown := [name for name in chosen.scenario if name not in known]:
         options.error(f"there is no scenario {', '.join(unknown)}: {', '.join(known)}")
     began, red = time.monotonic(), []
-    for name in chosen.scenario or known:
+    everyday = [name for name, one in known.items() if not one.by_hand]
+    for name in chosen.scenario or everyday:
         for transport in known[name].transports:
             if chosen.transport not in (None, transport):
                 continue

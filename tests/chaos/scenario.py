@@ -79,6 +79,9 @@ class Scenario:
     short: bool = True
     """Whether it has a short form."""
 
+    by_hand: bool = False
+    """Played only where it is named: it is too long for every day."""
+
     @property
     def meaning(self) -> str:
         """What it is about, in a sentence."""
