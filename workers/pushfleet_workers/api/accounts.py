@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
 from msgspec import Meta, Struct
 
+from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
 from pushfleet_workers.api.paths import decoded
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.gate_desk import PAUSE_S_MAX, REASON_CHARS_MAX, AccountState, GateDesk
@@ -54,33 +56,16 @@ _encode = msgspec.json.Encoder().encode
 
 def account_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
-    bodies = [PauseGiven, ResumeGiven, AccountStates]
-    _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
-    return components
+    return schemas_of(PauseGiven, ResumeGiven, AccountStates)
 
 
 _REFUSALS = {
-    400: "The body is not JSON, or the path is not percent-encoded UTF-8.",
-    401: "The API key is missing or wrong.",
+    **REFUSALS,
     404: "There is no such account.",
-    413: "The body is too large.",
-    415: "The body is not said to be JSON.",
     422: "Something given is wrong; nothing was changed.",
     503: "Redis does not answer.",
 }
-
-
-def _documented(given: type[Struct] | None, answer: str) -> dict[str, Any]:
-    def body(name: str) -> dict[str, Any]:
-        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
-    refusals = _REFUSALS.keys() if given is not None else {401, 503}
-    responses: dict[int, dict[str, Any]] = {
-        200: {"description": answer, "content": body(AccountStates.__name__)},
-        **{code: {"description": _REFUSALS[code], "content": body("Problem")} for code in sorted(refusals)},
-    }
-    extra = {"requestBody": {"required": True, "content": body(given.__name__)}} if given is not None else {}
-    return {"openapi_extra": extra, "responses": responses}
+_documented = partial(documented, refusals=_REFUSALS)
 
 
 class _Accounts:
@@ -123,14 +108,12 @@ def account_routes(desk: GateDesk) -> APIRouter:
     """The routes of accounts."""
     handlers = _Accounts(desk)
     routes = APIRouter(prefix="/v1/accounts", tags=["accounts"])
-    for path, method, handler, documented in (
-        ("", "GET", handlers.states, _documented(None, "Those there are.")),
-        ("/{vendor}/pause", "POST", handlers.pause, _documented(PauseGiven, "How they stand now.")),
-        ("/{vendor}/resume", "POST", handlers.resume, _documented(ResumeGiven, "How they stand now.")),
+    for path, method, handler, document in (
+        ("", "GET", handlers.states, _documented(None, AccountStates, "Those there are.", never=(400, 404, 422))),
+        ("/{vendor}/pause", "POST", handlers.pause, _documented(PauseGiven, AccountStates, "How they stand now.")),
+        ("/{vendor}/resume", "POST", handlers.resume, _documented(ResumeGiven, AccountStates, "How they stand now.")),
     ):
-        routes.add_api_route(
-            path, handler, methods=[method], response_class=Response, response_model=None, **documented
-        )
+        routes.add_api_route(path, handler, methods=[method], response_class=Response, response_model=None, **document)
     return routes
 
 

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import Meta, Struct
 
+from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.receipts.book import Entry, ReceiptBook
 from pushfleet_workers.receipts.limits import Buckets
@@ -70,10 +71,15 @@ _encode = msgspec.json.Encoder().encode
 
 def client_receipt_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
-    _, components = msgspec.json.schema_components(
-        [ReceiptsGiven, ReceiptsShown], ref_template="#/components/schemas/{name}"
-    )
-    return components
+    return schemas_of(ReceiptsGiven, ReceiptsShown)
+
+
+_REFUSALS = {
+    **REFUSALS,
+    400: "The body is not JSON.",
+    422: "A field is wrong; nothing was recorded.",
+    429: "Too many requests; try again.",
+}
 
 
 class _Clients:
@@ -115,30 +121,12 @@ def client_receipt_routes(
     * **requests_per_s** - for one app; twice as many at once.
     """
     routes = APIRouter(prefix="/v1/receipts", tags=["receipts"])
-    refusals = {
-        400: "The body is not JSON.",
-        401: "The API key is missing or wrong.",
-        413: "The body is too large.",
-        415: "The body is not said to be JSON.",
-        422: "A field is wrong; nothing was recorded.",
-        429: "Too many requests; try again.",
-        503: "Redis does not answer; try again.",
-    }
-    responses: dict[int | str, dict[str, Any]] = {
-        200: {"description": "What became of them.", "content": _content("ReceiptsShown")},
-        **{status: {"description": text, "content": _content("Problem")} for status, text in refusals.items()},
-    }
     routes.add_api_route(
         "/client",
         _Clients(apps, book, now_ms, requests_per_s).report,
         methods=["POST"],
         response_class=Response,
         response_model=None,
-        responses=responses,
-        openapi_extra={"requestBody": {"required": True, "content": _content("ReceiptsGiven")}},
+        **documented(ReceiptsGiven, ReceiptsShown, "What became of them.", refusals=_REFUSALS, never=(404,)),
     )
     return routes
-
-
-def _content(name: str) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import Meta, Struct
 
+from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
 from pushfleet_workers.api.paths import AppId, app_id, check_time
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.settings import AppSettings
@@ -40,25 +41,13 @@ _encode = msgspec.json.Encoder().encode
 
 def confirmation_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
-    bodies = [ConfirmationsGiven, ConfirmedShown]
-    _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
-    return components
+    return schemas_of(ConfirmationsGiven, ConfirmedShown)
 
 
 _REFUSALS = {
-    400: "The body is not JSON, or the path is not percent-encoded UTF-8.",
-    401: "The API key is missing or wrong.",
-    404: "There is no such app.",
+    **REFUSALS,
     409: "The app does not park pushes.",
-    413: "The body is too large.",
-    415: "The body is not said to be JSON.",
-    422: "A field is wrong; nothing was changed.",
-    503: "Redis does not answer; try again.",
 }
-
-
-def _body(name: str) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
 
 class _Confirmations:
@@ -85,17 +74,12 @@ def confirmation_routes(
 ) -> APIRouter:
     """The route that takes confirmations down in *store*."""
     routes = APIRouter(prefix="/v1/apps/{app}", tags=["token state"])
-    responses: dict[int | str, dict[str, Any]] = {
-        200: {"description": "What became of them.", "content": _body(ConfirmedShown.__name__)},
-        **{code: {"description": why, "content": _body("Problem")} for code, why in _REFUSALS.items()},
-    }
     routes.add_api_route(
         "/confirmations",
         _Confirmations(store, apps, now_ms).confirm,
         methods=["POST"],
         response_class=Response,
         response_model=None,
-        responses=responses,
-        openapi_extra={"requestBody": {"required": True, "content": _body(ConfirmationsGiven.__name__)}},
+        **documented(ConfirmationsGiven, ConfirmedShown, "What became of them.", refusals=_REFUSALS),
     )
     return routes

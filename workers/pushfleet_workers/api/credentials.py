@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
@@ -9,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from msgspec import Meta, Struct
 
+from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.credential_store.errors import CredentialRefused
 from pushfleet_workers.credential_store.management import (
@@ -96,35 +98,18 @@ _encode = msgspec.json.Encoder().encode
 
 def credential_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
-    bodies = [CredentialGiven, ChangesGiven, TrialGiven, CredentialShown, CredentialList, Trial]
-    _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
-    return components
+    return schemas_of(CredentialGiven, ChangesGiven, TrialGiven, CredentialShown, CredentialList, Trial)
 
 
 _REFUSALS = {
-    400: "The body is not JSON, or the path is not percent-encoded UTF-8.",
-    401: "The API key is missing or wrong.",
+    **REFUSALS,
     403: "No API key is set: credentials are managed only behind one.",
     404: "There is no such credential.",
     409: "It exists already, comes from the settings, is in use, or was changed at the same time.",
-    413: "The body is too large.",
-    415: "The body is not said to be JSON.",
     422: "Something given is wrong; nothing was changed.",
     503: "No master key is set, or Redis does not answer.",
 }
-
-
-def _documented(given: type[Struct] | None, shown: type[Struct] | None, status: int, answer: str) -> dict[str, Any]:
-    def body(name: str) -> dict[str, Any]:
-        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
-    refusals = _REFUSALS.keys() - ({413, 415} if given is None else set())
-    responses: dict[int, dict[str, Any]] = {
-        status: {"description": answer, **({"content": body(shown.__name__)} if shown is not None else {})},
-        **{code: {"description": _REFUSALS[code], "content": body("Problem")} for code in sorted(refusals)},
-    }
-    extra = {"requestBody": {"required": True, "content": body(given.__name__)}} if given is not None else {}
-    return {"openapi_extra": extra, "responses": responses, "status_code": status}
+_documented = partial(documented, refusals=_REFUSALS)
 
 
 class _Credentials:
@@ -170,16 +155,14 @@ def credential_routes(manager: CredentialManager, *, open_to_callers: bool) -> A
     closed = [] if open_to_callers else [Depends(_refuse)]
     routes = APIRouter(prefix="/v1/credentials", tags=["credentials"], dependencies=closed)
     one = "/{vendor}/{credential}"
-    for path, method, handler, documented in (
-        ("", "GET", handlers.every, _documented(None, CredentialList, 200, "All of them.")),
-        ("", "POST", handlers.add, _documented(CredentialGiven, CredentialShown, 201, "It is stored.")),
-        (f"{one}/rotate", "POST", handlers.rotate, _documented(ChangesGiven, CredentialShown, 200, "As it is now.")),
-        (f"{one}/test", "POST", handlers.test, _documented(TrialGiven, Trial, 200, "What came of it.")),
-        (one, "DELETE", handlers.remove, _documented(None, None, 204, "It is gone.")),
+    for path, method, handler, document in (
+        ("", "GET", handlers.every, _documented(None, CredentialList, "All of them.")),
+        ("", "POST", handlers.add, _documented(CredentialGiven, CredentialShown, "It is stored.", status=201)),
+        (f"{one}/rotate", "POST", handlers.rotate, _documented(ChangesGiven, CredentialShown, "As it is now.")),
+        (f"{one}/test", "POST", handlers.test, _documented(TrialGiven, Trial, "What came of it.")),
+        (one, "DELETE", handlers.remove, _documented(None, None, "It is gone.")),
     ):
-        routes.add_api_route(
-            path, handler, methods=[method], response_class=Response, response_model=None, **documented
-        )
+        routes.add_api_route(path, handler, methods=[method], response_class=Response, response_model=None, **document)
     return routes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from msgspec import Meta, Struct
 
 from pushfleet.message import LANES
+from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
 from pushfleet_workers.api.paths import decoded
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.dead_letters import (
@@ -101,33 +103,16 @@ _encode = msgspec.json.Encoder().encode
 
 def dead_letter_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
-    bodies = [WhichGiven, ReplayGiven, LetterPage, LetterDetail, ReplayDone, DropDone]
-    _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
-    return components
+    return schemas_of(WhichGiven, ReplayGiven, LetterPage, LetterDetail, ReplayDone, DropDone)
 
 
 _REFUSALS = {
-    400: "The body is not JSON, or the path is not percent-encoded UTF-8.",
-    401: "The API key is missing or wrong.",
+    **REFUSALS,
     404: "There is no such letter.",
-    413: "The body is too large.",
-    415: "The body is not said to be JSON.",
     422: "Something given is wrong; nothing was changed.",
     503: "Redis does not answer.",
 }
-
-
-def _documented(given: type[Struct] | None, shown: type[Struct], answer: str, *left_out: int) -> dict[str, Any]:
-    def body(name: str) -> dict[str, Any]:
-        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
-    refusals = _REFUSALS.keys() - {*left_out, *({413, 415} if given is None else ())}
-    responses: dict[int, dict[str, Any]] = {
-        200: {"description": answer, "content": body(shown.__name__)},
-        **{code: {"description": _REFUSALS[code], "content": body("Problem")} for code in sorted(refusals)},
-    }
-    extra = {"requestBody": {"required": True, "content": body(given.__name__)}} if given is not None else {}
-    return {"openapi_extra": extra, "responses": responses}
+_documented = partial(documented, refusals=_REFUSALS)
 
 
 def _number(description: str) -> Any:
@@ -206,15 +191,13 @@ def dead_letter_routes(desk: LetterDesk) -> APIRouter:
     handlers = _DeadLetters(desk)
     routes = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
     one = "/{vendor}/{credential}/{place}"
-    for path, method, handler, documented in (
-        ("", "GET", handlers.page, _documented(None, LetterPage, "Those before the cursor.", 400, 404)),
-        (one, "GET", handlers.show, _documented(None, LetterDetail, "All that is told of it.", 422)),
-        ("/replay", "POST", handlers.replay, _documented(ReplayGiven, ReplayDone, "What came of it.", 404)),
-        ("/drop", "POST", handlers.drop, _documented(WhichGiven, DropDone, "What came of it.", 404)),
+    for path, method, handler, document in (
+        ("", "GET", handlers.page, _documented(None, LetterPage, "Those before the cursor.", never=(400, 404))),
+        (one, "GET", handlers.show, _documented(None, LetterDetail, "All that is told of it.", never=(422,))),
+        ("/replay", "POST", handlers.replay, _documented(ReplayGiven, ReplayDone, "What came of it.", never=(404,))),
+        ("/drop", "POST", handlers.drop, _documented(WhichGiven, DropDone, "What came of it.", never=(404,))),
     ):
-        routes.add_api_route(
-            path, handler, methods=[method], response_class=Response, response_model=None, **documented
-        )
+        routes.add_api_route(path, handler, methods=[method], response_class=Response, response_model=None, **document)
     return routes
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
 from msgspec import Meta, Struct
 
+from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
 from pushfleet_workers.api.paths import AppId, UserId, app_id, decoded, user_id
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.death_desk import AccountDeaths, DeathDesk, DeathPage, Decided, Decision, RestoreDone
@@ -78,34 +80,15 @@ _encode = msgspec.json.Encoder().encode
 
 def death_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
-    bodies = [RestoreGiven, DecisionGiven, DeathPage, RestoreDone, AccountDeathsList, Decided]
-    _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
-    return components
+    return schemas_of(RestoreGiven, DecisionGiven, DeathPage, RestoreDone, AccountDeathsList, Decided)
 
 
 _REFUSALS = {
-    400: "The body is not JSON, or the path is not percent-encoded UTF-8.",
-    401: "The API key is missing or wrong.",
+    **REFUSALS,
     404: "There is no such app, account or user.",
-    413: "The body is too large.",
-    415: "The body is not said to be JSON.",
     422: "A field or parameter is wrong; nothing was changed.",
-    503: "Redis does not answer; try again.",
 }
-
-
-def _documented(given: type[Struct] | None, shown: type[Struct] | None, answer: str) -> dict[str, Any]:
-    def body(name: str) -> dict[str, Any]:
-        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
-    status = 200 if shown is not None else 204
-    refusals = _REFUSALS.keys() - ({413, 415} if given is None else set())
-    responses: dict[int, dict[str, Any]] = {
-        status: {"description": answer, **({"content": body(shown.__name__)} if shown is not None else {})},
-        **{code: {"description": _REFUSALS[code], "content": body("Problem")} for code in sorted(refusals)},
-    }
-    extra = {"requestBody": {"required": True, "content": body(given.__name__)}} if given is not None else {}
-    return {"openapi_extra": extra, "responses": responses, "status_code": status}
+_documented = partial(documented, refusals=_REFUSALS)
 
 
 class _Deaths:
@@ -184,16 +167,14 @@ def death_routes(desk: DeathDesk, apps: Mapping[str, Any], accounts: Accounts) -
     handlers = _Deaths(desk, apps, accounts)
     routes = APIRouter(prefix="/v1/apps/{app}", tags=["dead tokens"])
     decision = "/dead-tokens/accounts/{vendor}/{credential}"
-    for path, method, handler, documented in (
+    for path, method, handler, document in (
         ("/dead-tokens", "GET", handlers.page, _documented(None, DeathPage, "What was told after the cursor.")),
         ("/dead-tokens/restore", "POST", handlers.restore, _documented(RestoreGiven, RestoreDone, "What came of it.")),
         ("/dead-tokens/accounts", "GET", handlers.accounts, _documented(None, AccountDeathsList, "Those there are.")),
         (decision, "POST", handlers.decide, _documented(DecisionGiven, Decided, "What came of it.")),
         ("/users/{user}", "DELETE", handlers.forget_user, _documented(None, None, "All of it is gone.")),
     ):
-        routes.add_api_route(
-            path, handler, methods=[method], response_class=Response, response_model=None, **documented
-        )
+        routes.add_api_route(path, handler, methods=[method], response_class=Response, response_model=None, **document)
     return routes
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Path, Request, Response
 from msgspec import Meta, Struct
 
+from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
 from pushfleet_workers.api.paths import AppId, UserId, app_id, check_time, identity, user_id
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.push import fingerprint
@@ -117,38 +119,14 @@ _encode = msgspec.json.Encoder().encode
 
 def body_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
-    _, components = msgspec.json.schema_components(
-        [Registration, StateGiven, ReportsGiven, OptionGiven, RegisteredShown, ReportedShown],
-        ref_template="#/components/schemas/{name}",
-    )
-    return components
+    return schemas_of(Registration, StateGiven, ReportsGiven, OptionGiven, RegisteredShown, ReportedShown)
 
 
 _REFUSALS = {
-    400: "The body is not JSON, or the path is not percent-encoded UTF-8.",
-    401: "The API key is missing or wrong.",
+    **REFUSALS,
     404: "There is no such app, or no such device.",
-    409: "The user has too many of them.",
-    413: "The body is too large.",
-    415: "The body is not said to be JSON.",
-    422: "A field is wrong; nothing was changed.",
-    503: "Redis does not answer; try again.",
 }
-
-
-def _body(name: str) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
-
-def _documented(given: type[Struct] | None, shown: type[Struct] | None, answer: str, *more: int) -> dict[str, Any]:
-    status = 200 if shown is not None else 204
-    refusals = {400, 401, 404, 422, 503, *more} | ({413, 415} if given is not None else set())
-    responses: dict[int, dict[str, Any]] = {
-        status: {"description": answer, **({"content": _body(shown.__name__)} if shown is not None else {})},
-        **{code: {"description": _REFUSALS[code], "content": _body("Problem")} for code in sorted(refusals)},
-    }
-    extra = {"requestBody": {"required": True, "content": _body(given.__name__)}} if given is not None else {}
-    return {"openapi_extra": extra, "responses": responses, "status_code": status}
+_documented = partial(documented, refusals=_REFUSALS)
 
 
 class _Devices:
@@ -220,16 +198,15 @@ def device_routes(
     routes = APIRouter(prefix="/v1/apps/{app}", tags=["token state"])
     device = "/users/{user}/devices/{device}"
     option = "/users/{user}/conversations/{conversation}/receive-option"
-    for path, method, handler, documented in (
+    crowded = {**_REFUSALS, 409: "The user has too many of them."}
+    for path, method, handler, document in (
         (device, "PUT", handlers.register, _documented(Registration, RegisteredShown, "The device as it is now.")),
         (device, "DELETE", handlers.remove, _documented(None, None, "It is gone.")),
         (f"{device}/state", "POST", handlers.report, _documented(StateGiven, ReportedShown, "It is taken note of.")),
         ("/states", "POST", handlers.report_many, _documented(ReportsGiven, ReportedShown, "What became of them.")),
-        (option, "PUT", handlers.set_option, _documented(OptionGiven, None, "So it is from now on.", 409)),
+        (option, "PUT", handlers.set_option, _documented(OptionGiven, None, "So it is from now on.", refusals=crowded)),
     ):
-        routes.add_api_route(
-            path, handler, methods=[method], response_class=Response, response_model=None, **documented
-        )
+        routes.add_api_route(path, handler, methods=[method], response_class=Response, response_model=None, **document)
     return routes
 
 

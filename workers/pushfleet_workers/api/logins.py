@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Path, Request, Response
 from msgspec import Meta, Struct
 
+from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
 from pushfleet_workers.api.paths import AppId, UserId, app_id, check_time, identity, user_id
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.settings import AppSettings
@@ -61,9 +62,7 @@ _login = msgspec.json.Decoder(LoginGiven)
 
 def login_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
-    bodies = [LogoutGiven, LogoutShown, LoginGiven, LoginShown]
-    _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
-    return components
+    return schemas_of(LogoutGiven, LogoutShown, LoginGiven, LoginShown)
 
 
 class _Logins:
@@ -110,39 +109,25 @@ def _json(shown: Struct) -> Response:
 
 
 _REFUSALS = {
-    400: "The body is not JSON, or the path is not percent-encoded UTF-8.",
-    401: "The API key is missing or wrong.",
+    **REFUSALS,
     404: "There is no such app, or no such device.",
-    413: "The body is too large.",
-    415: "The body is not said to be JSON.",
-    422: "A field is wrong; nothing was changed.",
-    503: "Redis does not answer; try again.",
 }
 
 
 def login_routes(store: TokenStore, apps: Mapping[str, AppSettings], now_ms: Callable[[], int]) -> APIRouter:
     """The routes of logging in and out."""
-
-    def body(name: str) -> dict[str, Any]:
-        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
     handlers = _Logins(store, apps, now_ms)
     routes = APIRouter(prefix="/v1/apps/{app}/users/{user}", tags=["token state"])
     for path, handler, given, shown in (
         ("/devices/{device}/logout", handlers.logout, LogoutGiven, LogoutShown),
         ("/logins", handlers.login, LoginGiven, LoginShown),
     ):
-        responses: dict[int | str, dict[str, Any]] = {
-            200: {"description": "What became of it.", "content": body(shown.__name__)},
-            **{code: {"description": text, "content": body("Problem")} for code, text in _REFUSALS.items()},
-        }
         routes.add_api_route(
             path,
             handler,
             methods=["POST"],
             response_class=Response,
             response_model=None,
-            responses=responses,
-            openapi_extra={"requestBody": {"required": True, "content": body(given.__name__)}},
+            **documented(given, shown, "What became of it.", refusals=_REFUSALS),
         )
     return routes

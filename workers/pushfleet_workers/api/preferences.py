@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from pushfleet_workers.api.documented import documented, schemas_of
 from pushfleet_workers.api.paths import AppId, UserId, app_id, user_id
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.tokens.preference_store import PreferenceStore
@@ -143,10 +144,7 @@ _encode = msgspec.json.Encoder().encode
 
 def preference_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
-    _, components = msgspec.json.schema_components(
-        [PreferencesGiven, PreferencesShown], ref_template="#/components/schemas/{name}"
-    )
-    return components
+    return schemas_of(PreferencesGiven, PreferencesShown)
 
 
 class _Preferences:
@@ -186,44 +184,22 @@ class _Preferences:
         return Response(_encode(_shown(preferences, self._now_ms())), media_type="application/json")
 
 
-_REFUSALS = {
-    400: "The body is not JSON, or the path is not percent-encoded UTF-8.",
-    401: "The API key is missing or wrong.",
-    404: "There is no such app.",
-    413: "The body is too large.",
-    415: "The body is not said to be JSON.",
-    422: "A field is wrong; nothing was changed.",
-    503: "Redis does not answer; try again.",
-}
-
-
 def preference_routes(store: PreferenceStore, apps: Mapping[str, Any], now_ms: Callable[[], int]) -> APIRouter:
     """The routes that show and change the preferences in *store*."""
-
-    def body(name: str) -> dict[str, Any]:
-        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
     handlers = _Preferences(store, apps, now_ms)
     routes = APIRouter(prefix="/v1/apps/{app}", tags=["token state"])
-    for method, handler, takes in (
-        ("GET", handlers.show, False),
-        ("PUT", handlers.replace, True),
-        ("PATCH", handlers.patch, True),
+    for method, handler, given in (
+        ("GET", handlers.show, None),
+        ("PUT", handlers.replace, PreferencesGiven),
+        ("PATCH", handlers.patch, PreferencesGiven),
     ):
-        refusals = {code: why for code, why in _REFUSALS.items() if takes or code not in (413, 415)}
-        responses: dict[int | str, dict[str, Any]] = {
-            200: {"description": "What they are now.", "content": body(PreferencesShown.__name__)},
-            **{code: {"description": why, "content": body("Problem")} for code, why in refusals.items()},
-        }
-        given = {"requestBody": {"required": True, "content": body(PreferencesGiven.__name__)}} if takes else {}
         routes.add_api_route(
             "/users/{user}/preferences",
             handler,
             methods=[method],
             response_class=Response,
             response_model=None,
-            responses=responses,
-            openapi_extra=given,
+            **documented(given, PreferencesShown, "What they are now."),
         )
     return routes
 

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Path, Request, Response
 from msgspec import Meta, Struct
 
+from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
 from pushfleet_workers.api.paths import AppId, UserId, app_id, check_time, identity, user_id
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.settings import AppSettings
@@ -52,24 +53,13 @@ _encode = msgspec.json.Encoder().encode
 
 def read_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
-    _, components = msgspec.json.schema_components([ReadGiven, ReadTaken], ref_template="#/components/schemas/{name}")
-    return components
+    return schemas_of(ReadGiven, ReadTaken)
 
 
 _REFUSALS = {
-    400: "The body is not JSON, or the path is not percent-encoded UTF-8.",
-    401: "The API key is missing or wrong.",
-    404: "There is no such app.",
+    **REFUSALS,
     409: "Reads are off for the app.",
-    413: "The body is too large.",
-    415: "The body is not said to be JSON.",
-    422: "A field is wrong; nothing was changed.",
-    503: "Redis does not answer; try again.",
 }
-
-
-def _body(name: str) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
 
 class _Reads:
@@ -96,17 +86,12 @@ class _Reads:
 def read_routes(store: ReadStore, apps: Mapping[str, AppSettings], now_ms: Callable[[], int]) -> APIRouter:
     """The route that takes reads down in *store*."""
     routes = APIRouter(prefix="/v1/apps/{app}", tags=["token state"])
-    responses: dict[int | str, dict[str, Any]] = {
-        200: {"description": "It is taken note of.", "content": _body(ReadTaken.__name__)},
-        **{code: {"description": why, "content": _body("Problem")} for code, why in _REFUSALS.items()},
-    }
     routes.add_api_route(
         "/users/{user}/conversations/{conversation}/read",
         _Reads(store, apps, now_ms).mark,
         methods=["POST"],
         response_class=Response,
         response_model=None,
-        responses=responses,
-        openapi_extra={"requestBody": {"required": True, "content": _body(ReadGiven.__name__)}},
+        **documented(ReadGiven, ReadTaken, "It is taken note of.", refusals=_REFUSALS),
     )
     return routes

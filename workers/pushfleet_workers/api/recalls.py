@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from pushfleet import AsyncProducer, Backpressure, InvalidMessage, QueueUnavailable
 from pushfleet.message import Id, Key
+from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
 from pushfleet_workers.api.paths import AppId, app_id, identity
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.settings import AppSettings
@@ -53,26 +54,15 @@ _encode = msgspec.json.Encoder().encode
 
 def recall_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
-    _, components = msgspec.json.schema_components(
-        [RecallGiven, RecallTaken], ref_template="#/components/schemas/{name}"
-    )
-    return components
+    return schemas_of(RecallGiven, RecallTaken)
 
 
 _REFUSALS = {
-    400: "The body is not JSON, or the path is not percent-encoded UTF-8.",
-    401: "The API key is missing or wrong.",
-    404: "There is no such app.",
+    **REFUSALS,
     409: "Recalls are off for the app.",
-    413: "The body is too large.",
-    415: "The body is not said to be JSON.",
     422: "A field is wrong; nothing was enqueued.",
     503: "The fleet is behind, or Redis does not answer; try again.",
 }
-
-
-def _body(name: str) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
 
 class _Recalls:
@@ -103,18 +93,12 @@ class _Recalls:
 def recall_routes(producer: AsyncProducer, apps: Mapping[str, AppSettings]) -> APIRouter:
     """The route that takes messages back; recalls go into the queue of *producer*."""
     routes = APIRouter(prefix="/v1/apps/{app}", tags=["recalls"])
-    responses: dict[int | str, dict[str, Any]] = {
-        202: {"description": "The fleet will act on it.", "content": _body(RecallTaken.__name__)},
-        **{code: {"description": why, "content": _body("Problem")} for code, why in _REFUSALS.items()},
-    }
     routes.add_api_route(
         "/messages/{message}/recall",
         _Recalls(producer, apps).recall,
         methods=["POST"],
         response_class=Response,
         response_model=None,
-        status_code=202,
-        responses=responses,
-        openapi_extra={"requestBody": {"required": True, "content": _body(RecallGiven.__name__)}},
+        **documented(RecallGiven, RecallTaken, "The fleet will act on it.", refusals=_REFUSALS, status=202),
     )
     return routes

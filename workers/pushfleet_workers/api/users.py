@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from pushfleet.message import Kind
 from pushfleet_workers.api.devices import DeviceShown, shown_fields
+from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
 from pushfleet_workers.api.paths import AppId, UserId, app_id, user_id
 from pushfleet_workers.api.problems import Problem
 from pushfleet_workers.settings import AppSettings
@@ -59,8 +60,7 @@ class UserShown(Struct, frozen=True):
 
 def user_schemas() -> dict[str, Any]:
     """The JSON Schemas of all bodies, by name."""
-    _, components = msgspec.json.schema_components([UserShown], ref_template="#/components/schemas/{name}")
-    return components
+    return schemas_of(UserShown)
 
 
 def show_user(
@@ -131,11 +131,9 @@ class _Users:
 
 
 _REFUSALS = {
+    **REFUSALS,
     400: "The path is not percent-encoded UTF-8.",
-    401: "The API key is missing or wrong.",
-    404: "There is no such app.",
     422: "An id or parameter is wrong.",
-    503: "Redis does not answer; try again.",
 }
 
 
@@ -143,21 +141,13 @@ def user_routes(
     store: TokenStore, apps: Mapping[str, AppSettings], accounts: Accounts, now_ms: Callable[[], int]
 ) -> APIRouter:
     """The route that shows a user."""
-
-    def body(name: str) -> dict[str, Any]:
-        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
     routes = APIRouter(prefix="/v1/apps/{app}", tags=["token state"])
-    responses: dict[int | str, dict[str, Any]] = {
-        200: {"description": "What is known.", "content": body(UserShown.__name__)},
-        **{code: {"description": text, "content": body("Problem")} for code, text in _REFUSALS.items()},
-    }
     routes.add_api_route(
         "/users/{user}",
         _Users(store, apps, accounts, now_ms).user,
         methods=["GET"],
         response_class=Response,
         response_model=None,
-        responses=responses,
+        **documented(None, UserShown, "What is known.", refusals=_REFUSALS),
     )
     return routes
