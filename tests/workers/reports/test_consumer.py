@@ -107,6 +107,27 @@ def test_confirmations_are_taken_down_beside_reports(redis_url: str) -> None:
     with_reports(redis_url, scenario)
 
 
+def test_confirmations_of_no_use_do_not_cost_the_reports_beside_them(redis_url: str) -> None:
+    async def scenario(stage: Stage, reports: Reports) -> None:
+        await stage.store.register("plain", "ann", "d1", a_registration())
+        results = ("applied", "malformed", "parking_off")
+        before = [counted(result, "delivery_confirmations") for result in results]
+        states, got = [{**A, "state": "killed", "at_ms": NOW_MS + 5}], {**A, "up_to_ms": 1}
+        ahead = {**got, "up_to_ms": NOW_MS + 600_000}
+        for app, told in ((APP, [got, ahead]), ("plain", [got, ahead]), ("plain", [got, got, got])):
+            await reports.write(app=app, reports=json.dumps(states), confirmations=json.dumps(told))
+        assert await reports.consumer.step(1) == 3
+        assert (await stage.device()).state == "k"
+        assert (await stage.store.user("plain", "ann")).devices["d1"].state == "k"
+        after = [counted(result, "delivery_confirmations") for result in results]
+        assert [now - then for now, then in zip(after, before, strict=True)] == [0, 2, 3]
+        assert await reports.left() == (0, 0, 2), "only what is wrong is kept, not what nobody waits for"
+        ((_, aside), _) = await reports.link.call("XRANGE", KEYS.refused, "-", "+")
+        assert b"confirmation 1: the time lies more than five minutes in the future: check the clock" in aside
+
+    with_reports(redis_url, scenario)
+
+
 def test_what_cannot_be_read_is_put_aside_with_its_reason_and_holds_nobody_up(redis_url: str) -> None:
     async def scenario(stage: Stage, reports: Reports) -> None:
         before = counted("malformed")

@@ -41,7 +41,7 @@ ONE = {"user": "ann", "device": "d1", "state": "killed"}
     ],
 )
 def test_an_entry_is_one_report_in_fields_or_many_in_json(fields: dict[bytes, bytes], expected: list[Report]) -> None:
-    assert read_entry(fields, NOW_MS - 7, NOW_MS) == ("demo", tuple(expected), ())
+    assert read_entry(fields, NOW_MS - 7, NOW_MS) == ("demo", tuple(expected), (), "")
 
 
 GOT = {"user": "ann", "device": "d1", "up_to_ms": NOW_MS - 9}
@@ -61,7 +61,7 @@ GOT = {"user": "ann", "device": "d1", "up_to_ms": NOW_MS - 9}
     ],
 )
 def test_an_entry_may_confirm_what_devices_have(fields: dict[bytes, bytes], expected: tuple[Confirmation, ...]) -> None:
-    assert read_entry(fields, NOW_MS - 7, NOW_MS) == ("demo", (), expected)
+    assert read_entry(fields, NOW_MS - 7, NOW_MS) == ("demo", (), expected, "")
 
 
 def test_an_entry_may_tell_both() -> None:
@@ -85,8 +85,10 @@ def test_an_entry_may_tell_both() -> None:
         ({**FLAT, b"reports": b"[]"}, "other fields"),
         ({**FLAT, b"confirmations": b"[]"}, "other fields"),
         ({**FLAT, b"up_to_ms": b"1"}, "unknown field `state`"),
-        ({**many(ONE), b"confirmations": b"[]"}, "length >= 1"),
-        ({**many(ONE), b"confirmations": json.dumps([{**GOT, "up_to_ms": 0}]).encode()}, "at `[0].up_to_ms`"),
+        ({b"app": b"demo", b"confirmations": b"[]"}, "length >= 1"),
+        ({b"app": b"demo", b"confirmations": json.dumps([{**GOT, "up_to_ms": 0}]).encode()}, "at `[0].up_to_ms`"),
+        ({**many(ONE, {**ONE, "state": "?"}), b"confirmations": json.dumps([GOT]).encode()}, "at `[1].state`"),
+        ({**many(ONE), b"confirmations": b"[]", b"x": b""}, "other fields"),
         (
             {b"app": b"demo", b"confirmations": json.dumps([GOT, {**GOT, "up_to_ms": NOW_MS + 300_001}]).encode()},
             "confirmation 1: the time lies more than five minutes in the future",
@@ -110,13 +112,28 @@ def test_what_breaks_the_form_is_told_without_what_it_held(fields: dict[bytes, b
     assert told in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("confirmations", "problem"),
+    [
+        (b"[]", "length >= 1"),
+        (b"nonsense", "not JSON"),
+        (json.dumps([{**GOT, "up_to_ms": 0}]).encode(), "at `[0].up_to_ms`"),
+        (json.dumps([{**GOT, "up_to_ms": NOW_MS + 300_001}]).encode(), "confirmation 0: the time lies more than"),
+    ],
+)
+def test_wrong_confirmations_spoil_no_reports(confirmations: bytes, problem: str) -> None:
+    told = read_entry({**many(ONE), b"confirmations": confirmations}, NOW_MS, NOW_MS)
+    assert (len(told.reports), told.confirmations) == (1, ())
+    assert problem in told.problem
+
+
 NAMES = [b"app", b"user", b"device", b"state", b"reports", b"confirmations", b"up_to_ms", b"at_ms", b"x"]
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.binary()))
 def test_whatever_comes_is_read_or_refused(fields: dict[bytes, bytes]) -> None:
     try:
-        app, reports, confirmations = read_entry(fields, NOW_MS, NOW_MS)
+        app, reports, confirmations, _ = read_entry(fields, NOW_MS, NOW_MS)
     except InvalidEntry:
         return
     assert app == fields[b"app"].decode()

@@ -32,7 +32,8 @@ REPORTS = Counter(
 )
 CONFIRMATIONS = Counter(
     "pushfleet_delivery_confirmations",
-    "Confirmations from the stream that devices have messages: applied, outdated, unknown (no such device), malformed.",
+    "Confirmations from the stream that devices have messages: applied, outdated, unknown (no such device), malformed, "
+    "and parking_off (their app waits for none).",
     ["result"],
 )
 WAITING = Gauge("pushfleet_state_reports_waiting", "Entries in the stream of state reports.")
@@ -46,6 +47,8 @@ _BOUND_EVERY_S = 5.0
 
 class ReportConsumer:
     """Moves reports and confirmations from the stream into the token state.
+
+    Confirmations that are of no use never cost the reports beside them: the state would be wrong until the next ones.
 
     * **apps** - those that there are; an entry of another is put aside.
     * **now_ms** - Redis' time.
@@ -103,6 +106,9 @@ class ReportConsumer:
                 await self._stream.put_aside(entry, told)
                 REPORTS.labels("malformed").inc()
                 continue
+            if told.problem:
+                await self._stream.put_aside(entry, told.problem)
+                CONFIRMATIONS.labels("malformed").inc()
             reports.setdefault(told.app, []).extend(told.reports)
             confirmations.setdefault(told.app, []).extend(told.confirmations)
         for app, some in reports.items():
@@ -147,6 +153,9 @@ class ReportConsumer:
             return str(problem)
         if told.app not in self._apps:
             return "the settings have no such app"
-        if told.confirmations and not self._apps[told.app].parks:
+        if self._apps[told.app].parks or not told.confirmations:
+            return told
+        if not told.reports:
             return "nothing is parked for the app: its foreground_ack is not park"
-        return told
+        CONFIRMATIONS.labels("parking_off").inc(len(told.confirmations))
+        return told._replace(confirmations=())

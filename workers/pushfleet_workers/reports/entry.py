@@ -32,6 +32,8 @@ class Told(NamedTuple):
     app: str
     reports: tuple[Report, ...] = ()
     confirmations: tuple[Confirmation, ...] = ()
+    problem: str = ""
+    """What is wrong with the confirmations that came beside the reports; then there are none here."""
 
 
 def read_entry(fields: Mapping[bytes, bytes], arrived_ms: int, now_ms: int) -> Told:
@@ -41,8 +43,23 @@ def read_entry(fields: Mapping[bytes, bytes], arrived_ms: int, now_ms: int) -> T
     those of a confirmation ``app``, ``user``, ``device``, ``up_to_ms`` and, where wanted, ``conversation``; all as
     text. Or they are ``app``, and ``reports`` or ``confirmations`` or both: JSON arrays of 1 to 1,000 objects with the
     other fields.
-    Raises :class:`InvalidEntry`: one thing that is wrong spoils its entry.
+    Raises :class:`InvalidEntry`: one thing that is wrong spoils its entry, but of confirmations only these.
     """
+    if not fields.keys() >= _LISTS:
+        return _read_checked(fields, arrived_ms, now_ms)
+    told = _read_checked(_without(fields, b"confirmations"), arrived_ms, now_ms)
+    try:
+        beside = _read_checked(_without(fields, b"reports"), arrived_ms, now_ms)
+    except InvalidEntry as problem:
+        return told._replace(problem=str(problem))
+    return told._replace(confirmations=beside.confirmations)
+
+
+def _without(fields: Mapping[bytes, bytes], name: bytes) -> dict[bytes, bytes]:
+    return {other: value for other, value in fields.items() if other != name}
+
+
+def _read_checked(fields: Mapping[bytes, bytes], arrived_ms: int, now_ms: int) -> Told:
     try:
         told = _read(fields)
     except msgspec.ValidationError as problem:
