@@ -46,7 +46,6 @@ Feedback = Callable[[str, Sequence[Delivery], Sequence[Outcome]], Awaitable[None
 """Tells the token state what one answer says of devices: app, all deliveries that it answers, their outcomes."""
 
 CLAIM_PARCELS = 100
-_TELL_OF_OTHERS = frozenset({"storm", "cap"})
 _LOW_WATER = 50
 """With fewer waiting to be sent it claims again."""
 
@@ -252,7 +251,7 @@ class Courier:
             elif push.parking == "parked":
                 # It may have been confirmed although it has expired since.
                 aged.append((held, deliveries))
-            elif push.expires_at_ms <= now_ms and push.later not in _TELL_OF_OTHERS:
+            elif push.expires_at_ms <= now_ms and not push.tells_of_others:
                 self._hand.finish(held, deliveries, End("dropped", "expired"))
             elif now_ms - entry.put_ms > self._recheck_ms or had_its_chance(entry):
                 aged.append((held, deliveries))
@@ -270,7 +269,8 @@ class Courier:
         """What of entries that a process died with is still to be sent: each may have left it in some way."""
         left = []
         for held, deliveries in await self._elsewhere.without_gone(lost):
-            if held.entry.parcel.push.parking == "parked":
+            push = held.entry.parcel.push
+            if push.parking == "parked":
                 # It had no permit to leave.
                 left.append((held, deliveries))
                 continue
@@ -278,7 +278,7 @@ class Courier:
                 delivery.tries = max(1, delivery.tries)
             if self._policy.drop_unknown:
                 self._hand.finish(held, deliveries, End("dropped", "unknown_outcome"))
-            elif held.entry.parcel.push.expires_at_ms <= self._clock.now_ms():
+            elif push.expires_at_ms <= self._clock.now_ms() and not push.tells_of_others:
                 self._hand.finish(held, deliveries, End("dropped", "expired"))
             else:
                 left.append((held, deliveries))

@@ -158,11 +158,8 @@ class Elsewhere:
         """Portion by portion, until nothing is left or the gate opens."""
         while (claimed := await self._claim()) is not None:
             claim, portion = claimed
-            now_ms = self._clock.now_ms()
-            live = [held for held in portion if held.open and held.entry.parcel.push.expires_at_ms > now_ms]
-            for held in portion:
-                if held.open and held not in live:
-                    self._hand.finish(held, held.left, End("dropped", "expired"))
+            wait_ms = min(claim.wait_ms, _LOOK_AGAIN_MS)
+            live = self._without_expired(portion, wait_ms)
             self._under_way = {held.entry.id for held in live}
             moved = await self._move([(held, held.left) for held in live], same_account=False)
             for held in live:
@@ -170,10 +167,25 @@ class Elsewhere:
                 if moved:
                     self._hand.finish(held, [one for one in left if one.id in moved], End("moved", "account_shut"))
                     left = [one for one in left if one.id not in moved]
-                wait_ms = min(claim.wait_ms, _LOOK_AGAIN_MS) if moved is not None else AFTER_TROUBLE_MS
-                self._hand.postpone(held, left, Later(wait_ms, counts=False))
+                self._hand.postpone(held, left, Later(wait_ms if moved is not None else AFTER_TROUBLE_MS, counts=False))
             self._under_way = set()
             await asyncio.sleep(_PORTION_PAUSE_S)
+
+    def _without_expired(self, portion: Sequence[Held], wait_ms: int) -> list[Held]:
+        """What of *portion* may go another way; the rest has expired, or waits here."""
+        live, now_ms = [], self._clock.now_ms()
+        for held in portion:
+            push = held.entry.parcel.push
+            if not held.open:
+                continue
+            if push.expires_at_ms > now_ms:
+                live.append(held)
+            elif push.tells_of_others:
+                # Nobody knows elsewhere what it has left to tell of.
+                self._hand.postpone(held, held.left, Later(wait_ms, counts=False))
+            else:
+                self._hand.finish(held, held.left, End("dropped", "expired"))
+        return live
 
     async def stop(self, deadline: float) -> set[bytes]:
         """End the evacuation, at the latest at *deadline* (monotonic).

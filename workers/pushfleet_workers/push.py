@@ -74,6 +74,11 @@ class Push(Struct, frozen=True, array_like=True):
     """Of how many messages its text tells."""
 
     @property
+    def tells_of_others(self) -> bool:
+        """Whether it waited for other messages to tell of: until when those make sense is known once it is composed."""
+        return self.later in ("storm", "cap")
+
+    @property
     def passes_foreground(self) -> bool:
         """Whether it goes to devices in the foreground too: it was parked for as long as something urgent may be."""
         return self.parking != "" and self.lane == "urgent"

@@ -482,7 +482,7 @@ class Router:
             for number, first in enumerate(range(0, len(some), size)):
                 identity = parcel_id(job.part, name_of(manner), number, due_ms, f"{why}{parking}".encode())
                 parcel = some[first : first + size]
-                if why in ("storm", "cap"):
+                if carried.tells_of_others:
                     job.carrying[vendor, credential, identity] = parcel
                 packed = pack(Entry(identity, Parcel(carried, parcel), push.lane, now_ms))
                 yield (due_ms, packed) if due_ms else packed

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from pushfleet.message import LANES, Lane
-from pushfleet_workers.push import Parcel, decode_parcel, encode_parcel
+from pushfleet_workers.push import Parcel, Push, decode_parcel, encode_parcel
 
 __all__ = ["Entry", "pack", "parcel_id", "unpack"]
 
 _HEADER = struct.Struct(">HBBdd16s")
+_NEVER_MS = 2.0**53
 _LANE_NUMBERS = {lane: number for number, lane in enumerate(LANES, start=1)}
 
 
@@ -37,17 +38,22 @@ class Entry:
 def pack(entry: Entry) -> bytes:
     """The bytes that lie in the ledger."""
     parcel = entry.parcel
-    # A claim asks no permits for what has expired; no more does it for what cannot leave as it is.
-    parked = parcel.push.parking == "parked"
     head = _HEADER.pack(
         len(parcel.deliveries),
         _LANE_NUMBERS[entry.lane],
         entry.lost,
-        0 if parked else parcel.push.expires_at_ms,
+        _free_from_ms(parcel.push),
         entry.put_ms,
         entry.id,
     )
     return head + encode_parcel(parcel)
+
+
+def _free_from_ms(push: Push) -> float:
+    """From when on a claim asks no permits for *push*: since it has expired, or cannot leave as it is."""
+    if push.parking == "parked":
+        return 0
+    return _NEVER_MS if push.tells_of_others else push.expires_at_ms
 
 
 def unpack(data: bytes, fence: int = 0) -> Entry:

@@ -149,7 +149,7 @@ def is_stormy_push(app: AppSettings, push: Push, delivery: Delivery) -> bool:
         and push.kind in _KINDS
         and bool(push.conversation_id)
         and push.lane != "urgent"
-        and push.later not in ("storm", "cap")
+        and not push.tells_of_others
         and not (delivery.mention or delivery.forced or delivery.tried)
     )
 
