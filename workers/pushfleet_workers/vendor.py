@@ -34,7 +34,7 @@ class Request:
     body: bytes = field(repr=False)
     method: str = "POST"
     leave_by: float = math.inf
-    """Monotonic time after which it must not leave any more: its permit is void by then."""
+    """Monotonic time after which it must not leave any more: its permit is void by then, or it has expired."""
 
 
 @dataclass(slots=True)

@@ -523,6 +523,26 @@ async def test_what_waited_for_a_connection_until_it_was_not_to_leave_any_more_i
         assert peer.calls_total == 6
 
 
+async def test_what_was_not_to_leave_any_more_when_its_turn_came_is_not_sent(
+    engine: str, opened: OpenTransport, http1: ssl.SSLContext, http2: ssl.SSLContext
+) -> None:
+    async def only_the_others(peer: Any, transport: Transport) -> None:
+        for _ in range(2):
+            assert (await transport.send(a_push(peer))).status == 200
+            late = await no_answer(transport, replace(a_push(peer, 9), leave_by=time.monotonic() - 0.001))
+            assert isinstance(late, NotInTime)
+            assert not late.maybe_delivered
+
+    async with Peer(http2) as peer, opened() as transport:
+        await only_the_others(peer, transport)
+        assert peer.calls_total == 2
+    if engine == "aioapns":
+        return
+    async with Http1Peer(http1) as peer1, opened(http2=False) as transport:
+        await only_the_others(peer1, transport)
+        assert len(peer1.heads) == 2
+
+
 async def test_a_cold_connection_holds_up_nobody_while_another_is_warm(
     opened: OpenTransport, http2: ssl.SSLContext
 ) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from pushfleet_workers import registry
+from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.errors import NotInTime
+from pushfleet_workers.exchange import Exchange
 from pushfleet_workers.fakecloud import FakeCloud
 from pushfleet_workers.outcome import Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push, delivery_id
@@ -168,6 +171,25 @@ async def test_vivo_sends_one_by_one_when_it_stores_nothing_more() -> None:
             for delivery in to([GOOD, OTHER], remedy="single_send"):
                 (outcome,) = await push_to(transport, "vivo", account, auth, [delivery])
                 assert outcome.verdict is Verdict.OK
+        finally:
+            await transport.close()
+
+
+async def test_what_expires_while_vivo_stores_its_content_is_not_sent() -> None:
+    async with FakeCloud(vendors=["vivo"]) as cloud:
+        account = account_of(cloud, "vivo")
+        cloud.rule("vivo", "answer", endpoint="stage", delay_s=0.3)
+        transport = opened(cloud)
+        try:
+            auth = await auth_token(transport, "vivo", account)
+            exchange = Exchange(registry.load("vivo"), account, transport, FleetClock(), lambda _: None)
+            with pytest.raises(NotInTime) as late:
+                await exchange([(a_push(), to([GOOD, OTHER]))], auth, time.monotonic() + 0.2)
+            assert not late.value.maybe_delivered
+            assert cloud.stats()["vendors"]["vivo"]["requests"] == 2, "authorization and content, no targets"
+            assert cloud.received("vivo") == []
+            (outcomes,) = await exchange([(a_push(), to([GOOD, OTHER]))], auth, time.monotonic() + 60)
+            assert [outcome.verdict for outcome in outcomes] == [Verdict.OK] * 2, "the content is known by then"
         finally:
             await transport.close()
 

@@ -142,6 +142,9 @@ class LineTransport(ABC, Generic[ClientT]):
     # ---- one attempt
 
     async def _try(self, request: Request) -> Response | Failure:
+        if time.monotonic() > request.leave_by:
+            # Content was stored ahead of it for too long, or an idle connection was closed.
+            return Failure(Reason.STALE)
         line = self._next_line(self._lines)
         if line.warm:
             return await self._carry(line, request)
