@@ -3,8 +3,9 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 import redis
@@ -17,8 +18,8 @@ from pushfleet_workers.ledger import Entry, Settlement
 from pushfleet_workers.ledger.ledger import LEASE_MS, Want
 from pushfleet_workers.ledger.recent import Recent, Sent
 from pushfleet_workers.push import sent_id
-from pushfleet_workers.redis_connection import RedisConnection
-from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_connection import Command, LinkLost, RedisConnection
+from pushfleet_workers.redis_link import Link, ReplyError
 
 
 class History:
@@ -110,6 +111,67 @@ def test_what_was_settled_and_forgotten_is_not_sent_again(redis_url: str, histor
         assert all(entry.lost == 1 for entry in claim.entries)
         assert claim.late_oks == {*sent(a, 0).accepted, *sent(b, 0).accepted}
         assert await ledger.settle([sent(c, c.fence)]) == [], "its lease stands"
+
+    on_redis(redis_url, scenario)
+
+
+@pytest.mark.parametrize("breaks_at", range(4))
+def test_what_was_forgotten_is_not_sent_again_wherever_reconciling_breaks_off(
+    redis_url: str, history: History, monkeypatch: pytest.MonkeyPatch, breaks_at: int
+) -> None:
+    """Its call may have been carried out: only the answer is lost."""
+
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("a"), an_entry("b"))
+        ledger = a_ledger(link)
+        (a,) = (await ledger.claim(Want(1, 1, 0))).entries
+        moment = history.moment()
+        (b,) = (await ledger.claim(PLENTY)).entries
+        await ledger.settle([sent(a, a.fence), sent(b, b.fence)])
+        await go_back(link, history, moment)
+        assert await ledger.lost_track()
+        carry_out, calls = link.pipeline, 0
+
+        async def pipeline(commands: Sequence[Command]) -> list[Any]:
+            nonlocal calls
+            replies = await carry_out(commands)
+            if not any(isinstance(reply, ReplyError) for reply in replies):
+                calls += 1
+                if calls == breaks_at + 1:
+                    raise LinkLost("the connection broke")
+            return replies
+
+        monkeypatch.setattr(link, "pipeline", pipeline)
+        broken_off = False
+        while await ledger.lost_track():
+            try:
+                await ledger.regain([])
+            except LinkLost:
+                broken_off = True
+        assert broken_off
+        claim = await a_ledger(link, "w2").claim(PLENTY)
+        assert {entry.id for entry in claim.entries} == {a.id, b.id}
+        assert claim.late_oks == {*sent(a, 0).accepted, *sent(b, 0).accepted}
+        await balanced(link)
+
+    on_redis(redis_url, scenario)
+
+
+def test_what_was_forgotten_is_known_in_a_full_redis(redis_url: str, history: History) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, an_entry("a"))
+        ledger = a_ledger(link)
+        (a,) = (await ledger.claim(PLENTY)).entries
+        moment = history.moment()
+        await ledger.settle([sent(a, a.fence)])
+        await go_back(link, history, moment)
+        assert await ledger.lost_track()
+        await link.call("CONFIG", "SET", "maxmemory", 1)
+        try:
+            await ledger.regain([])
+            assert (await a_ledger(link, "w2").claim(PLENTY)).late_oks == {*sent(a, 0).accepted}
+        finally:
+            await link.call("CONFIG", "SET", "maxmemory", 0)
 
     on_redis(redis_url, scenario)
 

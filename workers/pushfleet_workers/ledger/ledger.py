@@ -218,6 +218,7 @@ class Ledger:
     _finish = _script("finish")
     _reap = _script("reap")
     _reconcile = _script("reconcile")
+    _remember = _script("remember")
     _beat = _script("beat")
     _gate = _script("gate")
 
@@ -368,15 +369,10 @@ class Ledger:
 
     async def _remember_late(self, accepted: Sequence[bytes], unknown: int) -> None:
         """Let nobody send *accepted* again; so many more than the books say may have been sent twice."""
-        commands: list[tuple[Any, ...]] = []
-        for first in range(0, len(accepted), 1000):
-            fields = [part for delivery in accepted[first : first + 1000] for part in (delivery, b"1")]
-            commands.append(("HSET", self.keys.oks, *fields))
-        if commands:
-            commands.append(("PEXPIRE", self.keys.oks, _LATE_OK_LIFE_MS))
-        if unknown:
-            commands.append(("HINCRBY", self.keys.books, "unknown", unknown))
-        await self.link.pipeline(commands)
+        if accepted or unknown:
+            await self.link.run(
+                self._remember, (self.keys.books, self.keys.oks), (_LATE_OK_LIFE_MS, unknown, *accepted)
+            )
 
     @property
     def _data_changed(self) -> bool:
@@ -413,27 +409,37 @@ class Ledger:
 
     async def _reconcile_with(self, in_hand: Sequence[tuple[bytes, int, int]]) -> None:
         history, keys = self.link.history, self.keys
+        # First of all: whoever claims what goes back must find it, and we may break off at any point.
+        going_back = self._recent.of_leases(await self._not_in_hand(in_hand))
+        await self._remember_late(_deliveries(going_back), 0)
         leases: list[Any] = [part for lease in in_hand for part in lease]
-        back, ids, flat = await self.link.run(
+        back, flat = await self.link.run(
             self._reconcile,
             (keys.books, keys.gate, self._leased, keys.suspect, keys.dead, *keys.ready),
             (self._letters_max, history, *leases),
         )
         gaps = [(int(last), int(first)) for last, first in zip(flat[::2], flat[1::2], strict=True)]
         self._fences_from = gaps[-1][1]
-        forgotten = self._recent.of_claims_between(gaps)
-        known = [one for some in (forgotten, self._recent.of_leases(set(ids))) for one in some]
-        if known:
-            # The script has counted what it gave back.
-            uncounted = sum(len(one.deliveries) for one in forgotten)
-            await self._remember_late([delivery for one in known for delivery in one.deliveries], uncounted)
+        forgotten = _deliveries(self._recent.of_claims_between(gaps))
+        # What it gave back the script has counted.
+        await self._remember_late(forgotten, len(forgotten))
         self._history = history
-        if back or known:
+        if back or forgotten:
             log.warning(
                 "Redis has forgotten what became of deliveries of %s: %d went back to their lanes; what is known to be "
                 "sent is not sent again",
                 keys.root, back,
             )  # fmt: skip
+
+    async def _not_in_hand(self, in_hand: Sequence[tuple[bytes, int, int]]) -> set[bytes]:
+        """The ids of our leases in Redis that are not *in_hand* as they stand there."""
+        known = set(in_hand)
+        return {
+            identity
+            for value in await self.link.call("HVALS", self._leased)
+            for size, _, identity in (head_of(value[8:]),)
+            if (identity, int(struct.unpack_from(">d", value)[0]), size) not in known
+        }
 
     async def recover(self, known: set[bytes]) -> list[Entry]:
         """Entries that are leased to this process but not among *known*: a claim's answer was lost."""
@@ -501,6 +507,10 @@ class Marked(Protocol):
     def marks(self, bucket: int) -> str:
         """The markers of a bucket."""
         ...
+
+
+def _deliveries(sent: Sequence[Sent]) -> list[bytes]:
+    return [delivery for one in sent for delivery in one.deliveries]
 
 
 def _settle_arguments(settlements: Sequence[Settlement]) -> list[Any]:

@@ -5,8 +5,8 @@
 -- KEYS  books, gate, leased of the owner, suspect, dead, ready urgent/normal/bulk
 -- ARGV  about how many dead letters are kept, the history of the data by name, then for each parcel that the process
 --       has in hand: id, fence, deliveries
--- Returns the number of deliveries given back, the ids of their leases, and the gaps of the last histories: fences
--- between the two of a pair are forgotten.
+-- Returns the number of deliveries given back, and the gaps of the last histories: fences between the two of a pair are
+-- forgotten.
 local GAPS_MAX = 8
 local books, gate, leased = KEYS[1], KEYS[2], KEYS[3]
 local in_hand = {}
@@ -43,4 +43,4 @@ for _, gap in ipairs(gaps) do
   table.insert(flat, gap[1])
   table.insert(flat, gap[2])
 end
-return {back, ids, flat}
+return {back, flat}
