@@ -63,6 +63,20 @@ def test_one_carrier_probes_and_the_others_wait_for_what_it_finds(redis_url: str
     on_bench(redis_url, scenario)
 
 
+def test_of_one_parcel_each_delivery_holds_as_long_as_what_it_tells_of(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        carrier = named("m", deliveries=3, ttl_s=-1)
+        carrier.parcel = Parcel(replace(carrier.parcel.push, later="storm"), carrier.parcel.deliveries)
+        tell_of_others(bench, carrier)
+        second = carrier.parcel.deliveries[1]
+        bench.rendered[second.id] = replace(bench.rendered[second.id], expires_at_ms=1)
+        await put(bench.link, carrier)
+        assert await bench.finish() == {"sent": 2, "dropped:expired": 1}
+        assert sorted(bench.cloud.tokens) == ["m-0", "m-2"]
+
+    on_bench(redis_url, scenario)
+
+
 def test_a_carrier_that_a_process_died_with_still_tells_of_the_others(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         carrier = a_carrier("m")

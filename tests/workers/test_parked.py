@@ -586,6 +586,38 @@ def test_a_carrier_all_of_which_was_confirmed_is_not_sent(redis_url: str) -> Non
     on(redis_url, scenario, storm_waits_s=[10, 20])
 
 
+def test_a_confirmation_does_not_reach_what_a_carrier_tells_of_that_was_never_parked(redis_url: str) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.foreground()
+        await fleet.stage.route(said(0), said(1))
+        await fleet.background()
+        await fleet.look()
+        ((_, carrier, _),) = await fleet.waiting()
+        assert (carrier.later, carrier.parking) == ("storm", "released")
+        await fleet.stage.route(said(2), said(3))
+        await fleet.confirm()
+        await fleet.look()
+        assert await fleet.bench.ends() == {"sent": 2}
+        assert fleet.cloud.bodies[1].endswith(" and 2 others in Team")
+
+    on(redis_url, scenario, storm_waits_s=[10, 20])
+
+
+def test_a_confirmation_stops_a_released_carrier_of_itself_alone(redis_url: str) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.foreground()
+        await fleet.stage.route(said(0), said(1))
+        await fleet.background()
+        await fleet.look()
+        ((_, carrier, _),) = await fleet.waiting()
+        assert (carrier.later, carrier.parking) == ("storm", "released")
+        await fleet.confirm()
+        await fleet.look()
+        assert await fleet.ends() == {"sent": 1, "suppressed:delivered": 1}
+
+    on(redis_url, scenario, storm_waits_s=[10, 20])
+
+
 def test_a_recall_stops_what_is_parked_and_still_finds_what_is_shown(redis_url: str) -> None:
     async def scenario(fleet: Fleet) -> None:
         await fleet.background()

@@ -173,10 +173,10 @@ class Hand:
         due at once.
         """
         old = held.entry
-        groups: dict[tuple[str, str, bool], tuple[Push, list[Delivery]]] = {}
+        groups: dict[tuple[object, ...], tuple[Push, list[Delivery]]] = {}
         for one in deliveries:
             push = pushes.get(one.id, old.parcel.push)
-            groups.setdefault((push.title, push.body, push.hidden), (push, []))[1].append(one)
+            groups.setdefault(push.variant, (push, []))[1].append(one)
         if not groups:
             return []
         (push, stay), *others = groups.values()

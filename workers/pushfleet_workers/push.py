@@ -73,6 +73,15 @@ class Push(Struct, frozen=True, array_like=True):
     tells: int = 1
     """Of how many messages its text tells."""
 
+    confirmed_ms: int = 0
+    """Of what was parked: until when its device had everything as it was released."""
+
+    @property
+    def variant(self) -> tuple[object, ...]:
+        """What may differ between pushes of one message that have been decided again."""
+        told = self.title, self.body, self.hidden, self.is_count, self.tells, self.sent_at_ms
+        return *told, self.expires_at_ms, self.later, self.parking, self.confirmed_ms
+
     @property
     def tells_of_others(self) -> bool:
         """Whether it waited for other messages to tell of: until when those make sense is known once it is composed."""

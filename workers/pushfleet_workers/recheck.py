@@ -71,10 +71,19 @@ class _Learned:
     """What it tells of then; None: another push does."""
 
     confirmed_ms: int = 0
-    """Until when its device has everything, which counts for what was parked; 0: nobody knows."""
+    """Until when its device has everything; 0: nobody knows. See :meth:`confirmed_of`."""
 
     gathered: Gathered | None = None
     """What it tells of because its device gets only so many pushes a day."""
+
+    def confirmed_of(self, push: Push, *, alone: bool = False) -> int:
+        """Until when confirmations count for what *push* tells of; *alone*: for its own message and no other.
+
+        Once it was released it may tell of messages that were never parked, which a device in the background has got
+        and not shown.
+        """
+        counts = alone or push.parking == "parked"
+        return max(self.confirmed_ms, push.confirmed_ms) if counts else push.confirmed_ms
 
     @property
     def messages(self) -> Iterator[str]:
@@ -166,7 +175,8 @@ class Rechecker:
         recalled = self._recalls.taken_back(recallable, marks)
         _stop(recalled, found)
         _say_no_end_of_what_never_rang(entries, found)
-        await self._release(entries, devices, found)
+        confirmed_ms = {delivery.id: one.confirmed_ms for (_, delivery), one in zip(asked, learned, strict=True)}
+        await self._release(entries, devices, confirmed_ms, found)
         await self._recalls.look_at_screens(recallable, marks, found.refused, found.later)
         meanwhile = await self._recalls.show(recallable, {*found.refused, *found.later}, found.counting)
         await self._decide_anew([entry for entry in meanwhile if not any(entry is one for one in recalled)], found)
@@ -242,12 +252,13 @@ class Rechecker:
         parks = reason == "foreground" and self._parking.parks and not push.recall
         if not reason or parks:
             if telling is not None:
-                telling = telling.left(max(done.sent_ms, learned.confirmed_ms), taken_back)
-            reason = refuse_delivered(sent_at_ms, learned.confirmed_ms)
+                telling = telling.left(max(done.sent_ms, learned.confirmed_of(push)), taken_back)
+            alone = _tells_itself(push) if telling is None else telling.tells_only(_digest(push))
+            reason = refuse_delivered(sent_at_ms, learned.confirmed_of(push, alone=alone))
             if learned.storm and not reason:
                 reason = _refuse_telling(telling, taken_back)
             if parks and not reason:
-                others = telling is not None and not telling.tells_only(message_digest(push.app, push.message_id))
+                others = telling is not None and not alone
                 self._park(push, delivery, state.devices[delivery.device], found, others=others)
                 return
         if reason:
@@ -272,7 +283,13 @@ class Rechecker:
             # Its own message may be taken back: it has others to tell of.
             found.counting.add(delivery.id)
 
-    async def _release(self, entries: Sequence[Entry], devices: Mapping[bytes, Device], found: Rechecked) -> None:
+    async def _release(
+        self,
+        entries: Sequence[Entry],
+        devices: Mapping[bytes, Device],
+        confirmed_ms: Mapping[bytes, int],
+        found: Rechecked,
+    ) -> None:
         """What was parked, and is neither refused nor to wait on, goes; with a permit of its own."""
         going: list[Going] = []
         for entry in entries:
@@ -281,11 +298,13 @@ class Rechecker:
                 if one.id in found.refused or one.id in found.later:
                     continue
                 carried = found.rendered.pop(one.id, push)
+                confirmed_up_to_ms = max(push.confirmed_ms, confirmed_ms.get(one.id, 0))
+                carried = replace(carried, parking="released", confirmed_ms=confirmed_up_to_ms)
                 if one.id in devices:
                     going.append(Going(carried, one, devices[one.id], entry.lost > 0))
                 else:
                     # Nobody can tell where the app is: a push too many beats a push lost.
-                    found.later[one.id] = 0, replace(carried, parking="released")
+                    found.later[one.id] = 0, carried
         if going:
             released = await self._parking.release(going, self._clock.now_ms())
             found.refused |= dict.fromkeys(released.absorbed, "stormed")
@@ -304,19 +323,25 @@ class Rechecker:
         """As :meth:`_decide`; what speaks against its own conversation leaves the others to be told of."""
         device, receive = state.devices.get(delivery.device), state.receive_at(self._clock.now_ms())
         unwanted = refuse_receiver(push.kind, Recipient(id=delivery.user), receive)
-        seen_up_to_ms = device.nothing_unread_at_ms if device is not None else 0
-        done_up_to_ms = max(learned.done.sent_ms, learned.confirmed_ms)
+        # An app that had not got what was parked says that nothing is unread.
+        seen_up_to_ms = device.nothing_unread_at_ms if device is not None and push.parking != "released" else 0
+        done_up_to_ms = max(learned.done.sent_ms, learned.confirmed_of(push))
         news = gathered.news(seen_up_to_ms, None if unwanted else done_up_to_ms, taken_back)
         recalled = gathered.gather.message in taken_back
         reason = self._refuse(push, delivery, UserState(state.devices, None, state.preferences), done=False)
         parks = reason == "foreground" and self._parking.parks
-        if not news.count and (parks or not reason):
-            reason, parks = "recalled" if recalled else unwanted or "read", False
+        alone = tells_only(push, news)
+        if parks or not reason:
+            delivered = refuse_delivered(push.sent_at_ms, learned.confirmed_of(push, alone=alone))
+            if not news.count:
+                reason, parks = "recalled" if recalled else unwanted or delivered or "read", False
+            elif alone and delivered:
+                reason, parks = delivered, False
         if device is None or (reason and not parks):
             found.refused[delivery.id] = reason
             return
         if parks:
-            self._park(push, delivery, device, found, others=not tells_only(push, news))
+            self._park(push, delivery, device, found, others=not alone)
             return
         push = self._renewed(push, delivery, state, learned, found)
         if not delivery.counted and gathered.gather.unread >= 0:
@@ -372,6 +397,15 @@ class Rechecker:
         channel = next((one for one in channels if one.token == delivery.token), channels[0])
         delivery.token, delivery.registered_at_ms = channel.token, channel.registered_at_ms
         return ""
+
+
+def _digest(push: Push) -> str:
+    return message_digest(push.app, push.message_id)
+
+
+def _tells_itself(push: Push) -> bool:
+    """Whether it tells of its own message and no other, by what it says already."""
+    return push.tells == 1 and not push.is_count
 
 
 def _refuse_telling(telling: Telling | None, taken_back: Collection[str]) -> str:

@@ -68,7 +68,7 @@ class StillWanted:
         """Those of *deliveries* that need not wait: none of a parked push, which has no permit to leave."""
         push = held.entry.parcel.push
         go_on = (_ASK_AGAIN_MS, push) if push.parking == "parked" else None
-        groups: dict[tuple[int, str, str, str, str, bool], tuple[Push, list[Delivery]]] = {}
+        groups: dict[tuple[int, tuple[object, ...]], tuple[Push, list[Delivery]]] = {}
         left = []
         for one in deliveries:
             wait = found.later.get(one.id, go_on)
@@ -76,13 +76,12 @@ class StillWanted:
                 left.append(one)
                 continue
             wait_ms, carried = wait
-            alike = wait_ms, carried.parking, carried.later, carried.title, carried.body, carried.hidden
-            groups.setdefault(alike, (carried, []))[1].append(one)
+            groups.setdefault((wait_ms, carried.variant), (carried, []))[1].append(one)
         now_ms = self._clock.now_ms()
-        for (wait_ms, parking, *_), (carried, some) in groups.items():
+        for (wait_ms, _), (carried, some) in groups.items():
             if carried.expires_at_ms <= now_ms:
                 self._hand.finish(held, some, End("dropped", "expired"))
             else:
                 self._hand.postpone(held, some, Later(wait_ms, counts=False), push=carried)
-                metrics.PARKED.labels(self._name.partition(":")[0], parking).inc(len(some))
+                metrics.PARKED.labels(self._name.partition(":")[0], carried.parking).inc(len(some))
         return left

@@ -29,6 +29,7 @@ from pushfleet_workers.push import Delivery
 from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.still_wanted import Recheck
+from pushfleet_workers.tokens.confirmations import Confirmation, ConfirmationStore
 from pushfleet_workers.tokens.keys import UserKeys
 from pushfleet_workers.tokens.preferences import Preferences, repack_preferences
 from pushfleet_workers.tokens.reads import ReadStore
@@ -405,6 +406,53 @@ def test_what_is_parked_is_asked_about_when_it_leaves(redis_url: str) -> None:
         await phone.pass_time(8 * HOUR_MS)
         (text,) = phone.shown[1:]
         assert text.endswith("and 2 others in Team")
+
+    on(redis_url, scenario, app={"foreground_ack": "park"})
+
+
+async def released(phone: Phone) -> None:
+    """The second message is parked, released, and waits for its turn; the app says that nothing is unread."""
+    await phone.come(said(0))
+    await phone.stage.device(state=FOREGROUND, lease_until_ms=2**50)
+    await phone.come(said(1))
+    await phone.stage.device()
+    await phone.pass_time(15_000)
+    ((_, entry),) = await phone.stage.delayed()
+    assert (entry.parcel.push.later, entry.parcel.push.parking) == ("cap", "released")
+
+
+def test_an_app_that_never_got_what_was_parked_cannot_have_shown_it(redis_url: str) -> None:
+    async def scenario(phone: Phone) -> None:
+        await released(phone)
+        await phone.pass_time(8 * HOUR_MS)
+        assert phone.shown[1:] == ["User 1: Lunch?"]
+
+    on(redis_url, scenario, app={"foreground_ack": "park"})
+
+
+async def confirm(phone: Phone) -> None:
+    """Bob's phone has everything."""
+    given = Confirmation(user="bob", device="phone", up_to_ms=now_ms())
+    await ConfirmationStore(phone.stage.queue, PREFIX).confirm("demo", [given])
+
+
+def test_a_confirmation_stops_what_was_parked_and_waits_alone(redis_url: str) -> None:
+    async def scenario(phone: Phone) -> None:
+        await released(phone)
+        await confirm(phone)
+        await phone.pass_time(8 * HOUR_MS)
+        assert await phone.ends() == {"delivered": 1, "sent": 1}
+
+    on(redis_url, scenario, app={"foreground_ack": "park"})
+
+
+def test_a_confirmation_does_not_reach_what_was_gathered_and_never_parked(redis_url: str) -> None:
+    async def scenario(phone: Phone) -> None:
+        await released(phone)
+        await phone.come(said(2))
+        await confirm(phone)
+        await phone.pass_time(8 * HOUR_MS)
+        assert phone.shown[1:] == ["User 2 and 1 others in Team"]
 
     on(redis_url, scenario, app={"foreground_ack": "park"})
 

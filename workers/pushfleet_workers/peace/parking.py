@@ -71,6 +71,8 @@ class Going(NamedTuple):
     """A parked delivery that is to leave."""
 
     push: Push
+    """What it carries then."""
+
     delivery: Delivery
     device: Device
     again: bool
@@ -134,15 +136,14 @@ class Parking:
         before: Counter[tuple[str, str]] = Counter()
         for push, delivery, *_ in going:
             verdict, *until_ms = told.get(delivery.id, (0,))
-            carried = replace(push, parking="released")
             if verdict == ABSORBED:
                 released.absorbed.add(delivery.id)
             elif verdict == CARRIES:
                 wait_ms = max(0, until_ms[0] + self._clocks_apart_ms - now_ms)
-                released.later[delivery.id] = wait_ms, replace(carried, later="storm")
+                released.later[delivery.id] = wait_ms, replace(push, later="storm")
             else:
                 place = delivery.user, delivery.device
-                released.later[delivery.id] = before[place], carried
+                released.later[delivery.id] = before[place], push
                 before[place] += 1
         return released
 
