@@ -34,15 +34,22 @@ class Sayer:
     password: str = ""
     listens_on: int = 0
     asked: int = 0
+    unanswered_max: int = 0
+    """Commands that one connection has brought in vain."""
+
     logins: list[list[bytes]] = field(default_factory=list)
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         parser = hiredis.Reader()
+        unanswered = 0
         try:
             while data := await reader.read(4_096):
                 parser.feed(data)
                 while isinstance(command := parser.gets(), list):
-                    if not self.hangs:
+                    if self.hangs:
+                        unanswered += 1
+                        self.unanswered_max = max(self.unanswered_max, unanswered)
+                    else:
                         writer.write(self.answer(command))
         finally:
             writer.close()
@@ -188,6 +195,22 @@ def test_it_stays_while_they_are_silent_or_only_one_that_is_behind_says_otherwis
         asked = some[0].asked
         await until(lambda: some[0].asked > asked + 3)
         assert await link.call("CLIENT", "ID") == before
+
+    on_link(scenario, *some)
+
+
+def test_questions_do_not_pile_up_at_one_that_hangs(servers: list[EmbeddedRedis]) -> None:
+    some = [Sayer(servers[0].port) for _ in range(3)]
+
+    async def scenario(link: Link) -> None:
+        await link.call("PING")
+        some[2].hangs = True
+        asked = some[0].asked
+        await until(lambda: some[0].asked > asked + 5)
+        assert 1 <= some[2].unanswered_max <= 3, "what one question has, or the greeting"
+        some[2].hangs = False
+        asked = some[2].asked
+        await until(lambda: some[2].asked > asked)
 
     on_link(scenario, *some)
 

@@ -98,7 +98,8 @@ class Sentinels:
                     )
                     self._connections[place] = connection
                 return await connection.submit(commands)
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError):
+            # Most have answered, and this one is not waited for: what is asked of it next would wait behind this.
             self._hang_up(place)
             raise
 
