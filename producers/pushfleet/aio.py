@@ -211,8 +211,12 @@ class AsyncProducer:
         return replies
 
     async def _start_afresh(self) -> None:
-        """The master has gone silent, or was demoted under us: only new connections can find the new one."""
-        await self._client.connection_pool.disconnect(inuse_connections=False)
+        """The master has gone silent, or was demoted under us: only new connections can find the new one.
+
+        Those of a ready client are for its owner to end: others may be using them.
+        """
+        if self._owns_client:
+            await self._client.connection_pool.disconnect(inuse_connections=False)
 
     def _enter(self) -> None:
         loop = asyncio.get_running_loop()

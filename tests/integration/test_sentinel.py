@@ -257,6 +257,21 @@ def test_check_says_what_is_wrong(cluster: SentinelCluster, change: Callable[[st
         assert secret not in finding.sentence.replace("WRONGPASS", "")
 
 
+def test_check_sees_a_master_that_nobody_follows(cluster: SentinelCluster) -> None:
+    """The Sentinels go on counting the replica that is gone."""
+    (replica,) = cluster.replicas
+    cluster.kill(replica)
+    try:
+        with cluster.client() as client:
+            eventually(lambda: client.info("replication")["connected_slaves"] == 0, what="the replica is missed")
+        warnings = [one.sentence for one in check_all(Settings(redis={"url": cluster.url})) if "redis" in one.about]
+        assert len(warnings) == 2, warnings
+        assert f"{cluster.master.port}/0 (master '{MASTER}') has no replica that follows it" in warnings[1]
+    finally:
+        cluster.rejoin(replica)
+        cluster.wait_in_sync(replica)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [((f"/{MASTER}/", "/other/"), "watch no master named 'other'"), (("p%2Fw%401", "x"), "invalid username-password")],

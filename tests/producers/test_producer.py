@@ -443,6 +443,30 @@ def test_a_ready_client_is_used_and_left_open(redis_url: str, redis_client: redi
     assert names(stream(redis_client, "normal")) == ["m1", "m2"]
 
 
+def test_the_idle_connections_of_a_ready_client_are_left_to_its_owner(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    """Also where the server turned into a replica, and a client of our own would begin anew."""
+
+    async def scenario() -> None:
+        async with (
+            redis.asyncio.Redis.from_url(redis_url, client_name="owners") as ready,
+            AsyncProducer(ready) as producer,
+        ):
+            some = [await ready.connection_pool.get_connection() for _ in range(3)]
+            for one in some:
+                await ready.connection_pool.release(one)
+            redis_client.replicaof("127.0.0.1", "1")
+            with pytest.raises(QueueUnavailable, match="replica"):
+                await producer.enqueue(a_message(1))
+            assert sum(one["name"] == "owners" for one in redis_client.client_list()) == 3
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        redis_client.replicaof("NO", "ONE")
+
+
 def test_a_client_of_the_other_kind_is_refused_at_once(redis_url: str) -> None:
     with pytest.raises(TypeError, match=r"a URL or a redis\.Redis, not redis\.asyncio"):
         Producer(redis.asyncio.Redis.from_url(redis_url))  # type: ignore[arg-type]

@@ -56,6 +56,7 @@ def test_one_server_for_everything_is_looked_at_once(server: EmbeddedRedis) -> N
     ("directive", "value", "mend"),
     [
         ("maxmemory-policy", "allkeys-lru", "CONFIG SET maxmemory-policy noeviction"),
+        ("appendonly", "no", "CONFIG SET appendonly yes; without it a restart loses everything"),
         ("hash-max-listpack-value", "64", "CONFIG SET hash-max-listpack-value 512"),
     ],
 )
@@ -74,8 +75,20 @@ def test_a_wrong_directive_is_a_warning_that_names_the_mend(
     assert value in findings[0].sentence
 
 
+def test_triggers_need_not_survive_a_restart(server: EmbeddedRedis) -> None:
+    apart = Settings(redis={"url": server.url, "broker": f"{server.url[:-1]}1"}, apps={"demo": {}})
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("appendonly", "no")
+        try:
+            findings = check_all(apart)
+        finally:
+            client.config_set("appendonly", "yes")
+    assert [finding.level for finding in about(findings, "redis.broker")] == ["ok"]
+    assert ["appendonly is no" in finding.sentence for finding in about(findings, "redis.queue")] == [True]
+
+
 def test_what_is_better_than_wanted_is_good() -> None:
-    values = {"maxmemory-policy": b"noeviction", "hash-max-listpack-value": b"1024"}
+    values = {"maxmemory-policy": b"noeviction", "appendonly": b"yes", "hash-max-listpack-value": b"1024"}
     link = PretendingLink("redis_version:7.4.1", lambda name: [name.encode(), values[name]])
     assert [finding.level for finding in asyncio.run(check_redis(link, "redis"))] == ["ok"]
 

@@ -293,8 +293,8 @@ def test_sentinels_that_cannot_be_reached_are_a_sentence_without_secrets() -> No
     assert "s3cret" not in str(refusal.value)
 
 
-def a_view(*, others: int = 2, replicas: int = 1, quorum: object = b"OK") -> list[object]:
-    facts = {"num-other-sentinels": others, "num-slaves": replicas}
+def a_view(*, others: int = 2, quorum: object = b"OK") -> list[object]:
+    facts = {"num-other-sentinels": others}
     return [[str(part).encode() for pair in facts.items() for part in pair], quorum]
 
 
@@ -313,11 +313,10 @@ SEEN = Sighting(Place("r", 1), 1, down=False)
             ["name q:2, r:1: a failover is under way"],
         ),
         ([SEEN, SEEN], [a_view(), a_view()], ["the URL names 2 of 3 Sentinels"]),
-        ([SEEN], [a_view(others=0, replicas=0)], ["'fleet' has no replica"]),
         ([SEEN], [a_view(others=0, quorum=ReplyError("NOQUORUM 1 usable"))], ["h1:26379 finds no majority"]),
         ([SEEN], [[ReplyError("NOPERM"), ReplyError("NOPERM")]], []),
     ],
-    ids=["well", "silent", "apart", "few", "alone", "minority", "not allowed"],
+    ids=["well", "silent", "apart", "few", "minority", "not allowed"],
 )
 def test_what_should_be_mended_before_the_next_failover_is_told(
     answers: list[Answer], views: list[list[object]], sentences: list[str]

@@ -52,7 +52,8 @@ def check_all(settings: Settings) -> list[Finding]:
             )
         elif url not in seen:
             seen.add(url)
-            findings += asyncio.run(_check_url(about, url))
+            keeps = url in (settings.redis.queue_url, settings.redis.state_url)
+            findings += asyncio.run(_check_url(about, url, keeps=keeps))
     return findings
 
 
@@ -91,30 +92,48 @@ async def _check_stored(settings: Settings) -> list[Finding]:
     return findings
 
 
-async def _check_url(about: str, url: str) -> list[Finding]:
+async def _check_url(about: str, url: str, *, keeps: bool) -> list[Finding]:
     try:
         link = Link(url, name="pushfleet-check")
         try:
-            troubles = await link.sentinels.troubles() if link.sentinels is not None else []
-            return [*await check_redis(link, about), *(Finding("warning", about, trouble) for trouble in troubles)]
+            findings = await check_redis(link, about, keeps=keeps)
+            if link.sentinels is not None:
+                troubles = [*await link.sentinels.troubles(), *await _lonely_master(link)]
+                findings += [Finding("warning", about, trouble) for trouble in troubles]
+            return findings
         finally:
             await link.close()
     except (RedisUnusable, ReplyError) as problem:
         return [Finding("error", about, str(problem))]
 
 
-async def check_redis(link: Link, about: str) -> list[Finding]:
-    """Version, eviction and hash encoding of one Redis; raises :class:`RedisUnusable` when it is not there."""
+async def _lonely_master(link: Link) -> list[str]:
+    """Sentinels count replicas that are long gone; the master knows who follows it."""
+    if int((await _info(link, "replication")).get("connected_slaves", 1)):
+        return []
+    return [f"the master at {link.shown} has no replica that follows it: when it dies, nobody takes over"]
+
+
+async def check_redis(link: Link, about: str, *, keeps: bool = True) -> list[Finding]:
+    """Version, eviction, persistence and hash encoding of one Redis.
+
+    * **keeps** - whether it holds what must survive a restart; Celery's triggers need not.
+
+    Raises :class:`RedisUnusable` when it is not there.
+    """
     findings = []
     name, version = await _version(link)
     floor = FLOORS[name]
     if version < floor:
         sentence = f"{name} {_dotted(version)} is too old: {name} {_dotted(floor)} is the oldest that works"
         findings.append(Finding("error", about, sentence))
-    for directive, wanted, why in (
+    wishes = [
         ("maxmemory-policy", "noeviction", "any other policy may throw queued pushes away"),
         ("hash-max-listpack-value", "512", "smaller values store device records in two to three times the memory"),
-    ):
+    ]
+    if keeps:
+        wishes.insert(1, ("appendonly", "yes", "without it a restart loses everything since the last snapshot"))
+    for directive, wanted, why in wishes:
         value = await _directive(link, directive)
         low = value is not None and (int(value) < int(wanted) if wanted.isdigit() else value != wanted)
         if low:
@@ -149,11 +168,15 @@ def refuse_unusable_redis(redis: RedisSettings) -> None:
 
 
 async def _version(link: Link) -> tuple[str, tuple[int, int]]:
-    info: bytes = await link.call("INFO", "server")
-    facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+    facts = await _info(link, "server")
     name = "valkey" if "valkey_version" in facts else "redis"
     major, minor = facts[f"{name}_version"].split(".")[:2]
     return name, (int(major), int(minor))
+
+
+async def _info(link: Link, section: str) -> dict[str, str]:
+    told: bytes = await link.call("INFO", section)
+    return dict(line.split(":", 1) for line in told.decode().splitlines() if ":" in line)
 
 
 async def _directive(link: Link, name: str) -> str | None:

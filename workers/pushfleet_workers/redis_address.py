@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pushfleet.sentinel import Place, SentinelAddress, is_sentinel_url
@@ -19,7 +19,7 @@ class RedisAddress:
     port: int
     path: str
     username: str
-    password: str
+    password: str = field(repr=False)
     database: int
     tls: bool
     ca_file: str

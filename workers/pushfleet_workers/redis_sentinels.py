@@ -135,12 +135,10 @@ def troubles_in(
         if isinstance(quorum, ReplyError) and str(quorum).startswith("NOQUORUM"):
             troubles.append(f"the Sentinel at {place} finds no majority for a failover: {quorum}")
         facts = read_facts(state)
-        others, replicas = int(facts.get("num-other-sentinels", 0)), int(facts.get("num-slaves", 1))
+        others = int(facts.get("num-other-sentinels", 0))
         if others + 1 > len(address.sentinels):
             troubles.append(
                 f"the URL names {len(address.sentinels)} of {others + 1} Sentinels: name all, or nobody finds the "
                 f"master while those are away"
             )
-        if not replicas:
-            troubles.append(f"{address.master!r} has no replica: when it dies, nobody takes over")
     return list(dict.fromkeys(troubles))

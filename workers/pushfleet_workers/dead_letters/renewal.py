@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
@@ -65,7 +65,7 @@ class Terms:
 class Renewed:
     """A letter as it goes back into the ledger."""
 
-    entry: bytes
+    entry: bytes = field(repr=False)
     left_ms: int
     """How long it makes sense from now on."""
 

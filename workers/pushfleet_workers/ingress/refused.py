@@ -55,6 +55,9 @@ class Readmission(NamedTuple):
     name: str
     payload: bytes
 
+    def __repr__(self) -> str:
+        return f"Readmission({self.place}, {len(self.payload)} bytes)"
+
 
 class RefusedEntries:
     """The refused entries of one lane; every method raises :class:`RedisUnusable`."""

@@ -137,16 +137,16 @@ class Settlement:
     ends: dict[str, int] = field(default_factory=dict)
     """``lane:end:reason`` to deliveries, for example ``normal:sent:``."""
 
-    later: list[tuple[int, bytes]] = field(default_factory=list)
+    later: list[tuple[int, bytes]] = field(default_factory=list, repr=False)
     """Milliseconds from now, and the packed entry that becomes due then."""
 
-    rest: bytes = b""
+    rest: bytes = field(default=b"", repr=False)
     """The packed entry of what is still in hand; empty when all of it is settled."""
 
     give_back: bool = False
     """Nothing was tried: the parcel returns to the head of its lane."""
 
-    dead: list[tuple[bytes, str, str, int]] = field(default_factory=list)
+    dead: list[tuple[bytes, str, str, int]] = field(default_factory=list, repr=False)
     """Dead letters: packed entry, reason, vendor code, attempts."""
 
     unknown: int = 0

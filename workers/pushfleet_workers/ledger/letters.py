@@ -46,6 +46,9 @@ class Return(NamedTuple):
     entry: bytes
     """With as many deliveries as the letter has, and an id that nothing else in the ledger has."""
 
+    def __repr__(self) -> str:
+        return f"Return({self.place}, in {self.wait_ms} ms)"
+
 
 class DeadLetters:
     """The dead letters of one account; every method raises :class:`RedisUnusable`."""
