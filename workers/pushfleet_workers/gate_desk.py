@@ -49,7 +49,11 @@ class GateDesk:
 
     async def states(self, vendor: str = "", credential: str = "") -> list[AccountState]:
         """How the accounts stand: all of them, those of *vendor*, or one."""
-        return [await self._state(keys) for keys in await self._named(vendor, credential)]
+        return [
+            await self._state(keys)
+            for keys in await self._all()
+            if vendor in ("", keys.vendor) and credential in ("", keys.credential)
+        ]
 
     async def pause(
         self, vendor: str, credential: str = "", *, for_s: int = 0, reason: str = "", elsewhere: bool = False
@@ -77,13 +81,13 @@ class GateDesk:
         return [await self._state(keys) for keys in named]
 
     async def _named(self, vendor: str, credential: str) -> list[AccountKeys]:
+        """Those of *vendor*, or one of them: never all that there are."""
+        return [keys for keys in await self._all() if keys.vendor == vendor and credential in ("", keys.credential)]
+
+    async def _all(self) -> list[AccountKeys]:
         known = await self._link.call("SMEMBERS", accounts_key(self._prefix))
         names = {*self._accounts.apps, *(tuple(name.decode().split(":", 1)) for name in known)}
-        return [
-            AccountKeys(self._prefix, *name)
-            for name in sorted(names)
-            if vendor in ("", name[0]) and credential in ("", name[1])
-        ]
+        return [AccountKeys(self._prefix, *name) for name in sorted(names)]
 
     async def _state(self, keys: AccountKeys) -> AccountState:
         gate = await read_gate(self._link, keys)

@@ -102,6 +102,18 @@ def test_of_what_is_not_there_it_says_what_is(cli: Cli, fleet: str, command: str
         assert refusal == f"there is no account {named}; there are: honor:main, huawei:lite, huawei:main"
 
 
+@pytest.mark.parametrize("command", ["pause", "resume"])
+@pytest.mark.parametrize("words", [[""], ["huawei", "--credential", ""], ["", "--account", "main"]])
+def test_an_empty_name_stands_for_nobody(cli: Cli, fleet: str, command: str, words: list[str]) -> None:
+    """What a variable that is not set leaves in its place must not stop, or start, everything."""
+    cli("pause", "honor")
+    said = cli(command, *words)
+    assert said.code == 2
+    assert "it is empty; give a name" in said.err
+    standing = states(cli("resume", "huawei", "--json")) | states(cli("pause", "honor", "--json"))
+    assert standing == {"huawei:lite": "open", "huawei:main": "open", "honor:main": "paused"}
+
+
 @pytest.mark.parametrize(
     "words", [["--for", "0s"], ["--for", "soon"], ["--reason", "a\nb"], ["--reason", "x" * 201], ["--for", "400d"]]
 )

@@ -129,7 +129,9 @@ def test_a_name_is_read_as_it_is_written(name: str) -> None:
     assert str(read) == name
 
 
-@pytest.mark.parametrize("text", ["", "apns", "apns:main", "apns:main:17", "apns::17-0", "a:b:c:17-0", "a:b:1-1 ", "*"])
+@pytest.mark.parametrize(
+    "text", ["", "apns", "apns:main", "apns:main:17", "apns::17-0", "a:b:c:17-0", "a:b:1-1 ", "a:b:١-٢", "*"]
+)
 def test_what_is_no_name(text: str) -> None:
     assert LetterName.read(text) is None
 

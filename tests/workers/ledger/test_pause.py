@@ -229,13 +229,14 @@ def test_an_account_of_which_nothing_is_known_is_open(redis_url: str) -> None:
     on_account(redis_url, scenario)
 
 
-def test_it_can_be_resumed_in_a_full_redis(redis_url: str) -> None:
+def test_it_can_be_paused_and_resumed_in_a_full_redis(redis_url: str) -> None:
     async def scenario(account: Account) -> None:
         await put(account.link, an_entry("m1"))
         await account.ledger.tell_gate(GateNews(open_now=True, reason="x"))
-        await account.pause()
         try:
             await account.link.call("CONFIG", "SET", "maxmemory", 1)
+            await account.pause()
+            assert await account.claims() == 0
             assert await account.resume(force=True)
         finally:
             await account.link.call("CONFIG", "SET", "maxmemory", 0)

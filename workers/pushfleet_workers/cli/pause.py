@@ -18,13 +18,23 @@ from pushfleet_workers.redis_link import Link
 
 __all__ = ["pause", "resume"]
 
+
+def _named(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    """An empty name, of a variable that is not set as a rule, must not reach further than a name would."""
+    if value == "":
+        raise click.BadParameter("it is empty; give a name")
+    return value or ""
+
+
+_vendor = click.argument("vendor", callback=_named)
 _credential = click.option(
-    "--credential", "--account", "credential", default="", help="Only this account; default: all of the vendor's."
-)
+    "--credential", "--account", "credential", default=None, callback=_named,
+    help="Only this account; default: all of the vendor's.",
+)  # fmt: skip
 
 
 @click.command()
-@click.argument("vendor")
+@_vendor
 @_credential
 @click.option(
     "--for", "for_s", type=Duration(PAUSE_S_MAX, 1), default=None, metavar="TIME",
@@ -53,7 +63,7 @@ def pause(
 
 
 @click.command()
-@click.argument("vendor")
+@_vendor
 @_credential
 @click.option("--force", is_flag=True, help="Past a pause that the vendor asked for, and an open breaker, as well.")
 @json_option

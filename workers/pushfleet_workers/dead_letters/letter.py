@@ -23,7 +23,7 @@ __all__ = ["INGRESS", "About", "Letter", "LetterFilter", "LetterName", "letter_o
 INGRESS = "ingress"
 """Stands for the vendor in the names of refused entries, with the lane for a credential."""
 
-_NAME = re.compile(r"([^:/]{1,64}):([^:/]{1,64}):(\d{1,15}-\d{1,15})")
+_NAME = re.compile(r"([^:/]{1,64}):([^:/]{1,64}):(\d{1,15}-\d{1,15})", re.ASCII)
 _TEXT_MAX = 256
 
 
