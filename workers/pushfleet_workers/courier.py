@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from pushfleet.message import LANES, Lane
@@ -29,7 +29,7 @@ from pushfleet_workers.ledger import Claim, Entry, Ledger
 from pushfleet_workers.ledger.ledger import Want
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.peace.cap_sending import CapSending
-from pushfleet_workers.peace.device_day import Counted, DeviceDays
+from pushfleet_workers.peace.device_day import DeviceDays
 from pushfleet_workers.push import Delivery, Push, sent_id
 from pushfleet_workers.recheck import had_its_chance
 from pushfleet_workers.redis_link import ReplyError
@@ -51,6 +51,9 @@ _LOW_WATER = 50
 
 _BULK_WINDOW_SHARE = 0.7
 _LAST_SETTLE_S = 3.0
+_DECISION_HOLDS_MS = 30_000
+"""How long what was found out of work that could not leave in time is not asked again: long enough for new permits."""
+
 _AUTH_DOUBT_S = 60.0
 
 _Chunk = tuple[Held, list[Delivery]]
@@ -132,7 +135,9 @@ class Courier:
         labels = (vendor.name, credential)
         self._request_seconds = SecondsTally(metrics.VENDOR_REQUEST_SECONDS.labels(*labels))
         self._exchange = Exchange(vendor, account, transport, clock, self._request_seconds.observe)
-        self._caps = CapSending(days, self._hand, self._elsewhere, self.name, self._exchange.withdraws)
+        self._caps = CapSending(
+            days, self._hand, self._elsewhere, clock, self.name, withdraws=self._exchange.withdraws, void=self._void
+        )
         self._answers = AnswerTally(metrics.ANSWERS, *labels)
         self._unknown = metrics.UNKNOWN_OUTCOMES.labels(*labels)
         metrics.IN_FLIGHT.labels(*labels).set_function(lambda: float(len(self._senders)))
@@ -246,14 +251,15 @@ class Courier:
             deliveries = self._end_late_oks(held, entry.parcel.deliveries, late_oks)
             now_ms = self._clock.now_ms()
             push = entry.parcel.push
-            if entry.lost:
+            held.decided_ms = decided_ms = _decided_lately(entry, now_ms)
+            if entry.lost and not decided_ms:
                 lost.append((held, deliveries))
             elif push.parking == "parked":
                 # It may have been confirmed although it has expired since.
                 aged.append((held, deliveries))
-            elif push.expires_at_ms <= now_ms and not push.tells_of_others:
+            elif push.expires_at_ms <= now_ms and (decided_ms or not push.tells_of_others):
                 self._hand.finish(held, deliveries, End("dropped", "expired"))
-            elif now_ms - entry.put_ms > self._recheck_ms or had_its_chance(entry):
+            elif not decided_ms and (now_ms - entry.put_ms > self._recheck_ms or had_its_chance(entry)):
                 aged.append((held, deliveries))
             else:
                 self._queue(held, deliveries)
@@ -366,10 +372,10 @@ class Courier:
         """Whether it has waited for too long: it is claimed again, and ends there where it has expired."""
         return time.monotonic() > self._leave_by(held)
 
-    def _put_off(self, load: list[_Chunk]) -> None:
+    def _put_off(self, load: list[_Chunk], *, counted_day: int | None = None) -> None:
         """Nothing of *load* has left: it is claimed again, with new permits."""
         for held, deliveries in load:
-            self._hand.postpone(held, deliveries, Later(0, counts=False))
+            self._hand.put_off(held, deliveries, counted_day=counted_day)
 
     def _next(self) -> list[_Chunk]:
         """What the next request carries: a chunk, or several where the vendor mixes pushes; empty: nothing may go."""
@@ -421,7 +427,7 @@ class Courier:
             await self._hold_back(load, int(paused_ms) + 1)
             return
         auth = self._authorization.current() or await self._obtain_auth(load)
-        load, counted = await self._admitted(load) if auth else ([], {})
+        load, counted = await self._caps.admit(load) if auth else ([], {})
         if not load:
             return
         asked_at = time.monotonic()
@@ -430,7 +436,7 @@ class Courier:
             answers = await self._exchange(letters, auth, min(self._leave_by(held) for held, _ in load))
         except NotInTime:
             await self._caps.never_left(counted)
-            self._put_off(load)
+            self._put_off(load, counted_day=0)
             return
         except NoAnswer as problem:
             self._gate.unanswered()
@@ -453,16 +459,6 @@ class Courier:
         for (held, deliveries), outcomes in zip(load, answers, strict=True):
             left = await self._elsewhere.without_moved(held, deliveries, outcomes, self._count)
             self._apply(held, *self._caps.without_full(held, left, counted, self._count))
-
-    async def _admitted(self, load: list[_Chunk]) -> tuple[list[_Chunk], Mapping[bytes, Counted]]:
-        """What of *load* the caps of its devices let leave now, and what was counted of it."""
-        load, counted = await self._caps.admit(load)
-        if counted and self._void(load[0][0]):
-            # Asking took longer than the permits live.
-            await self._caps.never_left(counted)
-            self._put_off(load)
-            return [], {}
-        return load, counted
 
     async def _hold_back(self, load: list[_Chunk], wait_ms: int) -> None:
         """The class of *load* pauses: it goes another way, or waits, or has expired by then."""
@@ -584,3 +580,11 @@ class Courier:
                 held, deliveries = queue.popleft()
                 self._waiting -= 1
                 self._hand.give_back(held, deliveries)
+
+
+def _decided_lately(entry: Entry, now_ms: float) -> int:
+    """When it was decided on an entry that could not leave in time, and that nobody had in hand and died since."""
+    put_off = entry.parcel.put_off
+    if put_off is None or put_off.lost != entry.lost or now_ms - put_off.decided_ms > _DECISION_HOLDS_MS:
+        return 0
+    return put_off.decided_ms

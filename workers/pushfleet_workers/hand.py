@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
+from msgspec.structs import replace
+
 from pushfleet.message import LANES
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.errors import RedisUnusable, where_raised
@@ -17,7 +19,7 @@ from pushfleet_workers.hooks.tally import SecondsTally
 from pushfleet_workers.ledger import Entry, Ledger, Settlement, pack
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.outcome import Remedy
-from pushfleet_workers.push import Delivery, Parcel, Push, sent_id
+from pushfleet_workers.push import Delivery, Parcel, Push, PutOff, sent_id
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import End, Later
 
@@ -41,6 +43,9 @@ class Held:
 
     done: set[bytes] = field(default_factory=set)
     """Of a parcel of several: deliveries that have a result."""
+
+    decided_ms: int = 0
+    """When it was decided on it again, a moment ago; 0: it was not."""
 
     @property
     def left(self) -> list[Delivery]:
@@ -166,6 +171,22 @@ class Hand:
             held.settlement.later.append((step.wait_ms, pack(entry)))
         self._resolved(held, deliveries)
 
+    def put_off(self, held: Held, deliveries: list[Delivery], *, counted_day: int | None = None) -> None:
+        """*deliveries* could not leave in time: they are claimed again, with new permits.
+
+        *counted_day* is as in :class:`PutOff`; None: as it was.
+        """
+        deliveries = unresolved(held, deliveries)
+        if not deliveries:
+            return
+        entry, before = _entry_of(held, deliveries), held.entry.parcel.put_off
+        if counted_day is None:
+            counted_day = before.counted_day if before is not None else 0
+        if held.decided_ms or counted_day:
+            entry.parcel.put_off = PutOff(held.decided_ms, entry.lost, counted_day)
+        held.settlement.later.append((0, pack(entry)))
+        self._resolved(held, deliveries)
+
     def reword(self, held: Held, deliveries: list[Delivery], pushes: Mapping[bytes, Push]) -> list[Delivery]:
         """Give *deliveries* the pushes that they carry from now on, by delivery id; the others keep theirs.
 
@@ -183,7 +204,7 @@ class Hand:
         for other, some in others:
             held.settlement.later.append((0, pack(_entry_of(held, some, other))))
             self._resolved(held, some)
-        parcel = Parcel(push, old.parcel.deliveries)
+        parcel = replace(old.parcel, push=push)
         held.entry = Entry(old.id, parcel, old.lane, old.put_ms, old.lost, old.fence)
         return stay
 
@@ -193,7 +214,7 @@ class Hand:
             held.settlement.give_back = True
             self._resolved(held, deliveries)
         else:
-            self.postpone(held, deliveries, Later(0, counts=False))
+            self.put_off(held, deliveries)
 
     def _resolved(self, held: Held, deliveries: Sequence[Delivery]) -> None:
         held.open -= len(deliveries)
@@ -262,7 +283,8 @@ class Hand:
             if held.claimed_at > horizon or held.open == len(held.entry.parcel.deliveries):
                 continue
             old, deliveries = held.entry, held.left
-            held.entry = Entry(old.id, Parcel(old.parcel.push, deliveries), old.lane, old.put_ms, old.lost, old.fence)
+            parcel = replace(old.parcel, deliveries=deliveries)
+            held.entry = Entry(old.id, parcel, old.lane, old.put_ms, old.lost, old.fence)
             held.settlement.rest = pack(held.entry)
             self._results.append(held.settlement)
             held.settlement = Settlement(old.id, old.fence, len(deliveries))

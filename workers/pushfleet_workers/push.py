@@ -10,7 +10,18 @@ from msgspec import Struct
 
 from pushfleet.message import Kind, Lane, OfflinePush
 
-__all__ = ["Delivery", "Parcel", "Parking", "Push", "Wait", "delivery_id", "fingerprint", "sent_id", "shared_id"]
+__all__ = [
+    "Delivery",
+    "Parcel",
+    "Parking",
+    "Push",
+    "PutOff",
+    "Wait",
+    "delivery_id",
+    "fingerprint",
+    "sent_id",
+    "shared_id",
+]
 
 
 Wait = Literal["", "held", "storm", "cap"]
@@ -139,11 +150,26 @@ class Delivery(Struct, array_like=True):
         return f"Delivery(id={self.id.hex()}, device={self.device!r}, attempt={self.attempt})"
 
 
+class PutOff(Struct, frozen=True, array_like=True):
+    """What is known of deliveries that could not leave in time, so that they are not asked about for ever."""
+
+    decided_ms: int = 0
+    """When it was decided on them again; 0: it was not."""
+
+    lost: int = 0
+    """How often a process had died with them by then."""
+
+    counted_day: int = 0
+    """The vendor's day on which caps of devices counted them; negative: on which nobody could; 0: none did."""
+
+
 class Parcel(Struct, array_like=True):
     """Deliveries of one account that are claimed together. Array-like: new fields are appended."""
 
     push: Push
     deliveries: list[Delivery]
+    put_off: PutOff | None = None
+    """None for nearly all: they leave when they are claimed."""
 
     def __repr__(self) -> str:
         return f"Parcel({self.push.app}/{self.push.message_id}, {len(self.deliveries)} deliveries)"

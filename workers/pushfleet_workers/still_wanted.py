@@ -62,6 +62,7 @@ class StillWanted:
         if left and held.entry.parcel.push.expires_at_ms <= self._clock.now_ms():
             self._hand.finish(held, left, End("dropped", "expired"))
             return []
+        held.decided_ms = int(self._clock.now_ms())
         return left
 
     def _let_wait(self, held: Held, deliveries: list[Delivery], found: Rechecked) -> list[Delivery]:

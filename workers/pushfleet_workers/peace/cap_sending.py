@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.elsewhere import AFTER_TROUBLE_MS, Elsewhere
 from pushfleet_workers.errors import where_raised
 from pushfleet_workers.gate import NO_ANSWER
@@ -46,6 +47,7 @@ class CapSending:
 
     * **name** - its name, for logs.
     * **withdraws** - whether a push is none, since the vendor takes back what it showed by means of its own.
+    * **void** - whether an entry has waited for longer than its permits live.
     """
 
     def __init__(
@@ -53,21 +55,31 @@ class CapSending:
         days: DeviceDays,
         hand: Hand,
         elsewhere: Elsewhere,
+        clock: FleetClock,
         name: str,
+        *,
         withdraws: Callable[[Push, list[Delivery]], bool],
+        void: Callable[[Held], bool],
     ) -> None:
         self._days = days
         self._hand = hand
         self._elsewhere = elsewhere
+        self._clock = clock
         self._name = name
         self._withdraws = withdraws
+        self._void = void
 
     async def admit(self, load: Load) -> tuple[Load, dict[bytes, Counted]]:
         """What of *load* leaves now, and what was counted of that, by delivery id; the rest has been dealt with."""
         if not self._days:
             return load, {}
-        letters = [letter for held, deliveries in load for letter in self._capped(held, deliveries)]
         counted: dict[bytes, Counted] = {}
+        letters = [
+            letter
+            for held, deliveries in load
+            for letter in self._capped(held, deliveries)
+            if not self._asked_before(letter, counted)
+        ]
         if not letters:
             return load, counted
         stays = not self._elsewhere.other_accounts
@@ -83,7 +95,43 @@ class CapSending:
             (held, [one for one in deliveries if answers.get(one.id, Said.LEAVES) is Said.LEAVES])
             for held, deliveries in load
         ]
-        return [(held, deliveries) for held, deliveries in leaving if deliveries], counted
+        leaving = [(held, deliveries) for held, deliveries in leaving if deliveries]
+        if any(self._void(held) for held, _ in leaving):
+            # Asking took longer than the permits live.
+            await self._put_off(leaving, counted)
+            return [], {}
+        return leaving, counted
+
+    def _asked_before(self, letter: _Letter, counted: dict[bytes, Counted]) -> bool:
+        """Whether it was asked about today and could not leave in time: it is as *counted* as it was then."""
+        entry = letter.held.entry
+        put_off = entry.parcel.put_off
+        if put_off is None or not put_off.counted_day or put_off.lost != entry.lost:
+            return False
+        today = letter.asked.cap.day_at(self._clock.now_ms())
+        if put_off.counted_day == today:
+            counted[letter.delivery.id] = Counted(letter.asked, today)
+        return abs(put_off.counted_day) == today
+
+    async def _put_off(self, load: Load, counted: Mapping[bytes, Counted]) -> None:
+        """Let *load* be claimed again, and leave then without being asked about: else it might never leave."""
+        now_ms = self._clock.now_ms()
+        expired: dict[bytes, Counted] = {}
+        for held, deliveries in load:
+            push = held.entry.parcel.push
+            cap = self._days.cap_of(push)
+            if push.expires_at_ms <= now_ms:
+                expired |= {one.id: counted[one.id] for one in deliveries if one.id in counted}
+                self._hand.put_off(held, deliveries, counted_day=0)
+                continue
+            uncounted = -cap.day_at(now_ms) if cap is not None else 0
+            by_day: dict[int, list[Delivery]] = {}
+            for one in deliveries:
+                day = counted[one.id].day if one.id in counted else uncounted
+                by_day.setdefault(day, []).append(one)
+            for day, some in by_day.items():
+                self._hand.put_off(held, some, counted_day=day)
+        await self.never_left(expired)
 
     def _capped(self, held: Held, deliveries: list[Delivery]) -> list[_Letter]:
         push = held.entry.parcel.push

@@ -16,6 +16,7 @@ __all__ = ["AccountCaps", "DayCap", "Sort", "sort_of"]
 
 _IMPORTANT: frozenset[Kind] = frozenset({"mention", "call", "missed_call"})
 _GATHERED = frozenset({"chat", "summary"})
+_DAY_MS = 86_400_000
 
 
 class Sort(enum.StrEnum):
@@ -46,6 +47,10 @@ class DayCap:
 
     begins_ms: int
     """How long after midnight UTC the vendor's day begins; negative: before it."""
+
+    def day_at(self, now_ms: float) -> int:
+        """The number of the vendor's day at that time, as `device_day.lua` counts them."""
+        return int((now_ms - self.begins_ms) // _DAY_MS)
 
 
 def sort_of(kind: Kind, lane: Lane, *, mention: bool = False, forced: bool = False, recall: bool = False) -> Sort:
