@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-from operator import attrgetter
-
 from pushfleet.message import OfflinePush
 from pushfleet_workers.job import Job, Manner
 from pushfleet_workers.overrides import without_texts
@@ -16,8 +13,6 @@ __all__ = ["name_of", "push_of", "sound_of"]
 
 _SOUNDS_LIKE_A_CHAT = frozenset({"chat", "mention", "summary"})
 _SECTIONS = ("apns", "android", "huawei", "honor", "xiaomi", "oppo", "vivo", "meizu", "harmony", "fcm")
-_sections_of = attrgetter(*_SECTIONS)
-_NO_SECTIONS = (None,) * len(_SECTIONS)
 
 
 def push_of(job: Job, manner: Manner, title: str, body: str) -> Push:
@@ -56,10 +51,8 @@ def _overrides(push: OfflinePush | None) -> OfflinePush | None:
     """What vendors read of the options; the rest has been composed, and would lie in Redis twice."""
     if push is None:
         return None
-    sections = _sections_of(push)
-    if sections == _NO_SECTIONS:
-        return None
-    return OfflinePush(**dict(zip(_SECTIONS, sections, strict=True)))
+    sections = {name: section for name in _SECTIONS if (section := getattr(push, name)) is not None}
+    return OfflinePush(**sections) if sections else None
 
 
 def sound_of(job: Job, preferences: Preferences) -> str | None:
