@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 from tests.workers.doubles import QUICK, Bench, Cloud, a_bench, until
 from tests.workers.ledger.support import PLENTY, a_ledger, an_entry, put
 
 from pushfleet.message import ApnsOptions, Lane, OfflinePush
 from pushfleet_workers.courier import Courier
-from pushfleet_workers.errors import NoAnswer, NotInTime, RedisUnusable
+from pushfleet_workers.errors import Distrusted, NoAnswer, NotInTime, RedisUnusable
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, pack, unpack
 from pushfleet_workers.ledger.ledger import Breaker, Rate, Want
 from pushfleet_workers.outcome import OK, Outcome, Remedy, Scope, Verdict
@@ -395,6 +396,34 @@ async def lose(bench: Bench, owner: str) -> None:
     await a_ledger(bench.link, owner).claim(PLENTY)
     await bench.link.call("ZADD", bench.keys.owners, 1, owner)
     await bench.courier.ledger.reap()
+
+
+def test_a_vendor_whose_certificate_is_not_taken_is_told_apart(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        foreign = Distrusted("the certificate of the peer is not taken", "certificate_wrong_name")
+        down = True
+        bench.cloud.script = lambda token, auth: foreign if down else OK
+        await put(bench.link, *[named(f"m{number}") for number in range(20)])
+        await bench.courier.claim()
+        await bench.settled()
+        book = await bench.book()
+        assert book.open
+        assert book.pause_reason == "certificate_wrong_name"
+        assert (book.leased, book.unknown, book.ended) == (0, 0, 0)
+        (told,) = [one.getMessage() for one in caplog.records if "certificate" in one.getMessage()]
+        assert told.startswith("account apns:main reaches nobody it trusts, its work waits: certificate_wrong_name: ")
+        assert told.endswith("who answers in the vendor's place?")
+        assert answers("retry", "certificate_wrong_name") == 20
+        down = False
+        assert await bench.finish() == {"sent": 20}
+
+    def answers(verdict: str, code: str) -> float:
+        labels = {"vendor": "apns", "account": "main", "verdict": verdict, "code": code}
+        return REGISTRY.get_sample_value("pushfleet_vendor_answers_total", labels) or 0
+
+    on_bench(redis_url, scenario, in_flight_max=20)
 
 
 def test_an_unreachable_vendor_spends_no_attempts_and_opens_the_breaker(redis_url: str) -> None:

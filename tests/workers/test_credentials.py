@@ -13,7 +13,7 @@ from pushfleet_workers import credentials
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credentials import Authorization, AuthRefused
-from pushfleet_workers.errors import CredentialError, NoAnswer
+from pushfleet_workers.errors import CredentialError, Distrusted, NoAnswer
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.redis_server import EmbeddedRedis
@@ -222,6 +222,11 @@ def test_a_late_rejection_does_not_touch_the_new_one(redis_url: str) -> None:
     [
         (None, 401, REFUSAL),
         (NoAnswer("late", maybe_delivered=True), 200, Outcome(Verdict.RETRY, Scope.ACCOUNT, code="auth_unreachable")),
+        (
+            Distrusted("its certificate is not taken", "certificate_expired"),
+            200,
+            Outcome(Verdict.RETRY, Scope.ACCOUNT, code="auth_certificate_expired"),
+        ),
         (ValueError("a secret"), 200, Outcome(Verdict.MISCONFIGURED, Scope.ACCOUNT, code="ValueError")),
     ],
 )

@@ -14,7 +14,7 @@ from tests.workers.ledger.support import an_entry
 from pushfleet.message import ApnsOptions, OfflinePush
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.errors import NoAnswer
+from pushfleet_workers.errors import Distrusted, NoAnswer
 from pushfleet_workers.exchange import Exchange, Letters
 from pushfleet_workers.outcome import NOT_RECALLABLE, OK, DayHour, Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
@@ -116,6 +116,23 @@ def test_a_staging_without_an_answer_has_reached_nobody() -> None:
     with pytest.raises(NoAnswer) as lost:
         exchanged(cloud, [letters(deliveries=2)])
     assert not lost.value.maybe_delivered
+
+
+def test_a_peer_that_is_not_trusted_has_as_good_as_answered() -> None:
+    distrusted = Distrusted("the certificate of the peer is not taken", "certificate_expired")
+    expected = Outcome(Verdict.RETRY, Scope.ACCOUNT, code="certificate_expired")
+    cloud = Cloud(5)
+    cloud.answer("m-0", distrusted)
+
+    async def run() -> list[list[Outcome]]:
+        return await Exchange(cloud, AccountSettings(app="demo"), cloud, FleetClock(), lambda _: None)(
+            [letters(deliveries=2)], "auth"
+        )
+
+    assert asyncio.run(run()) == [[expected] * 2]
+    staging = StagingCloud()
+    staging.staged = distrusted
+    assert exchanged(staging, [letters(deliveries=2)]) == [[[expected] * 2]]
 
 
 def test_a_module_that_cannot_build_costs_only_its_own() -> None:

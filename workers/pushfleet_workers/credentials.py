@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.errors import NoAnswer, RedisUnusable
+from pushfleet_workers.errors import Distrusted, NoAnswer, RedisUnusable
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.redis_link import Link, LinkLost
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, Vendor
@@ -207,6 +207,8 @@ class Authorization:
             if minted is not None:
                 return minted
             return self._vendor.read_auth(await self._fetch(self._vendor.auth_request(self._account, now_s)))
+        except Distrusted as problem:
+            return AuthAnswer(failure=Outcome(Verdict.RETRY, Scope.ACCOUNT, code=f"auth_{problem.code}"))
         except NoAnswer:
             return AuthAnswer(failure=Outcome(Verdict.RETRY, Scope.ACCOUNT, code=UNREACHABLE_CODE))
         except Exception as problem:  # noqa: BLE001 - a credential or a vendor module is at fault: the account waits

@@ -5,7 +5,8 @@ FleetError
 ├── CredentialError     a credential is missing, unreadable or refused; the operator must act
 ├── RedisUnusable       Redis is not there, too old, or refuses what we need
 └── NoAnswer            a vendor gave no answer; ``.maybe_delivered`` says whether it may have got the push
-    └── NotInTime       nothing was sent: by the time that there was a connection it was not to leave any more
+    ├── NotInTime       nothing was sent: by the time that there was a connection it was not to leave any more
+    └── Distrusted      nothing was sent: the certificate shown for the vendor is not taken
 
 A vendor's refusal is a value (:class:`pushfleet_workers.outcome.Outcome`), never an exception.
 """
@@ -14,7 +15,16 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-__all__ = ["CredentialError", "FleetError", "NoAnswer", "NotInTime", "RedisUnusable", "SettingsError", "where_raised"]
+__all__ = [
+    "CredentialError",
+    "Distrusted",
+    "FleetError",
+    "NoAnswer",
+    "NotInTime",
+    "RedisUnusable",
+    "SettingsError",
+    "where_raised",
+]
 
 
 class FleetError(Exception):
@@ -48,6 +58,18 @@ class NoAnswer(FleetError):
 
 class NotInTime(NoAnswer):
     """The request waited for its connection until it was not to leave any more; the peer is not to blame."""
+
+
+class Distrusted(NoAnswer):
+    """The certificate that the peer shows for the vendor is not taken, and nothing was sent to it.
+
+    ``.code`` is one of :data:`pushfleet_workers.distrust.CERTIFICATE_FAULTS`.
+    """
+
+    def __init__(self, problem: str, code: str) -> None:
+        super().__init__(problem, maybe_delivered=False)
+        self.args = (problem, code)
+        self.code = code
 
 
 def where_raised(problem: BaseException) -> str:

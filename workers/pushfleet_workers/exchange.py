@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.errors import NoAnswer, where_raised
+from pushfleet_workers.errors import Distrusted, NoAnswer, where_raised
 from pushfleet_workers.outcome import NOT_RECALLABLE, OK, Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.transports.base import Transport
@@ -63,7 +63,7 @@ class Exchange:
         """For each letters of *load* its outcomes, in order; nothing is sent any more after *leave_by* (monotonic).
 
         A load of several pushes is one request of a vendor that mixes them. A defect of a vendor module becomes an
-        outcome. Raises :class:`NoAnswer`.
+        outcome, and so does a peer whose certificate is not taken. Raises :class:`NoAnswer`.
         """
         deliveries = load[0][1] if len(load) == 1 else [delivery for _, some in load for delivery in some]
         outcomes = await self._outcomes(load, deliveries, auth, leave_by)
@@ -101,7 +101,10 @@ class Exchange:
             return [request] * len(deliveries)
         request.leave_by = leave_by
         started = time.perf_counter()
-        response = await self._transport.send(request)
+        try:
+            response = await self._transport.send(request)
+        except Distrusted as problem:
+            return [_distrusted(problem)] * len(deliveries)
         self._observe(time.perf_counter() - started)
         outcomes = self._read(deliveries, response)
         if staged and all(outcome.verdict is not Verdict.OK for outcome in outcomes):
@@ -154,6 +157,8 @@ class Exchange:
     async def _hand_over(self, request: Request) -> str | Outcome:
         try:
             response = await self._transport.send(request)
+        except Distrusted as problem:
+            return _distrusted(problem)
         except NoAnswer as problem:
             # Content without targets reaches nobody, whether it arrived or not.
             raise NoAnswer(problem.problem, maybe_delivered=False) from None
@@ -205,6 +210,11 @@ def _shared_out(load: Sequence[Letters], outcomes: list[Outcome]) -> list[list[O
         parts.append(outcomes[at : at + len(deliveries)])
         at += len(deliveries)
     return parts
+
+
+def _distrusted(problem: Distrusted) -> Outcome:
+    """As good as an answer: it says what is wrong, for the whole account."""
+    return Outcome(Verdict.RETRY, Scope.ACCOUNT, code=problem.code)
 
 
 def _alone(delivery: Delivery, outcome: Outcome) -> Outcome:

@@ -6,11 +6,14 @@ The gate itself lies in the account's ledger and holds for the fleet.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import json
 
 from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.distrust import certificate_sentence
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ledger import Claim, GateNews, Ledger
 from pushfleet_workers.outcome import Outcome, Row, Scope, Verdict
@@ -29,6 +32,7 @@ NO_ANSWER = Outcome(Verdict.RETRY, Scope.DEVICE, code="no_answer")
 _VENDOR_WORKS = frozenset({Verdict.OK, Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE, Verdict.BAD_PAYLOAD})
 _CLASS_PAUSE_MS = 30_000
 _PAUSE_MS = 1_000
+_SAID_AGAIN_S = 60.0
 
 
 class AccountGate:
@@ -57,6 +61,7 @@ class AccountGate:
         self._probing = False
         """A claim of ours was the half-open breaker's probe; the gate waits to hear what came of it."""
 
+        self._distrusted_at = -math.inf
         self._paused = False
         self._classes = b""
         self._class_pauses_ms: dict[str, float] = {}
@@ -116,8 +121,16 @@ class AccountGate:
             news.pause_ms = max(news.pause_ms, asked_ms or _PAUSE_MS)
             news.rate_limited = news.rate_limited or verdict is Verdict.RATE_LIMITED
         else:
+            self._say_distrusted(outcome.code)
             news.bad += 1
             news.pause_ms = max(news.pause_ms, asked_ms if verdict is Verdict.RETRY_AFTER else 0)
+
+    def _say_distrusted(self, code: str) -> None:
+        """Every request meets the same certificate: one line a minute."""
+        sentence = certificate_sentence(code)
+        if sentence and time.monotonic() - self._distrusted_at > _SAID_AGAIN_S:
+            self._distrusted_at = time.monotonic()
+            log.error("account %s reaches nobody it trusts, its work waits: %s: %s", self._name, code, sentence)
 
     def _pause_class(self, kind: str, outcome: Outcome) -> None:
         """No process of the fleet sends this kind of message until then."""

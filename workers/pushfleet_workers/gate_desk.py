@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from pushfleet_workers.audit import accounts_key
 from pushfleet_workers.credential_store import Accounts
+from pushfleet_workers.distrust import certificate_sentence
 from pushfleet_workers.ledger import AccountKeys
 from pushfleet_workers.ledger.pause import GateState, OperatorPause, pause, read_gate, resume
 from pushfleet_workers.redis_link import Link
@@ -103,7 +104,8 @@ class GateDesk:
 def gate_sentence(gate: GateState) -> str:
     """Why nothing leaves an account, or some of it, for operators; empty where all of it is open."""
     parts = [_operator(gate.operator)] if gate.operator is not None else []
-    why = f" ({gate.reason})" if gate.reason else ""
+    told = ": ".join(part for part in (gate.reason, certificate_sentence(gate.reason)) if part)
+    why = f" ({told})" if told else ""
     if gate.vendor_until_ms:
         parts.append(f"paused by the vendor until {_time(gate.vendor_until_ms)}{why}")
     if gate.breaker_until_ms:

@@ -18,7 +18,8 @@ from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credential_store import Accounts
 from pushfleet_workers.credential_store.store import CredentialStore, Name
 from pushfleet_workers.credentials import UNREACHABLE_CODE, AuthRefused
-from pushfleet_workers.errors import CredentialError, FleetError, NoAnswer, SettingsError
+from pushfleet_workers.distrust import certificate_sentence
+from pushfleet_workers.errors import CredentialError, Distrusted, FleetError, NoAnswer, SettingsError
 from pushfleet_workers.exchange import Exchange
 from pushfleet_workers.explain import answered, consequence
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
@@ -64,9 +65,14 @@ class _Overheard:
     def __init__(self, inner: Transport) -> None:
         self._inner = inner
         self.status = 0
+        self.distrusted: Distrusted | None = None
 
     async def send(self, request: Request) -> Response:
-        response = await self._inner.send(request)
+        try:
+            response = await self._inner.send(request)
+        except Distrusted as problem:
+            self.distrusted = problem
+            raise
         self.status = response.status
         return response
 
@@ -97,12 +103,20 @@ class _Sender:
             transport = _Overheard(caller.transport)
             exchange = Exchange(self.vendor, self.account, transport, self.clock, lambda seconds: None)
             ((outcome,),) = await exchange([(push, [delivery])], auth)
+            if transport.distrusted is not None:
+                raise transport.distrusted
             if outcome.verdict is Verdict.REFRESH_AUTH:
                 await caller.authorization.reject(auth)
         except AuthRefused as refused:
             if refused.outcome.code == UNREACHABLE_CODE:
                 raise FleetError(f"{self.vendor.name} could not be asked for an authorization: try again") from None
+            distrust = certificate_sentence(refused.outcome.code)
+            if distrust:
+                raise FleetError(f"{self.vendor.name} was not asked for an authorization: {distrust}") from None
             return self._explained(refused.outcome, push, delivery, 0)
+        except Distrusted as problem:
+            sentence = certificate_sentence(problem.code)
+            raise FleetError(f"{self.vendor.name} did not get the push: {sentence} ({problem})") from None
         except NoAnswer as problem:
             raise self._unanswered(problem) from None
         finally:

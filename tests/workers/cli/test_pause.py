@@ -25,13 +25,13 @@ def fleet(tmp_path: Path, redis_url: str) -> str:
     return redis_url
 
 
-def vendor_pauses(url: str) -> None:
+def vendor_pauses(url: str, code: str = "80300013") -> None:
     async def run() -> None:
         link = Link(url)
         try:
             ledger = Ledger(link, AccountKeys("t", "huawei", "main"), "w1")
-            await ledger.tell_gate(GateNews(pause_ms=60_000, reason="80300013", class_pauses_ms={"marketing": 60_000}))
-            await ledger.tell_gate(GateNews(open_now=True, reason="80300013"))
+            await ledger.tell_gate(GateNews(pause_ms=60_000, reason=code, class_pauses_ms={"marketing": 60_000}))
+            await ledger.tell_gate(GateNews(open_now=True, reason=code))
         finally:
             await link.close()
 
@@ -90,6 +90,15 @@ def test_it_shows_in_the_audit_and_among_the_vendors(cli: Cli, fleet: str, monke
     assert "paused by an operator since" in line
     cli("pause", "honor")
     assert "honor:main is paused by an operator until it is resumed." in cli("audit").out
+
+
+def test_why_nobody_is_trusted_is_said_in_a_sentence(cli: Cli, fleet: str) -> None:
+    vendor_pauses(fleet, "certificate_untrusted")
+    said = cli("resume", "huawei", "--account", "main").out
+    assert (
+        "(certificate_untrusted: the certificate shown for the vendor is signed by nobody who is trusted here" in said
+    )
+    assert "huawei:main is shut: certificate_untrusted." in cli("audit").out
 
 
 @pytest.mark.parametrize("command", ["pause", "resume"])

@@ -15,6 +15,7 @@ from tests.workers.commands import NOTHING_LISTENS, settings_file
 from tests.workers.credential_store.support import MASTER_KEY
 
 from pushfleet_workers.fakecloud import FakeCloudThread
+from pushfleet_workers.fakecloud.certs import make_certificates
 from pushfleet_workers.push import fingerprint
 from pushfleet_workers.vendors.meizu import Meizu
 
@@ -232,3 +233,15 @@ def test_a_token_that_tpns_cannot_have_given_is_explained(cli: Cli, account: Any
     said = cli("send", "--vendor", "tpns", "--token", "ab" * 32, "--title", "Li Lei")
     assert said.code == 1
     assert "36 characters at most" in said.out
+
+
+@pytest.mark.parametrize(
+    ("vendor", "lost"), [("meizu", "did not get the push"), ("huawei", "was not asked for an auth")]
+)
+def test_a_certificate_that_is_not_taken_is_told_with_its_mend(
+    cli: Cli, account: Any, tmp_path: Path, vendor: str, lost: str
+) -> None:
+    account(vendor, ca_bundle=str(make_certificates(tmp_path).ca_file))
+    refusal = send(cli, vendor).refusal
+    assert refusal.startswith(f"{vendor} {lost}")
+    assert "signed by nobody who is trusted here: if a proxy reads along, its authority belongs in" in refusal

@@ -97,6 +97,11 @@ def test_the_state_of_an_authorization(cli: Cli, tmp_path: Path, redis_url: str,
     redis_client.hset("t:{huawei:main}:auth", mapping={"refused": "1101", "refused_at_ms": until_ms})
     assert state("huawei") == none | {"state": "refused", "code": "1101"}
     assert "authorization refused (1101)" in cli("vendors").out
+    redis_client.hset("t:{huawei:main}:auth", "refused", "auth_certificate_expired")
+    assert (
+        "authorization not obtained (auth_certificate_expired: the certificate shown for the vendor has expired"
+        in " ".join(cli("vendors").out.split())
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from h2.errors import ErrorCodes
+from tests.workers.transports.certificates import a_certificate
 from tests.workers.transports.peer import Call, Peer, ok, silent
 from tests.workers.transports.peers1 import Http1Peer, Proxy
 
-from pushfleet_workers.errors import NoAnswer, NotInTime, SettingsError
-from pushfleet_workers.fakecloud.certs import Certificates, make_certificates, pem_pair
+from pushfleet_workers.errors import Distrusted, NoAnswer, NotInTime, SettingsError
+from pushfleet_workers.fakecloud.certs import Certificates, make_certificates, pem_pair, server_context
 from pushfleet_workers.transports import ENGINES, Transport, TransportOptions, open_transport
 from pushfleet_workers.vendor import Identity, Request, Response
 
@@ -214,14 +215,34 @@ def a_secure_push(peer: Any, number: int = 0, host: str = "localhost") -> Reques
     return Request(f"https://{host}:{peer.port}/3/device/{TOKEN}", request.headers, request.body)
 
 
-@pytest.mark.parametrize("fault", ["authority", "name"])
-async def test_a_certificate_that_is_not_trusted_is_refused(
-    opened: OpenTransport, http2: ssl.SSLContext, tmp_path: Path, fault: str
+@pytest.mark.parametrize(
+    ("code", "made", "knows"),
+    [
+        ("certificate_untrusted", {}, "another"),
+        ("certificate_untrusted", {}, "system"),
+        ("certificate_expired", {"days": (-3, -1)}, ""),
+        ("certificate_not_yet_valid", {"days": (1, 3)}, ""),
+        ("certificate_wrong_name", {"name": "push.example.com"}, ""),
+    ],
+    ids=["untrusted", "not of the system", "expired", "early", "name"],
+)
+@pytest.mark.parametrize("http2", [True, False])
+async def test_a_certificate_that_is_not_taken_says_why(
+    engine: str, opened: OpenTransport, tmp_path: Path, code: str, made: dict[str, Any], knows: str, http2: bool
 ) -> None:
-    options = {"ca_bundle": make_certificates(tmp_path).ca_file} if fault == "authority" else {}
-    async with Peer(http2) as peer, opened(**options) as transport:
-        problem = await no_answer(transport, a_secure_push(peer, host="127.0.0.2" if fault == "name" else "localhost"))
-        assert not problem.maybe_delivered
+    if engine == "aioapns" and not http2:
+        return
+    certificates = a_certificate(tmp_path, **made)
+    (tmp_path / "another").mkdir()
+    trusted = {"": certificates.ca_file, "another": make_certificates(tmp_path / "another").ca_file, "system": None}
+    context = server_context(certificates.server_file, ["h2" if http2 else "http/1.1"])
+    async with Peer(context) as peer, opened(ca_bundle=trusted[knows], http2=http2) as transport:
+        for problem in await outcomes(transport, [a_secure_push(peer, number) for number in range(5)]):
+            assert isinstance(problem, Distrusted)
+            assert problem.code == code
+            assert not problem.maybe_delivered
+            assert TOKEN not in f"{problem}{problem!r}"
+            assert "://" not in str(problem)
         assert not peer.calls
 
 

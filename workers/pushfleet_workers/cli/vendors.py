@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from pushfleet_workers.cli.context import Context, console, json_option, pass_context
+from pushfleet_workers.distrust import certificate_sentence
 from pushfleet_workers.gate_desk import gate_sentence
 from pushfleet_workers.vendor_list import AccountShown, AuthShown, VendorList, list_vendors
 
@@ -53,7 +54,8 @@ def _auth(auth: AuthShown) -> str:
         case "fresh":
             return f"fresh until {datetime.fromtimestamp(auth.until_ms / 1000, UTC):%Y-%m-%d %H:%M UTC}"
         case "refused":
-            return f"refused ({auth.code})"
+            distrust = certificate_sentence(auth.code)
+            return f"not obtained ({auth.code}: {distrust})" if distrust else f"refused ({auth.code})"
         case "unusable":
             return f"unusable ({auth.code}; see pushfleet check)"
     return {"none": "not yet obtained", "own": "each process its own", "unknown": "not known"}[auth.state]

@@ -44,7 +44,7 @@ from h2.settings import SettingCodes
 
 from pushfleet_workers.errors import SettingsError
 from pushfleet_workers.transports.base import TransportOptions
-from pushfleet_workers.transports.failure import Failure, Reason, describe
+from pushfleet_workers.transports.failure import Failure, Reason, unconnected
 from pushfleet_workers.transports.lines import Line, LineTransport, are_sendable, connect_timeout_s
 from pushfleet_workers.transports.tls import PeerLacksHttp2, client_context
 from pushfleet_workers.vendor import Request, Response
@@ -114,7 +114,7 @@ class _Apns:
         except PeerLacksHttp2:
             return Failure(Reason.NOT_HTTP2)
         except (OSError, ValueError) as problem:
-            return Failure(Reason.UNREACHABLE, describe(problem))
+            return unconnected(problem)
         return await protocol.exchange(_headers(request, url.netloc, url.path), request.body)
 
     async def close(self) -> None:

@@ -6,15 +6,17 @@ import enum
 import ssl
 from dataclasses import dataclass
 
-from pushfleet_workers.errors import NoAnswer, NotInTime
+from pushfleet_workers.distrust import fault_of_openssl
+from pushfleet_workers.errors import Distrusted, NoAnswer, NotInTime
 
-__all__ = ["Failure", "Reason", "describe"]
+__all__ = ["Failure", "Reason", "unconnected"]
 
 
 class Reason(enum.Enum):
     """Why no answer came."""
 
     UNREACHABLE = "no connection could be made"
+    DISTRUSTED = "the certificate of the peer is not taken"
     NOT_HTTP2 = "the peer does not speak HTTP/2"
     STALE = "the request waited for its connection until it was not to leave any more"
     CROWDED = "the turn of the request on its connection did not come in time"
@@ -31,6 +33,7 @@ class Reason(enum.Enum):
 _NEVER_TAKEN = frozenset(
     {
         Reason.UNREACHABLE,
+        Reason.DISTRUSTED,
         Reason.NOT_HTTP2,
         Reason.STALE,
         Reason.CROWDED,
@@ -42,8 +45,8 @@ _NEVER_TAKEN = frozenset(
     }
 )
 _TRY_AGAIN = frozenset({Reason.UNTAKEN, Reason.REFUSED})
-_SHARED = frozenset({Reason.UNREACHABLE, Reason.NOT_HTTP2})
-_ENDS_CONNECTION = frozenset({Reason.UNREACHABLE, Reason.NOT_HTTP2, Reason.UNTAKEN, Reason.LOST, Reason.FROZEN})
+_SHARED = frozenset({Reason.UNREACHABLE, Reason.DISTRUSTED, Reason.NOT_HTTP2})
+_ENDS_CONNECTION = _SHARED | {Reason.UNTAKEN, Reason.LOST, Reason.FROZEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Failure:
 
     reason: Reason
     detail: str = ""
+    code: str = ""
+    """What is wrong with the peer's certificate."""
 
     @property
     def try_again(self) -> bool:
@@ -71,15 +76,22 @@ class Failure:
     def as_error(self) -> NoAnswer:
         """What the caller of a transport gets."""
         problem = f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
+        if self.reason is Reason.DISTRUSTED:
+            return Distrusted(problem, self.code)
         kind = NotInTime if self.reason is Reason.STALE else NoAnswer
         return kind(problem, self.reason not in _NEVER_TAKEN)
 
 
-def describe(problem: BaseException) -> str:
-    """What kept a connection from being made, for operators; empty where nothing can be said."""
+def unconnected(problem: BaseException) -> Failure:
+    """Why *problem*, of Python's own sockets, kept a connection from being made."""
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        return Failure(Reason.DISTRUSTED, problem.verify_message, fault_of_openssl(problem))
+    return Failure(Reason.UNREACHABLE, _describe(problem))
+
+
+def _describe(problem: BaseException) -> str:
+    """For operators; empty where nothing can be said."""
     match problem:
-        case ssl.SSLCertVerificationError():
-            return problem.verify_message
         case ssl.SSLError():
             return "TLS failed"
         case TimeoutError():

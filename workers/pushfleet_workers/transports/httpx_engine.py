@@ -27,7 +27,7 @@ from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, StreamReset
 
 from pushfleet_workers.transports.base import TransportOptions
-from pushfleet_workers.transports.failure import Failure, Reason, describe
+from pushfleet_workers.transports.failure import Failure, Reason, unconnected
 from pushfleet_workers.transports.lines import Line, LineTransport, are_sendable, connect_timeout_s
 from pushfleet_workers.transports.tls import PeerLacksHttp2, client_context
 from pushfleet_workers.vendor import Request, Response
@@ -167,7 +167,7 @@ def _failure(problem: Exception, unanswered: bool) -> Failure:
         return Failure(Reason.NOT_HTTP2)
     match problem:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
-            return Failure(Reason.UNREACHABLE, describe(origin))
+            return unconnected(origin)
         case httpx.UnsupportedProtocol() | httpx.InvalidURL():
             return Failure(Reason.UNSENDABLE)
         case httpx.TimeoutException():

@@ -20,6 +20,7 @@ from pyreqwest.exceptions import ClientClosedError, DetailedPyreqwestError, Pyre
 from pyreqwest.proxy import ProxyBuilder
 from pyreqwest.runtime import runtime_worker_threads
 
+from pushfleet_workers.distrust import fault_of_rustls
 from pushfleet_workers.errors import SettingsError
 from pushfleet_workers.transports.base import TransportOptions
 from pushfleet_workers.transports.failure import Failure, Reason
@@ -120,6 +121,9 @@ def _failure(problem: PyreqwestError, has_answered: bool) -> Failure:
     causes = [cause["message"] for cause in details or () if "://" not in cause["message"]]
     last = causes[-1] if causes else ""
     if "client error (Connect)" in causes:
+        fault = fault_of_rustls(last)
+        if fault:
+            return Failure(Reason.DISTRUSTED, last, fault)
         return Failure(Reason.UNREACHABLE, last.removeprefix("client error (Connect)"))
     # An answer that broke off while it was read says nothing of this kind: its request was taken.
     unanswered = "client error (SendRequest)" in causes
