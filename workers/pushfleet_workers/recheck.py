@@ -19,7 +19,7 @@ from pushfleet_workers.overrides import without_texts
 from pushfleet_workers.peace.device_day import DeviceDays
 from pushfleet_workers.peace.gathers import Gathered, Gathers, tell, tells_only
 from pushfleet_workers.peace.parking import Going, Parking
-from pushfleet_workers.peace.storms import Telling, read_storm, storm_command, storm_place, told, told_by
+from pushfleet_workers.peace.storms import Telling, newer_than, read_storm, storm_command, storm_place, told, told_by
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall import ClaimedRecalls
 from pushfleet_workers.recall.keys import message_digest
@@ -70,6 +70,9 @@ class _Learned:
     telling: Telling | None = None
     """What it tells of then; None: another push does."""
 
+    newer: Telling | None = None
+    """What a newer push tells of, which is due as well."""
+
     confirmed_ms: int = 0
     """Until when its device has everything; 0: nobody knows. See :meth:`confirmed_of`."""
 
@@ -88,7 +91,8 @@ class _Learned:
     @property
     def messages(self) -> Iterator[str]:
         """Digests of the messages that it tells of."""
-        yield from self.telling.messages if self.telling is not None else ()
+        for telling in (self.telling, self.newer):
+            yield from telling.messages if telling is not None else ()
         yield from self.gathered.messages if self.gathered is not None else ()
 
 
@@ -222,7 +226,8 @@ class Rechecker:
         if "confirmed" in answers:
             learned.confirmed_ms = read_confirmed(answers["confirmed"])
         if learned.storm:
-            learned.telling = told_by(read_storm(answers["storm"]), push, self._clock.now_ms())
+            storm = read_storm(answers["storm"])
+            learned.telling, learned.newer = told_by(storm, push), newer_than(storm, push, self._clock.now_ms())
         return learned
 
     async def _learn_what_was_gathered(
@@ -247,12 +252,15 @@ class Rechecker:
         found: Rechecked,
     ) -> None:
         telling, done = learned.telling, learned.done
+        done_up_to_ms = max(done.sent_ms, learned.confirmed_of(push))
+        if learned.newer is not None and learned.newer.left(done_up_to_ms, taken_back).count:
+            telling = None
         sent_at_ms = max(push.sent_at_ms, telling.sent_at_ms) if telling is not None else push.sent_at_ms
         reason = self._refuse(push, delivery, state, done=done.covers(sent_at_ms, push.enqueued_at_ms))
         parks = reason == "foreground" and self._parking.parks and not push.recall
         if not reason or parks:
             if telling is not None:
-                telling = telling.left(max(done.sent_ms, learned.confirmed_of(push)), taken_back)
+                telling = telling.left(done_up_to_ms, taken_back)
             alone = _tells_itself(push) if telling is None else telling.tells_only(_digest(push))
             reason = refuse_delivered(sent_at_ms, learned.confirmed_of(push, alone=alone))
             if learned.storm and not reason:

@@ -335,6 +335,34 @@ def test_of_carriers_that_are_claimed_late_the_last_one_is_sent(redis_url: str) 
     on(redis_url, scenario)
 
 
+@pytest.mark.parametrize(
+    ("becomes", "text"),
+    [("recalled", "User 2 and 1 others in Team"), ("expired", "User 2 and 1 others in Team"), ("read", "read")],
+)
+def test_where_the_newest_carrier_has_nothing_to_tell_the_one_before_does(
+    redis_url: str, becomes: str, text: str
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(said(0), said(1), said(2))
+        await pass_time(stage, 10_500)
+        await stage.route(said(3))
+        await pass_time(stage, 20_500)
+        entries = [entry for _, entry in await stage.delayed()]
+        assert (await bodies(stage, *entries))[0] == "stormed"
+        if becomes == "recalled":
+            await stage.recall("m3")
+        elif becomes == "read":
+            await ReadStore(stage.queue, PREFIX, now_ms).mark("demo", "bob", "g1", now_ms())
+        else:
+            packed = msgspec.msgpack.decode(await stage.queue.call("HGET", BOB.storms, field()))
+            packed[5][5] = now_ms() - 1
+            await stage.queue.call("HSET", BOB.storms, field(), msgspec.msgpack.encode(packed))
+        assert (await bodies(stage, *entries))[0] == text
+
+    play(redis_url, scenario, apps=RECALLED)
+
+
 def test_a_router_that_died_changes_nothing_of_what_was_decided(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         stage.enqueue(*(said(number) for number in range(5)))
@@ -814,10 +842,10 @@ def test_the_text_says_how_many_in_the_languages_way(locale: str, changes: dict[
 
 
 def test_a_carrier_is_told_of_itself_where_the_storm_is_unknown() -> None:
-    telling = told_by(None, PUSH, 1)
+    telling = told_by(None, PUSH)
     assert telling is not None
     assert (telling.count, telling.sent_at_ms) == (1, PUSH.sent_at_ms)
-    assert told_by(Storm(1, 2, 3, 4, "", Telling(), Telling()), PUSH, 1) is None
+    assert told_by(Storm(1, 2, 3, 4, "", Telling(), Telling()), PUSH) is None
 
 
 def test_what_is_no_storm_is_none() -> None:

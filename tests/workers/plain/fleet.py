@@ -304,7 +304,7 @@ class Fleet(Registry):
         read_up_to = user.read.get(_conversation(message), 0) if message is not None else 0
         told, left, by, refusal = None, [], "", ""
         if one.later == "storm":
-            told = self._told_by(one, now)
+            told = self._told_by(one, now, read_up_to)
             left, by = told.left(read_up_to, self.recalled) if told is not None else ([], "")
         if not one.recall:
             assert message is not None
@@ -343,13 +343,13 @@ class Fleet(Registry):
         named = count > 1 and message is not None and _is_group(message) and not hidden
         return replace(one, channel=channel, badge=badge, hidden=hidden, count=count, by=by if named else "")
 
-    def _told_by(self, one: Planned, now: int) -> Told | None:
+    def _told_by(self, one: Planned, now: int, read_up_to: int) -> Told | None:
         """What a carrier tells of: itself where nothing is known of its storm any more."""
         message = self.messages[one.message]
         place = (_conversation(message), one.device, replace(one.channel, token=""))
         storm = self.user(one.user).storms.get(place)
         if storm is not None:
-            return storm.told_by(one.message, now + self.passed)
+            return storm.told_by(one.message, now + self.passed, read_up_to, self.recalled)
         alone = Written(message.id, self.written_at(message), _sender(message))
         return Told([alone], alone)
 

@@ -98,9 +98,9 @@ class Storm:
         self.until = start + WAITS_S[min(self.pushes, len(WAITS_S) - 1)] * 1000
         self.pushes = min(self.pushes + 1, len(WAITS_S))
 
-    def told_by(self, message: str, now: int) -> Told | None:
-        """What a carrier tells of that is sent *now*; None: a newer one tells it all."""
+    def told_by(self, message: str, now: int, read_up_to: int, taken_back: Collection[str]) -> Told | None:
+        """What a carrier tells of that is sent *now*; None: a newer one is enough, which has something to tell."""
         if self.waiting is not None and self.waiting.carrier == message:
             return self.waiting
-        is_last = self.waiting is None or now < self.until
+        is_last = self.waiting is None or now < self.until or not self.waiting.left(read_up_to, taken_back)[0]
         return self.before if is_last and self.before is not None and self.before.carrier == message else None

@@ -34,6 +34,7 @@ __all__ = [
     "Telling",
     "is_stormy",
     "is_stormy_push",
+    "newer_than",
     "read_storm",
     "storm_call",
     "storm_call_of_push",
@@ -265,18 +266,22 @@ def read_storm(reply: Any) -> Storm | None:
         return None
 
 
-def told_by(storm: Storm | None, push: Push, now_ms: int) -> Telling | None:
-    """What the carrier *push* tells of at *now_ms*; None: a newer push tells it, and this one is not needed.
+def told_by(storm: Storm | None, push: Push) -> Telling | None:
+    """What the carrier *push* tells of; None: two newer ones wait or went since, and this one is not needed.
 
     Where nothing is known any more it tells of itself.
     """
     digest = message_digest(push.app, push.message_id)
     if storm is None:
         return Telling(digest, 1, push.sender_name, push.sent_at_ms, times=(push.sent_at_ms,), messages=(digest,))
-    if storm.waiting.message == digest:
-        return storm.waiting
-    newer_is_due = storm.waiting.message and storm.until_ms <= now_ms
-    return storm.before if storm.before.message == digest and not newer_is_due else None
+    return next((one for one in (storm.waiting, storm.before) if one.message == digest), None)
+
+
+def newer_than(storm: Storm | None, push: Push, now_ms: int) -> Telling | None:
+    """What a newer carrier tells of that is due at *now_ms* as well: while it has anything to tell, one is enough."""
+    if storm is None or not storm.waiting.message or storm.waiting.message == message_digest(push.app, push.message_id):
+        return None
+    return storm.waiting if storm.until_ms <= now_ms < storm.waiting.expires_at_ms else None
 
 
 def told(push: Push, telling: Telling, locale: str, default: str, catalogue: Catalogue = STANDARD) -> Push:
