@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tests.chaos.forgetting import MARK, Forgotten, Marks, expect_only_these_lost
 from tests.chaos.processes import Process, until
 from tests.chaos.scenario import scenario
@@ -15,6 +17,9 @@ STREAM = f"{PREFIX}:{{ingress:normal}}"
 WAITING = 50
 """So many messages has the old master when it dies that the replica does not have."""
 
+ACCEPTED_AGAIN_S, PUSHED_AGAIN_S = 3.0, 5.0
+"""After the Sentinels have switched; more than it takes, since all of it shares two cores."""
+
 
 @scenario(vendors=("apns", "huawei"), sentinels=True)
 def redis_fails_over(stage: Stage) -> None:
@@ -24,6 +29,7 @@ def redis_fails_over(stage: Stage) -> None:
         times = [_fail_over(stage, router) for _ in range(stage.size(full=2, short=1))]
         stage.until_more_taken(stage.size(full=300, short=40))
     expect_only_these_lost(stage, times)
+    _expect_no_pause(stage, times)
 
 
 @scenario(vendors=("apns", "huawei"), sentinels=True, short=False)
@@ -57,6 +63,22 @@ def _fail_over(stage: Stage, router: Process) -> Forgotten:
     cluster.rejoin(old)
     stage.healed()
     return forgotten
+
+
+def _expect_no_pause(stage: Stage, times: Sequence[Forgotten]) -> None:
+    """Soon after the Sentinels had switched, producers were accepted and what is new was at its vendor."""
+    books = stage.books()
+    accepted, pushed = [], []
+    for time in times:
+        new = {one.id: one.told_at_s for one in books.told if one.accepted and one.told_at_s > time.died_s}
+        accepted.append(max(0.0, min(new.values()) - time.back_s))
+        pushed.append(max(0.0, min(met.at_s for met in books.cloud.taken() if met.message_id in new) - time.back_s))
+    stage.measured("accepted_again_s", max(accepted))
+    stage.measured("pushed_again_s", max(pushed))
+    stage.expect(
+        max(accepted) < ACCEPTED_AGAIN_S, f"producers are accepted again at once, not {max(accepted):.1f} s after"
+    )
+    stage.expect(max(pushed) < PUSHED_AGAIN_S, f"pushes leave again at once, not {max(pushed):.1f} s after")
 
 
 def _cut_off(cluster: SentinelCluster, master: EmbeddedRedis) -> None:
