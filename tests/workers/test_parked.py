@@ -408,6 +408,23 @@ def test_a_user_whose_state_is_damaged_gets_a_push_too_many(redis_url: str) -> N
     on(redis_url, scenario)
 
 
+@pytest.mark.parametrize("key", ["badges", "storms", "delivered", "reads"])
+def test_a_user_whose_other_keys_are_damaged_costs_their_neighbours_nothing(redis_url: str, key: str) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        for user in ("bob", "eve"):
+            await fleet.foreground(user)
+        await fleet.stage.route(group("m1", "bob", "eve"))
+        await fleet.stage.queue.call("SET", getattr(BOB, key), "not even a hash")
+        for user in ("bob", "eve"):
+            await fleet.background(user, unread=3)
+        await fleet.look()
+        assert await fleet.ends() == {"sent": 2}
+        shown = dict(zip(fleet.cloud.tokens, fleet.cloud.badges, strict=True))
+        assert shown == {"bob-phone": -1 if key == "badges" else 4, "eve-phone": 4}
+
+    on(redis_url, scenario, storm_waits_s=[10], reads=True)
+
+
 def test_a_process_that_dies_with_it_in_hand_takes_nothing_along(redis_url: str) -> None:
     async def scenario(fleet: Fleet) -> None:
         await fleet.foreground()

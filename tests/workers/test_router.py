@@ -666,6 +666,30 @@ def _lone(text: str) -> bool:
     return any("\ud800" <= one <= "\udfff" for one in text)
 
 
+@pytest.mark.parametrize("key", ["badges", "storms", "days", "calls", "reads", "options"])
+def test_one_users_damaged_key_costs_their_neighbours_nothing(redis_url: str, key: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        for user in ("a", "b"):
+            await stage.device(user, unread=2)
+        await stage.queue.call("SET", getattr(UserKeys(PREFIX, "demo", "a"), key), "not even a hash")
+        await stage.route(
+            group("m1", "a", "b"), group("m2", "a", "b"), chat("call", "a", "b", kind="call"),
+            chat("end", "a", "b", kind="call_cancel"), chat("again", "a", kind="marketing"),
+        )  # fmt: skip
+        reached = [one for one in await stage.deliveries() if one.user == "b"]
+        assert [one.badge for one in reached] == [3, 4, 5]
+        assert await stage.joined()
+        assert await stage.refused() == []
+
+    capped = {**APNS, "device_caps": {"all": 50}}
+    play(
+        redis_url,
+        scenario,
+        apps={"demo": {"name": "Demo", "storm_waits_s": [10], "reads": True}, "lite": {}},
+        accounts={"apns": {"main": capped}},
+    )
+
+
 def test_a_damaged_record_costs_only_its_device(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.device("a")

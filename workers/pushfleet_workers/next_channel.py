@@ -24,6 +24,7 @@ from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
 from pushfleet_workers.push import Delivery, Parcel, Push
 from pushfleet_workers.recall.memory import RecallMemory
 from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.tokens.lookup import Counted, Lookup, read_badges
 from pushfleet_workers.tokens.record import Channel, Device, channel_name
 from pushfleet_workers.wake import Trigger, ring_call
@@ -129,9 +130,7 @@ class NextChannel:
             )
             for push, delivery in elsewhere
         ]
-        for answer in await self._state.run_many(calls):
-            if isinstance(answer, ReplyError):
-                raise answer
+        good(await self._state.run_many(calls))
 
     async def _devices(self, asked: Sequence[tuple[Push, Delivery]]) -> dict[tuple[str, str, str], Device]:
         """By app, user and device: the devices of every user who is asked about."""
@@ -173,7 +172,7 @@ class NextChannel:
             # The first vendor counts by itself; this one wants to be told, and the message counts once.
             counted = Counted(push.app, delivery.user, delivery.device, push.message_id, push.sent_at_ms)
             (count,) = read_badges(await self._state.run_many(self._lookup.badge_calls([counted])))
-            badge = device.unread + count
+            badge = device.unread + count if count is not None else -1
         return replace(
             delivery,
             token=channel.token,

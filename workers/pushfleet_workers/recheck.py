@@ -24,6 +24,7 @@ from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall import ClaimedRecalls
 from pushfleet_workers.recall.keys import message_digest
 from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_replies import is_damaged
 from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.tokens.confirmations import read_confirmed
 from pushfleet_workers.tokens.lookup import Lookup, UserState
@@ -221,7 +222,7 @@ class Rechecker:
 
     def _learned(self, push: Push, answers: Mapping[str, Any]) -> _Learned:
         learned = _Learned(read_done(answers.get("done")), storm="storm" in answers)
-        if "badge" in answers and not isinstance(answers["badge"], ReplyError):
+        if "badge" in answers and not is_damaged(answers["badge"]):
             learned.count = self._lookup.read_counted(answers["badge"])
         if "confirmed" in answers:
             learned.confirmed_ms = read_confirmed(answers["confirmed"])

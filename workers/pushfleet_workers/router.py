@@ -43,6 +43,7 @@ from pushfleet_workers.peace import CapDesk, StormDesk, Stormy, first_look_ms, h
 from pushfleet_workers.push import Delivery, Parcel, delivery_id, sent_id
 from pushfleet_workers.recall import RecallDesk, taken_back
 from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_replies import good, is_damaged
 from pushfleet_workers.runtime import rate_of
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.tokens.lookup import Counted, Lookup, UserState, read_badges
@@ -415,11 +416,15 @@ class Router:
         calls += self._storms.calls(stormy)
         for job in ended:
             calls += self._over_calls(job)
-        answers = [_checked(answer) for answer in await self._state.run_many(calls)]
+        answers = await self._state.run_many(calls)
         self._storms.heed(stormy, answers[counting : counting + len(stormy)])
         for (delivery, _, base), counted in zip(badges, read_badges(answers[:counting]), strict=True):
-            delivery.badge = base + counted
-            delivery.counted = True
+            if counted is not None:
+                delivery.badge = base + counted
+                delivery.counted = True
+        for answer in answers[counting + len(stormy) :]:
+            # An end that cannot be noted: the user's calls ring, as where it came too late.
+            is_damaged(answer)
 
     def _over_calls(self, job: Job) -> list[Any]:
         message, prefix = job.message, self._settings.redis.prefix
@@ -449,9 +454,8 @@ class Router:
             for (vendor, credential, bucket), some in puts.items()
         ]
         dropped: set[ParcelName] = set()
-        answers = await self._queue.run_many(calls)
-        for ((vendor, credential, _), some), answer in zip(puts.items(), answers, strict=True):
-            now_ms, _, counts, lost = _checked(answer)
+        answers = good(await self._queue.run_many(calls))
+        for ((vendor, credential, _), some), (now_ms, _, counts, lost) in zip(puts.items(), answers, strict=True):
             dropped |= {(vendor, credential, parcel) for parcel in lost}
             self._clock.heard(now_ms)
             metrics.ROUTED_DELIVERIES.labels(vendor).inc(sum(counts))
@@ -513,12 +517,6 @@ _BadgeWanted = tuple[Delivery, Job, int]
 def _counts_in_badge(message: OfflineMessage) -> bool:
     push = message.offline_push
     return push is None or push.apns is None or push.apns.badge_mode == "count"
-
-
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, ReplyError):
-        raise reply
-    return reply
 
 
 async def _find_repeats(stream: IngressStream, jobs: Sequence[Job]) -> None:

@@ -11,7 +11,8 @@ from pushfleet.message import Lane
 from pushfleet_workers.ingress.keys import IngressKeys
 from pushfleet_workers.ingress.refused import payload_of
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.scripts import load
 from pushfleet_workers.stream_group import StreamEntry, StreamGroup
 
@@ -88,10 +89,8 @@ class IngressStream:
             by_bucket.setdefault(raw.bucket, []).append(part)
         asked = [(at, some) for bucket, some in by_bucket.items() for at in (bucket, bucket - 1, bucket + 1)]
         known: set[bytes] = set()
-        replies = await self._link.pipeline([("HMGET", self.keys.marks(at), *some) for at, some in asked])
+        replies = good(await self._link.pipeline([("HMGET", self.keys.marks(at), *some) for at, some in asked]))
         for (_, some), reply in zip(asked, replies, strict=True):
-            if isinstance(reply, ReplyError):
-                raise reply
             known.update(part for part, mark in zip(some, reply, strict=True) if mark is not None)
         return known
 
@@ -109,12 +108,7 @@ class IngressStream:
             )
             for bucket, some in by_bucket.items()
         ]
-        repeats = 0
-        for reply in await self._link.run_many(calls):
-            if isinstance(reply, ReplyError):
-                raise reply
-            repeats += reply[1]
-        return repeats
+        return sum(reply[1] for reply in good(await self._link.run_many(calls)))
 
     async def refuse(self, raw: Raw, reason: str, problem: str) -> None:
         """Move an entry that cannot be routed to the refused ones."""

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from pushfleet_workers import stream_pages
 from pushfleet_workers.ledger.keys import AccountKeys
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.scripts import load
 
 __all__ = ["DeadLetter", "DeadLetters", "Return", "trim_letters"]
@@ -91,9 +92,7 @@ class DeadLetters:
 
 async def trim_letters(link: Link, streams: Iterable[str], before_ms: int) -> None:
     """Forget what has lain in *streams* since before *before_ms*; the books keep counting it."""
-    for reply in await link.pipeline([("XTRIM", stream, "MINID", before_ms) for stream in streams]):
-        if isinstance(reply, ReplyError):
-            raise reply
+    good(await link.pipeline([("XTRIM", stream, "MINID", before_ms) for stream in streams]))
 
 
 def _read(place: str, fields: Mapping[bytes, bytes]) -> DeadLetter:

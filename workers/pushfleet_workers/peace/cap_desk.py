@@ -23,7 +23,8 @@ from pushfleet_workers.peace.device_day import (
     read_answer,
 )
 from pushfleet_workers.push import Delivery
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import is_damaged
 from pushfleet_workers.settings import RedisSettings
 from pushfleet_workers.tokens.record import Channel, Device
 
@@ -140,8 +141,7 @@ class CapDesk:
 
     async def _run(self, calls: Sequence[Call]) -> None:
         for answer in await self._state.run_many(calls) if calls else ():
-            if isinstance(answer, ReplyError):
-                raise answer
+            is_damaged(answer)
 
     def _cap(self, account: tuple[str, str], job: Job) -> DayCap | None:
         caps, message = self._caps.get(account), job.message

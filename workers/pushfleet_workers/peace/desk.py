@@ -9,6 +9,7 @@ from pushfleet.message import Recipient
 from pushfleet_workers.job import Group, Job, ParcelName
 from pushfleet_workers.peace.storms import (
     ABSORBED,
+    AT_ONCE,
     CARRIES,
     StormCall,
     is_stormy,
@@ -18,7 +19,8 @@ from pushfleet_workers.peace.storms import (
     storm_place,
 )
 from pushfleet_workers.push import Delivery
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import is_damaged
 from pushfleet_workers.settings import Settings
 
 __all__ = ["StormDesk", "Stormy"]
@@ -72,7 +74,9 @@ class StormDesk:
     def heed(self, stormy: Sequence[Stormy], answers: Sequence[Any]) -> None:
         """Let wait what carries a later push, and leave out what another push tells of."""
         absorbed: dict[int, set[bytes]] = {}
-        for (job, _, delivery, _), (verdict, *until_ms) in zip(stormy, answers, strict=True):
+        for (job, _, delivery, _), answer in zip(stormy, answers, strict=True):
+            # Of a user whose key is not what it should be every message is pushed at once.
+            verdict, *until_ms = answer if not is_damaged(answer) else (AT_ONCE,)
             if verdict == CARRIES:
                 job.carriers[delivery.id] = until_ms[0] + self._clocks_apart_ms
             elif verdict == ABSORBED:
@@ -116,5 +120,4 @@ class StormDesk:
 
     async def _run(self, calls: Sequence[StormCall]) -> None:
         for answer in await self._state.run_many(calls) if calls else ():
-            if isinstance(answer, ReplyError):
-                raise answer
+            is_damaged(answer)

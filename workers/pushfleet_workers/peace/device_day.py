@@ -19,7 +19,8 @@ from pushfleet_workers.peace.caps import AccountCaps, DayCap, Sort, sort_of
 from pushfleet_workers.peace.storms import Telling
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall.keys import message_digest
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import is_damaged
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.tokens.keys import UserKeys
 
@@ -209,9 +210,7 @@ def read_answer(reply: Any) -> Answer | None:
 
     Raises another :class:`ReplyError` that it is.
     """
-    if isinstance(reply, ReplyError):
-        if "WRONGTYPE" not in str(reply):
-            raise reply
+    if is_damaged(reply):
         return None
     verdict, till_ms, now_ms, day = reply
     return Answer(Verdict(verdict), till_ms, now_ms, day)
@@ -241,12 +240,8 @@ def day_command(prefix: str, app: str, user: str, place: str) -> tuple[str, ...]
 
 def read_day(reply: Any) -> DeviceDay | None:
     """The day in *reply*; None where nothing is known, or it cannot be read."""
-    if isinstance(reply, ReplyError):
-        if not str(reply).startswith("WRONGTYPE"):
-            raise reply
-        return None
     try:
-        return _decode(reply) if reply is not None else None
+        return _decode(reply) if reply is not None and not is_damaged(reply) else None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

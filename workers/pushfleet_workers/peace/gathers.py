@@ -13,7 +13,8 @@ from pushfleet_workers.compose import compose_chats, compose_storm
 from pushfleet_workers.peace.device_day import Chat, DeviceDays, Gather, day_command, gather_of, read_day
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall.keys import message_digest
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import is_damaged
 from pushfleet_workers.tokens.keys import UserKeys
 from pushfleet_workers.tokens.lookup import UserState
 from pushfleet_workers.tokens.reads import read_done
@@ -191,8 +192,4 @@ def _others(push: Push, gather: Gather) -> list[str]:
 
 def _values(reply: Any, names: Sequence[str]) -> list[bytes | None]:
     """What HMGET found for each of *names*; nothing where the key is not what it should be."""
-    if isinstance(reply, ReplyError):
-        if not str(reply).startswith("WRONGTYPE"):
-            raise reply
-        return [None] * len(names)
-    return list(reply)
+    return list(reply) if not is_damaged(reply) else [None] * len(names)

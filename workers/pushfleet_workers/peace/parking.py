@@ -11,16 +11,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zlib import crc32
 
 from msgspec.structs import replace
 
 from pushfleet.message import Lane
-from pushfleet_workers.peace.storms import ABSORBED, CARRIES, StormCall, is_stormy_push, storm_call_of_push, storm_place
+from pushfleet_workers.peace.storms import (
+    ABSORBED,
+    AT_ONCE,
+    CARRIES,
+    StormCall,
+    is_stormy_push,
+    storm_call_of_push,
+    storm_place,
+)
 from pushfleet_workers.push import Delivery, Push
-from pushfleet_workers.redis_link import Link, ReplyError
-from pushfleet_workers.scripts import Script
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import is_damaged
 from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.tokens.confirmations import confirmed_command
 from pushfleet_workers.tokens.lookup import Counted, Lookup, read_badges
@@ -128,14 +136,19 @@ class Parking:
         stormy = [one for one in going if is_stormy_push(self._app, one.push, one.delivery)]
         calls = self._lookup.badge_calls([_counted(one) for one in counted])
         counting = len(calls)
-        answers = await self._run([*calls, *map(self._storm_call, stormy)])
+        answers = await self._state.run_many([*calls, *map(self._storm_call, stormy)])
         for one, number in zip(counted, read_badges(answers[:counting]), strict=True):
-            one.delivery.badge = one.device.unread + number
-        told = {one.delivery.id: answer for one, answer in zip(stormy, answers[counting:], strict=True)}
+            if number is not None:
+                one.delivery.badge = one.device.unread + number
+        told = {
+            one.delivery.id: answer
+            for one, answer in zip(stormy, answers[counting:], strict=True)
+            if not is_damaged(answer)
+        }
         released = Released()
         before: Counter[tuple[str, str]] = Counter()
         for push, delivery, *_ in going:
-            verdict, *until_ms = told.get(delivery.id, (0,))
+            verdict, *until_ms = told.get(delivery.id, (AT_ONCE,))
             if verdict == ABSORBED:
                 released.absorbed.add(delivery.id)
             elif verdict == CARRIES:
@@ -150,13 +163,6 @@ class Parking:
     def _storm_call(self, one: Going) -> StormCall:
         place = storm_place(one.delivery, self._vendor, self._credential)
         return storm_call_of_push(self._prefix, self._app, one.push, one.delivery, place, again=one.again)
-
-    async def _run(self, calls: Sequence[tuple[Script, Sequence[str], Sequence[str | bytes | int]]]) -> list[Any]:
-        answers = await self._state.run_many(calls)
-        for answer in answers:
-            if isinstance(answer, ReplyError):
-                raise answer
-        return answers
 
 
 def _counted(one: Going) -> Counted:

@@ -20,13 +20,14 @@ from pushfleet_workers.catalogue import STANDARD, Catalogue
 from pushfleet_workers.compose import compose_storm
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall.keys import message_digest
-from pushfleet_workers.redis_link import ReplyError
+from pushfleet_workers.redis_replies import is_damaged
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.tokens.keys import UserKeys
 
 __all__ = [
     "ABSORBED",
+    "AT_ONCE",
     "CARRIES",
     "STORMS_MAX",
     "Storm",
@@ -49,8 +50,8 @@ __all__ = [
 STORMS_MAX = 200
 """Most conversations of a user's devices that may storm at once; the messages of others are pushed as they come."""
 
-CARRIES, ABSORBED = 1, 2
-"""How an answer of `storm.lua` begins that is no "at once"."""
+AT_ONCE, CARRIES, ABSORBED = 0, 1, 2
+"""How an answer of `storm.lua` begins."""
 
 _KINDS = frozenset({"chat", "summary"})
 _STORM = load("pushfleet_workers.peace", "storm")
@@ -256,12 +257,8 @@ def storm_command(prefix: str, app: str, user: str, conversation: str, place: st
 
 def read_storm(reply: Any) -> Storm | None:
     """The storm in *reply*; None where it is over, read away, or cannot be read."""
-    if isinstance(reply, ReplyError):
-        if not str(reply).startswith("WRONGTYPE"):
-            raise reply
-        return None
     try:
-        return _decode(reply) if reply is not None else None
+        return _decode(reply) if reply is not None and not is_damaged(reply) else None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

@@ -9,7 +9,8 @@ from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall.memory import Call, RecallMemory, is_visible
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import checked, good
 
 __all__ = ["ClaimedRecalls"]
 
@@ -49,13 +50,13 @@ class ClaimedRecalls:
     def taken_back(entries: Sequence[Entry], replies: Sequence[Any]) -> list[Entry]:
         """Those of *entries* whose message was taken back, by the *replies* to their :meth:`question`."""
         found = zip(entries, replies, strict=True)
-        return [entry for entry, reply in found if not entry.parcel.push.recall and _checked(reply) is not None]
+        return [entry for entry, reply in found if not entry.parcel.push.recall and checked(reply) is not None]
 
     async def taken_back_of(self, digests: Iterable[str]) -> set[str]:
         """Which of the messages with those digests were taken back."""
         asked = list(dict.fromkeys(digests)) if self._window_s else []
         replies = await self._state.pipeline([self._memory.marked_digest(one) for one in asked]) if asked else []
-        return {digest for digest, reply in zip(asked, replies, strict=True) if _checked(reply) is not None}
+        return {digest for digest, reply in zip(asked, replies, strict=True) if checked(reply) is not None}
 
     async def look_at_screens(
         self, entries: Sequence[Entry], replies: Sequence[Any], refused: dict[bytes, str], waiting: Collection[bytes]
@@ -69,7 +70,7 @@ class ClaimedRecalls:
         for entry, reply in zip(entries, replies, strict=True):
             push = entry.parcel.push
             if push.recall:
-                shows = self._memory.shows(push.message_id, _checked(reply))
+                shows = self._memory.shows(push.message_id, checked(reply))
                 for delivery, place, shown in zip(entry.parcel.deliveries, self._places(entry), shows, strict=True):
                     if not shown or (_message(push), place) in blank:
                         refused.setdefault(delivery.id, "not_shown")
@@ -88,8 +89,7 @@ class ClaimedRecalls:
         calls = [call for entry in waited for call in self._show_calls(entry, refused, counting)]
         if not calls:
             return []
-        for answer in await self._state.run_many(calls):
-            _checked(answer)
+        good(await self._state.run_many(calls))
         return self.taken_back(waited, await self._state.pipeline([self.question(entry) for entry in waited]))
 
     def _show_calls(self, entry: Entry, refused: Collection[bytes], counting: Collection[bytes]) -> Iterable[Call]:
@@ -124,8 +124,7 @@ class ClaimedRecalls:
         for message, place in screens:
             places.setdefault(message, []).append(place)
         calls = [self._memory.forget_call(*message, some) for message, some in places.items()]
-        for answer in await self._state.run_many(calls) if calls else ():
-            _checked(answer)
+        good(await self._state.run_many(calls) if calls else ())
 
     def _places(self, entry: Entry) -> list[bytes]:
         return [self._place(one) for one in entry.parcel.deliveries]
@@ -141,9 +140,3 @@ def _waited(push: Push) -> bool:
 
 def _message(push: Push) -> _Message:
     return push.app, push.message_id, push.replace_key
-
-
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, ReplyError):
-        raise reply
-    return reply

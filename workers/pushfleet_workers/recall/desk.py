@@ -14,7 +14,8 @@ from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.push import Delivery
 from pushfleet_workers.recall.memory import RecallMemory, is_visible
 from pushfleet_workers.recall.overrides import overrides_of_recall
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import checked, good
 
 __all__ = ["RecallDesk", "taken_back"]
 
@@ -39,7 +40,7 @@ class RecallDesk:
             return
         calls = [self._memory.mark_call(job.message.app, job.message.id, job.window_s) for job in recalls]
         for job, kept in zip(recalls, await self._state.run_many(calls), strict=True):
-            job.remember([decode_message(part) for part in _checked(kept)])
+            job.remember([decode_message(part) for part in checked(kept)])
 
     def marked(self, job: Job) -> tuple[str, ...]:
         """The command that asks whether the job's message was taken back; :meth:`heed` takes the reply."""
@@ -47,7 +48,7 @@ class RecallDesk:
 
     def heed(self, job: Job, reply: Any) -> None:
         """Note the reply to :meth:`marked`."""
-        job.recalled = _checked(reply) is not None
+        job.recalled = checked(reply) is not None
 
     async def look_at_screens(self, jobs: Sequence[Job]) -> None:
         """Remember what devices will show, and leave in recalls only devices that show their message."""
@@ -62,14 +63,13 @@ class RecallDesk:
             for job in jobs
             if job.recall is None and not job.recalled and (places := _places(job, visible=True))
         ]
-        for answer in await self._state.run_many(calls):
-            _checked(answer)
+        good(await self._state.run_many(calls))
         recalls = [job for job in jobs if job.recall is not None]
         questions = [
             self._memory.shown(job.message.app, job.message.id, job.replace_key, _places(job)) for job in recalls
         ]
         for job, reply in zip(recalls, await self._state.pipeline(questions), strict=True):
-            shown = iter(self._memory.shows(job.message.id, _checked(reply)))
+            shown = iter(self._memory.shows(job.message.id, checked(reply)))
             planned = job.planned_deliveries
             job.planned = {group: [one for one in some if next(shown)] for group, some in job.planned.items()}
             job.suppress("not_shown", planned - job.planned_deliveries)
@@ -90,7 +90,7 @@ class RecallDesk:
             for job in fresh
         ]
         for job, recalled in zip(fresh, await self._state.run_many(calls), strict=True):
-            job.recalled = bool(_checked(recalled))
+            job.recalled = bool(checked(recalled))
         return [job for job in put if job.recalled]
 
 
@@ -142,9 +142,3 @@ def _places(job: Job, *, visible: bool = False) -> list[bytes]:
 def _shows_at_once(job: Job, vendor: str, delivery: Delivery) -> bool:
     """Whether devices show it from the put on; of what waits, whoever sends it says so."""
     return is_visible(job.message.offline_push, vendor, delivery) and not job.waits(delivery)
-
-
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, ReplyError):
-        raise reply
-    return reply

@@ -8,7 +8,8 @@ from hashlib import blake2b
 from typing import Any
 
 from pushfleet_workers.receipts.receipt import Event
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.scripts import load
 
 __all__ = ["WINDOW_MS", "Entry", "ReceiptBook", "ReceiptKeys", "read_counts"]
@@ -92,12 +93,7 @@ class ReceiptBook:
             for entry in entries[start : start + _AT_ONCE]:
                 arguments += (entry.digest(), entry.counted_as, *_fields(entry))
             calls.append((_RECORD, where, tuple(arguments)))
-        new = 0
-        for answer in await self._link.run_many(calls) if calls else ():
-            if isinstance(answer, ReplyError):
-                raise answer
-            new += answer
-        return new
+        return sum(good(await self._link.run_many(calls) if calls else ()))
 
 
 def _fields(entry: Entry) -> tuple[str | bytes | int, ...]:

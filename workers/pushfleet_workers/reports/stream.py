@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.stream_group import StreamGroup
 
 __all__ = ["GROUP", "Entry", "ReportKeys", "ReportStream"]
@@ -70,7 +70,7 @@ class ReportStream:
     async def end(self, entries: Sequence[Entry]) -> None:
         """Take *entries* out: they were applied, or put aside."""
         ids = [entry.id for entry in entries]
-        _check(await self._link.pipeline([("XACK", self.keys.stream, GROUP, *ids), ("XDEL", self.keys.stream, *ids)]))
+        good(await self._link.pipeline([("XACK", self.keys.stream, GROUP, *ids), ("XDEL", self.keys.stream, *ids)]))
 
     async def put_aside(self, entry: Entry, problem: str) -> None:
         """Keep an entry that cannot be read, with what is wrong; about the last 10,000 are kept."""
@@ -84,9 +84,3 @@ class ReportStream:
         dropped = await self._link.call("XTRIM", self.keys.stream, "MAXLEN", self._length_max)
         await self._group.forget_idle_readers()
         return await self._link.call("XLEN", self.keys.stream), dropped
-
-
-def _check(replies: Sequence[Any]) -> None:
-    for reply in replies:
-        if isinstance(reply, ReplyError):
-            raise reply

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import good, is_damaged
 from pushfleet_workers.scripts import load
 from pushfleet_workers.tokens.changes import DEVICE_BYTES_MAX, ID_BYTES_MAX, DeviceId, UserId, check_id
 from pushfleet_workers.tokens.keys import UserKeys, device_field
@@ -90,10 +91,7 @@ class ConfirmationStore:
             calls.append(
                 (_CONFIRM, (keys.devices, keys.delivered), (device, name, one.up_to_ms, CONFIRMED_MAX, LIFE_S))
             )
-        answers = await self._link.run_many(calls)
-        for answer in answers:
-            if isinstance(answer, ReplyError):
-                raise answer
+        answers = good(await self._link.run_many(calls))
         return Confirmed(answers.count(1), answers.count(0), answers.count(-1))
 
 
@@ -106,9 +104,7 @@ def confirmed_command(prefix: str, app: str, user: str, device: str, conversatio
 
 def read_confirmed(reply: Any) -> int:
     """Until when the device has everything, Unix milliseconds; 0: nobody knows, or the key is not what it should be."""
-    if isinstance(reply, ReplyError):
-        if not str(reply).startswith("WRONGTYPE"):
-            raise reply
+    if is_damaged(reply):
         return 0
     return max(int(time) if time is not None and time.isdigit() else 0 for time in reply)
 

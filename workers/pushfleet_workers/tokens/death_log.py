@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from pushfleet_workers.push import fingerprint
-from pushfleet_workers.redis_link import Argument, Link, ReplyError
+from pushfleet_workers.redis_link import Argument, Link
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.tokens.tombstones import LIFE_S, Buried, Fate
 
 __all__ = ["START", "DeathLog", "DeathTold", "Filter", "as_told", "log_key", "token_digest"]
@@ -131,7 +132,7 @@ class DeathLog:
         ]
         commands.append(("XTRIM", key, "MINID", "~", now_ms - LIFE_S * 1000))
         commands.append(("EXPIRE", key, LIFE_S))
-        _good(await self._link.pipeline(commands))
+        good(await self._link.pipeline(commands))
 
     async def after(self, app: str, cursor: str, count: int) -> tuple[list[DeathTold], str]:
         """The next *count* deaths that were told after *cursor*, in order, and the cursor to go on with."""
@@ -170,9 +171,3 @@ def _read(entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> Iterator[DeathTol
         fields = {**dict(zip(words[::2], words[1::2], strict=True)), "cursor": identity.decode()}
         with contextlib.suppress(msgspec.ValidationError):
             yield msgspec.convert(fields, DeathTold, strict=False)
-
-
-def _good(replies: Sequence[Any]) -> None:
-    for reply in replies:
-        if isinstance(reply, ReplyError):
-            raise reply

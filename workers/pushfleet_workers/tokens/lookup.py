@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, NamedTuple
 
 from pushfleet_workers.redis_link import ReplyError
+from pushfleet_workers.redis_replies import good, is_damaged
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.tokens.keys import UserKeys, device_field
 from pushfleet_workers.tokens.preferences import PREFERENCES_FIELD, Preferences, read_preferences
@@ -118,20 +120,13 @@ class Lookup:
         return int.from_bytes(reply[:4], "big") if reply is not None else 0
 
 
-def read_badges(answers: Sequence[Any]) -> list[int]:
+def read_badges(answers: Sequence[Any]) -> list[int | None]:
     """For each push the pushes counted since its device's base, from the answers to :meth:`Lookup.badge_calls`.
 
-    Raises the :class:`ReplyError` among them.
+    None: the key of its user is not what it should be. Raises another :class:`ReplyError` among them.
     """
-    counts: list[int] = []
-    for answer in answers:
-        if isinstance(answer, ReplyError):
-            raise answer
-        counts += answer
-    for count in counts:
-        if isinstance(count, ReplyError):
-            raise count
-    return counts
+    counts = list(chain.from_iterable(good(answers)))
+    return [None if isinstance(count, ReplyError) and is_damaged(count) else count for count in counts]
 
 
 def pack_option(receive: Receive, until_ms: int = 0) -> str:

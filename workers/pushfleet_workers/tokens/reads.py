@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import is_damaged
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.tokens.keys import UserKeys
 
@@ -92,9 +93,7 @@ def done_command(
 
 def read_done(reply: Any) -> Done:
     """Up to when it is done with; what is not what it should be is as good as unknown."""
-    if isinstance(reply, ReplyError):
-        if not str(reply).startswith("WRONGTYPE"):
-            raise reply
+    if is_damaged(reply):
         return Done()
     if isinstance(reply, list):
         ends = [_end_in(value) for value in reply]

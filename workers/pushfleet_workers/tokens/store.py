@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pushfleet_workers.errors import FleetError
-from pushfleet_workers.redis_link import Argument, Link, ReplyError
+from pushfleet_workers.redis_link import Argument, Link
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.tokens.changes import STATES, Registration, Report, new_device
 from pushfleet_workers.tokens.keys import UserKeys, device_field, device_name, devices_of, token_place
@@ -206,7 +207,7 @@ class TokenStore:
         devices = (await self.user(app, user)).devices
         others = keys.options, keys.badges, keys.reads, keys.delivered, keys.storms, keys.days, keys.calls
         forget = ("UNLINK", keys.devices, *others)
-        (gone,) = _good(await self._link.pipeline([forget]))
+        (gone,) = good(await self._link.pipeline([forget]))
         await self._disown(
             [
                 self._entry(keys.owner, channel.vendor, channel.token, channel.registered_at_ms)
@@ -272,7 +273,7 @@ class TokenStore:
     async def user(self, app: str, user: str) -> StoredUser:
         """What is known of *user*; empty for one that was never heard of."""
         keys = UserKeys(self._prefix, app, user)
-        devices, options = _good(await self._link.pipeline([("HGETALL", keys.devices), ("HGETALL", keys.options)]))
+        devices, options = good(await self._link.pipeline([("HGETALL", keys.devices), ("HGETALL", keys.options)]))
         named = [at for at in range(0, len(options), 2) if options[at] not in _NO_CONVERSATIONS]
         return StoredUser(
             read_devices(devices), {options[at].decode(errors="replace"): read_option(options[at + 1]) for at in named}
@@ -358,9 +359,7 @@ class TokenStore:
     async def _not_held(self, entries: Sequence[_Entry]) -> list[_Entry]:
         """The entries whose owner has the token on no device."""
         replies = await self._link.pipeline([("HGETALL", devices_of(self._prefix, one.owner)) for one in entries])
-        return [
-            entry for entry, fields in zip(entries, _good(replies), strict=True) if not self._is_held(entry, fields)
-        ]
+        return [entry for entry, fields in zip(entries, good(replies), strict=True) if not self._is_held(entry, fields)]
 
     def _is_held(self, entry: _Entry, fields: Sequence[bytes]) -> bool:
         devices = read_devices(fields)
@@ -416,7 +415,7 @@ class TokenStore:
         """
         if not entries:
             return
-        values = _good(await self._link.pipeline([("HGET", one.key, one.field) for one in entries]))
+        values = good(await self._link.pipeline([("HGET", one.key, one.field) for one in entries]))
         still = {
             entry: value
             for entry, value in zip(entries, values, strict=True)
@@ -432,7 +431,7 @@ class TokenStore:
         return _Entry(owner, *self._place(owner, vendor, token), at_ms)
 
     async def _run(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        return _good(await self._link.run_many(calls)) if calls else []
+        return good(await self._link.run_many(calls)) if calls else []
 
 
 class _Registering:
@@ -462,10 +461,3 @@ def _entry_in(key: str, field: bytes, value: bytes) -> _Entry | None:
 
 def _is_of(entry: _Entry, found: _Entry | None) -> bool:
     return found is not None and found.owner == entry.owner and found.at_ms <= entry.at_ms
-
-
-def _good(replies: list[Any]) -> list[Any]:
-    for reply in replies:
-        if isinstance(reply, ReplyError):
-            raise reply
-    return replies

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.scripts import load
 from pushfleet_workers.tokens.keys import UserKeys, device_field, device_name
 from pushfleet_workers.tokens.record import Channel, TokenKind
@@ -181,9 +182,7 @@ class Tombstones:
             for owner, one in zip(keys, deaths, strict=True)
         ]  # fmt: skip
         buried: list[Buried] = []
-        for one, news in zip(deaths, await self._link.run_many(calls), strict=True):
-            if isinstance(news, ReplyError):
-                raise news
+        for one, news in zip(deaths, good(await self._link.run_many(calls)), strict=True):
             graves = [Grave(app, one.user, identity.decode()) for identity in news[::2]]
             stones = map(_stone, graves, news[1::2])
             buried += [Buried(grave, stone) for grave, stone in zip(graves, stones, strict=True) if stone is not None]
@@ -232,11 +231,7 @@ class Tombstones:
         return UserKeys(self._prefix, grave.app, grave.user).dead
 
     async def _all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        replies = await self._link.pipeline(commands)
-        for reply in replies:
-            if isinstance(reply, ReplyError):
-                raise reply
-        return replies
+        return good(await self._link.pipeline(commands))
 
 
 def _stone(grave: Grave, packed: bytes | None) -> Tombstone | None:

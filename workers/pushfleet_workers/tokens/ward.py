@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.tokens.keys import UserKeys, owner_named
 from pushfleet_workers.tokens.tombstones import LIFE_S, Grave
 
@@ -50,13 +51,7 @@ class Ward:
     async def occupied(self, accounts: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
         """Those of *accounts* (vendor, credential) that have any, and how many."""
         counts = await self._link.pipeline([("ZCARD", ward_key(self._prefix, *account)) for account in accounts])
-        found = {}
-        for account, count in zip(accounts, counts, strict=True):
-            if isinstance(count, ReplyError):
-                raise count
-            if count:
-                found[account] = count
-        return found
+        return {account: count for account, count in zip(accounts, good(counts), strict=True) if count}
 
     def _member(self, grave: Grave) -> str:
         return f"{grave.id} {UserKeys(self._prefix, grave.app, grave.user).owner}"
