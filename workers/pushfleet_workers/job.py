@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -51,7 +50,7 @@ class Job:
     recalled: bool = False
     """The message was taken back: nothing of it is put any more."""
 
-    suppressed: Counter[str] = field(default_factory=Counter)
+    suppressed: dict[str, int] = field(default_factory=dict)
     """Recipients or devices that get no push, by reason."""
 
     planned: dict[Group, list[Delivery]] = field(default_factory=dict)
@@ -114,8 +113,10 @@ class Job:
     @property
     def counts(self) -> dict[str, int]:
         """What the books hear of it besides its deliveries."""
-        app = self.message.app
-        return {"recipients": self.people, **{f"suppressed:{app}:{why}": n for why, n in self.suppressed.items()}}
+        counts = {"recipients": self.people}
+        for reason, count in self.suppressed.items():
+            counts[f"suppressed:{self.message.app}:{reason}"] = count
+        return counts
 
     def keep_to_what_was_put(self) -> None:
         """Count who gets no push by the decision that holds: that of the first router, which may have died with it.
@@ -128,15 +129,18 @@ class Job:
             return
         if put_beyond < 0:
             self.suppress("decided_before", -put_beyond)
-        for reason, count in self.suppressed.most_common() if put_beyond > 0 else ():
-            self.suppressed[reason] -= min(count, put_beyond)
-            put_beyond -= min(count, put_beyond)
-        self.suppressed = +self.suppressed
+        most_first = sorted(self.suppressed, key=self.suppressed.__getitem__, reverse=True)
+        for reason in most_first if put_beyond > 0 else ():
+            taken = min(self.suppressed[reason], put_beyond)
+            put_beyond -= taken
+            self.suppressed[reason] -= taken
+            if not self.suppressed[reason]:
+                del self.suppressed[reason]
 
     def suppress(self, reason: str, count: int = 1) -> None:
         """Count recipients or devices that get no push."""
         if count:
-            self.suppressed[reason] += count
+            self.suppressed[reason] = self.suppressed.get(reason, 0) + count
 
     def suppress_everybody(self, reason: str) -> None:
         """Nothing goes out for anybody, and *reason* is why, whatever else was found."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from operator import attrgetter
+
 from pushfleet.message import OfflinePush
 from pushfleet_workers.job import Job, Manner
 from pushfleet_workers.overrides import without_texts
@@ -13,6 +16,8 @@ __all__ = ["name_of", "push_of", "sound_of"]
 
 _SOUNDS_LIKE_A_CHAT = frozenset({"chat", "mention", "summary"})
 _SECTIONS = ("apns", "android", "huawei", "honor", "xiaomi", "oppo", "vivo", "meizu", "harmony", "fcm")
+_sections_of = attrgetter(*_SECTIONS)
+_NO_SECTIONS = (None,) * len(_SECTIONS)
 
 
 def push_of(job: Job, manner: Manner, title: str, body: str) -> Push:
@@ -51,8 +56,10 @@ def _overrides(push: OfflinePush | None) -> OfflinePush | None:
     """What vendors read of the options; the rest has been composed, and would lie in Redis twice."""
     if push is None:
         return None
-    sections = {name: section for name in _SECTIONS if (section := getattr(push, name)) is not None}
-    return OfflinePush(**sections) if sections else None
+    sections = _sections_of(push)
+    if sections == _NO_SECTIONS:
+        return None
+    return OfflinePush(**dict(zip(_SECTIONS, sections, strict=True)))
 
 
 def sound_of(job: Job, preferences: Preferences) -> str | None:
@@ -63,6 +70,7 @@ def sound_of(job: Job, preferences: Preferences) -> str | None:
     return preferences.sound_in(group=conversation is not None and conversation.kind != "single")
 
 
+@lru_cache(maxsize=1024)
 def name_of(manner: Manner) -> bytes:
     """What tells the parcels of a part apart, beside their number."""
     language, mentioned, hidden, sound = manner

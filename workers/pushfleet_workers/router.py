@@ -145,7 +145,11 @@ class Router:
         for job in jobs:
             job.keep_to_what_was_put()
         await stream.acknowledge([Routed(job.raw, job.part, job.deliveries, job.counts) for job in jobs])
-        for reason, count in sum((job.suppressed for job in jobs if not job.repeat), Counter()).items():
+        suppressed: Counter[str] = Counter()
+        for job in jobs:
+            if job.suppressed and not job.repeat:
+                suppressed.update(job.suppressed)
+        for reason, count in suppressed.items():
             metrics.SUPPRESSED.labels(reason).inc(count)
 
     async def _finish_alone(self, stream: IngressStream, job: Job) -> None:

@@ -70,5 +70,5 @@ def head_of(data: bytes) -> tuple[int, Lane, bytes]:
 
 def parcel_id(*parts: bytes | int) -> bytes:
     """Sixteen bytes made of *parts*, the same for the same parts."""
-    name = b"\0".join(part if isinstance(part, bytes) else b"%d" % part for part in parts)
+    name = b"\0".join([part if isinstance(part, bytes) else b"%d" % part for part in parts])
     return blake2b(name, digest_size=16, person=b"pushfleet-parcel").digest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
 from hashlib import blake2b
 from urllib.parse import quote, unquote_to_bytes
 
@@ -28,6 +29,9 @@ def _encoded(identity: str) -> str:
         return quoted
     # Other scripts would grow threefold. "=" starts neither a plain nor a quoted id.
     return "=" + urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+_encoded_app = lru_cache(maxsize=1024)(_encoded)
 
 
 def _decoded(encoded: str) -> str:
@@ -69,21 +73,32 @@ def device_name(field: bytes) -> str:
 class UserKeys:
     """The keys of one user of one app; they share a hash tag."""
 
-    __slots__ = ("badges", "dead", "devices", "options", "owner")
+    __slots__ = ("devices", "owner")
 
     def __init__(self, prefix: str, app: str, user: str) -> None:
         # Most ids are plain: a call for each would cost the lookup a tenth.
-        app = app if _is_plain(app) else _encoded(app)
         user = user if _is_plain(user) else _encoded(user)
-        self.owner = owner = f"{app}:{user}"
+        self.owner = owner = f"{_encoded_app(app)}:{user}"
         """The user in the token index: no space is in it."""
 
-        self.devices = devices = f"{prefix}:{{u:{owner}}}"
-        self.options = devices + ":options"
-        self.badges = devices + ":badges"
-        self.dead = devices + ":dead"
+        self.devices = f"{prefix}:{{u:{owner}}}"
 
-    # Few ask for these: they need not be made for every lookup.
+    # None asks for all of these: they need not be made for every lookup.
+
+    @property
+    def options(self) -> str:
+        """What the user wants of their conversations, and altogether."""
+        return self.devices + ":options"
+
+    @property
+    def badges(self) -> str:
+        """The pushes counted for each device."""
+        return self.devices + ":badges"
+
+    @property
+    def dead(self) -> str:
+        """Tokens that died."""
+        return self.devices + ":dead"
 
     @property
     def reads(self) -> str:
