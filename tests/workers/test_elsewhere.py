@@ -16,6 +16,7 @@ from tests.workers.test_courier import DEAD_TOKEN, UNKNOWN, named, on_bench
 from pushfleet_workers.ledger import GateNews
 from pushfleet_workers.next_channel import Moving
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
+from pushfleet_workers.push import Parking
 from pushfleet_workers.redis_link import LinkLost
 from pushfleet_workers.wake import ring_call
 
@@ -252,10 +253,13 @@ def test_what_went_before_its_process_died_is_not_sent_as_well(redis_url: str) -
     on_bench(redis_url, scenario, elsewhere=True)
 
 
-def test_stopping_in_the_middle_of_a_move_leaves_the_lease_to_run_out(redis_url: str) -> None:
+@pytest.mark.parametrize("parking", ["", "parked"])
+def test_stopping_in_the_middle_of_a_move_leaves_the_lease_to_run_out(redis_url: str, parking: Parking) -> None:
     async def scenario(bench: Bench) -> None:
         await bench.courier.ledger.tell_gate(LONG)
-        await put(bench.link, named("a"))
+        entry = named("a")
+        entry.parcel.push = msgspec.structs.replace(entry.parcel.push, parking=parking)
+        await put(bench.link, entry)
         await bench.courier.claim()
 
         async def in_hand() -> bool:

@@ -15,11 +15,11 @@ from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, settings, 
 
 from pushfleet import Recipient, Sender
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.ledger import Entry
+from pushfleet_workers.ledger import Entry, pack
 from pushfleet_workers.ledger.ledger import Rate, Want
 from pushfleet_workers.outcome import Outcome, Verdict
 from pushfleet_workers.peace import Parking
-from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.push import Delivery, Parcel, Push
 from pushfleet_workers.recheck import Rechecked, Rechecker
 from pushfleet_workers.retry import RetryPolicy
 from pushfleet_workers.tokens.confirmations import Confirmation, ConfirmationStore
@@ -449,6 +449,23 @@ def test_a_process_that_dies_with_it_in_hand_takes_nothing_along(redis_url: str)
     on(redis_url, scenario, policy=RetryPolicy(drop_unknown=True))
 
 
+def test_what_may_have_left_before_it_was_parked_is_not_forgotten_to_have_done_so(redis_url: str) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.background()
+        await fleet.stage.route(chat("m1"))
+        claim = await a_ledger(fleet.bench.link, "dead").claim(Want(parcels=10, deliveries=10, bulk_deliveries=10))
+        assert len(claim.entries) == 1
+        await fleet.bench.link.call("ZADD", fleet.bench.keys.owners, 1, "dead")
+        assert await fleet.bench.courier.ledger.reap() == 1
+        await fleet.foreground()
+        await fleet.work()
+        await fleet.look()
+        ((_, entry),) = await fleet.stage.delayed()
+        assert (entry.parcel.push.parking, entry.lost, entry.parcel.deliveries[0].tries) == ("parked", 1, 1)
+
+    on(redis_url, scenario)
+
+
 def test_a_worker_that_is_stopped_while_it_asks_gives_back_what_is_parked(redis_url: str) -> None:
     async def scenario(fleet: Fleet) -> None:
         async def hanging(entries: Sequence[Entry]) -> Rechecked:
@@ -567,6 +584,28 @@ def test_a_carrier_that_is_parked_tells_of_what_was_not_confirmed(redis_url: str
         await fleet.look()
         assert await fleet.ends() == {"sent": 2}
         assert fleet.cloud.bodies[1] == "User 5 and 1 others in Team"
+
+    on(redis_url, scenario, storm_waits_s=[10, 20])
+
+
+def test_a_parked_carrier_holds_as_long_as_what_it_tells_of(redis_url: str) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.background()
+        await fleet.stage.route(said(0), said(1), said(2))
+        await fleet.work()
+        ((_, carrier),) = await fleet.stage.delayed()
+        expired = replace(carrier.parcel.push, expires_at_ms=now_ms() - 1)
+        packed = pack(Entry(carrier.id, Parcel(expired, carrier.parcel.deliveries), carrier.lane, carrier.put_ms))
+        await fleet.stage.queue.call("HSET", fleet.bench.keys.delayed_entries, carrier.id, packed)
+        await fleet.foreground()
+        for _ in range(2):
+            await fleet.look()
+            ((wait_ms, push, _),) = await fleet.waiting()
+            assert (push.later, push.parking, wait_ms > 1_000) == ("storm", "parked", True)
+        await fleet.background()
+        await fleet.look()
+        assert await fleet.ends() == {"sent": 2}
+        assert fleet.cloud.bodies[1] == "User 2 and 1 others in Team"
 
     on(redis_url, scenario, storm_waits_s=[10, 20])
 

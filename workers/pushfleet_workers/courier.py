@@ -235,9 +235,11 @@ class Courier:
             await asyncio.wait(self._senders)
         gone_perhaps = await self._elsewhere.stop(deadline)
         for held in self._hand.everything():
+            if held.entry.id in gone_perhaps:
+                continue
             if held.entry.parcel.push.parking == "parked":
                 self._hand.give_back(held, held.left)
-            elif held.entry.id not in gone_perhaps:
+            else:
                 self._apply_no_answer(held, held.left, maybe_delivered=True)
         await self._hand.written(deadline + _LAST_SETTLE_S)
 

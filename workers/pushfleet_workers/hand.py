@@ -160,7 +160,7 @@ class Hand:
             size = 1
         for first in range(0, len(deliveries), size):
             entry = _entry_of(held, deliveries[first : first + size], push)
-            if held.entry.parcel.push.parking == "parked":
+            if held.entry.parcel.push.parking == "parked" and not any(one.tries for one in entry.parcel.deliveries):
                 # Nothing left with those that died, and we live.
                 entry.lost = 0
             if tried:

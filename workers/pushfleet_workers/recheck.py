@@ -267,8 +267,9 @@ class Rechecker:
             if learned.storm and not reason:
                 reason = _refuse_telling(telling, taken_back)
             if parks and not reason:
-                others = telling is not None and not alone
-                self._park(push, delivery, state.devices[delivery.device], found, others=others)
+                # It makes sense as long as what it tells of.
+                others_until_ms = telling.expires_at_ms if telling is not None and not alone else None
+                self._park(push, delivery, state.devices[delivery.device], others_until_ms, found)
                 return
         if reason:
             found.refused[delivery.id] = reason
@@ -285,10 +286,14 @@ class Rechecker:
             if push.is_count:
                 found.counting.add(delivery.id)
 
-    def _park(self, push: Push, delivery: Delivery, device: Device, found: Rechecked, *, others: bool) -> None:
-        wait_ms = self._parking.wait_ms(push, delivery, device, self._clock.now_ms())
-        found.later[delivery.id] = wait_ms, replace(push, parking="parked")
-        if others:
+    def _park(
+        self, push: Push, delivery: Delivery, device: Device, others_until_ms: int | None, found: Rechecked
+    ) -> None:
+        """*others_until_ms* is until when others make sense that it tells of; None: it tells of none."""
+        carried = replace(push, expires_at_ms=max(push.expires_at_ms, others_until_ms or 0))
+        wait_ms = self._parking.wait_ms(carried, delivery, device, self._clock.now_ms())
+        found.later[delivery.id] = wait_ms, replace(carried, parking="parked")
+        if others_until_ms is not None:
             # Its own message may be taken back: it has others to tell of.
             found.counting.add(delivery.id)
 
@@ -350,7 +355,7 @@ class Rechecker:
             found.refused[delivery.id] = reason
             return
         if parks:
-            self._park(push, delivery, device, found, others=not alone)
+            self._park(push, delivery, device, None if alone else news.expires_at_ms, found)
             return
         push = self._renewed(push, delivery, state, learned, found)
         if not delivery.counted and gathered.gather.unread >= 0:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from msgspec import structs
 from tests.workers.doubles import Bench, a_bench
-from tests.workers.ledger.support import an_entry
+from tests.workers.ledger.support import PLENTY, a_ledger, an_entry
 from tests.workers.routing import APNS, PREFIX, Stage, chat, group, now_ms, settings, staged
 
 from pushfleet import Conversation, Recipient, Sender
@@ -23,6 +23,7 @@ from pushfleet_workers.outcome import OK, Outcome, Scope, Verdict
 from pushfleet_workers.peace import Parking
 from pushfleet_workers.peace.caps import AccountCaps, DayCap
 from pushfleet_workers.peace.device_day import Chat, DeviceDay, DeviceDays, day_place, read_day
+from pushfleet_workers.peace.device_day import Verdict as Said
 from pushfleet_workers.peace.gathers import News, tell
 from pushfleet_workers.peace.storms import is_stormy_push
 from pushfleet_workers.push import Delivery
@@ -540,6 +541,34 @@ def test_what_a_dead_process_had_in_hand_is_tried_again_at_once_and_counts_again
         assert (await phone.day()).ordinary == 3
 
     on(redis_url, scenario)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_a_process_was_told_to_gather_and_died_with_tells_of_all_of_it(redis_url: str, elsewhere: bool) -> None:
+    async def scenario(phone: Phone) -> None:
+        await phone.come(said(0))
+        # The router lets all of it pass, as for a device that another account reaches as well.
+        phone.stage.router._caps._caps.clear()
+        await phone.stage.route(said(1))
+        ledger = a_ledger(phone.bench.link, "dead")
+        (entry,) = (await ledger.claim(PLENTY)).entries
+        days = phone.bench.courier._caps._days
+        cap = days.cap_of(entry.parcel.push)
+        assert cap is not None
+        asked = days.asked(entry.parcel.push, entry.parcel.deliveries[0], cap)
+        (answer,) = await days.ask([(asked, False)], joins=True)
+        assert answer is not None
+        assert answer.verdict is Said.CARRIES
+        await phone.come(said(2), said(3))
+        await phone.bench.link.call("ZADD", phone.bench.keys.owners, 1, "dead")
+        assert await phone.bench.courier.ledger.reap() == 1
+        await phone.work()
+        assert phone.shown == ["User 0: Lunch?"]
+        await phone.pass_time(8 * HOUR_MS)
+        assert phone.shown[1:] == ["User 3 and 2 others in Team"]
+        assert await phone.ends() == {"gathered": 2, "sent": 2}
+
+    on(redis_url, scenario, elsewhere=elsewhere)
 
 
 def test_an_answer_that_nobody_can_read_counts(redis_url: str) -> None:

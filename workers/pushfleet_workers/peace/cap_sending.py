@@ -18,7 +18,7 @@ from pushfleet_workers.errors import where_raised
 from pushfleet_workers.gate import NO_ANSWER
 from pushfleet_workers.hand import Hand, Held
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
-from pushfleet_workers.peace.device_day import Asked, Counted, DeviceDays
+from pushfleet_workers.peace.device_day import Answer, Asked, Counted, DeviceDays
 from pushfleet_workers.peace.device_day import Verdict as Said
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.retry import End, Later
@@ -82,8 +82,9 @@ class CapSending:
         ]
         if not letters:
             return load, counted
+        letters, answers = await self._told_before(letters)
         stays = not self._elsewhere.other_accounts
-        answers = await self._ask(letters, counted, joins=stays)
+        answers |= await self._ask(letters, counted, joins=stays)
         stuck = [one for one in letters if answers[one.delivery.id] in (Said.FULL, Said.WAITS)]
         if stuck and not stays:
             left = await self._moved_on(stuck)
@@ -155,7 +156,7 @@ class CapSending:
             self._log_trouble("nobody counts what devices get", problem)
             return {one.delivery.id: Said.LEAVES for one in letters}
         gathered: list[_Letter] = []
-        waiting: dict[int, list[_Letter]] = {}
+        carriers: list[tuple[_Letter, Answer]] = []
         for letter, answer in zip(letters, answers, strict=True):
             if answer is None:
                 continue
@@ -164,17 +165,45 @@ class CapSending:
             elif answer.verdict is Said.GATHERED:
                 gathered.append(letter)
             elif answer.verdict is Said.CARRIES:
-                waiting.setdefault(self._days.wait_ms(answer), []).append(letter)
+                carriers.append((letter, answer))
         await self._end(gathered, _GATHERED)
+        await self._let_wait(carriers)
+        return {
+            letter.delivery.id: answer.verdict if answer is not None else Said.LEAVES
+            for letter, answer in zip(letters, answers, strict=True)
+        }
+
+    async def _told_before(self, letters: list[_Letter]) -> tuple[list[_Letter], dict[bytes, Said]]:
+        """*letters* without those that a process was told to let wait for others, and died; with the verdicts on these.
+
+        It had not written down yet that they wait, while others were told to count on them.
+        """
+        doubtful = [one for one in letters if one.held.entry.lost and one.held.entry.parcel.push.later != "cap"]
+        if not doubtful:
+            return letters, {}
+        try:
+            answers = await self._days.foretell([one.asked for one in doubtful])
+        except Exception as problem:  # noqa: BLE001 - a push that tells of itself alone beats a push lost
+            self._log_trouble("nobody knows what pushes tell of", problem)
+            return letters, {}
+        carriers = {
+            letter.delivery.id: answer
+            for letter, answer in zip(doubtful, answers, strict=True)
+            if answer is not None and answer.verdict is Said.CARRIES
+        }
+        await self._let_wait([(one, answer) for one in doubtful if (answer := carriers.get(one.delivery.id))])
+        return [one for one in letters if one.delivery.id not in carriers], dict.fromkeys(carriers, Said.CARRIES)
+
+    async def _let_wait(self, carriers: Iterable[tuple[_Letter, Answer]]) -> None:
+        """Let *carriers* wait, and tell of others then."""
+        waiting: dict[int, list[_Letter]] = {}
+        for letter, answer in carriers:
+            waiting.setdefault(self._days.wait_ms(answer), []).append(letter)
         for wait_ms, some in waiting.items():
             for held, deliveries in _by_held(some):
                 await self._elsewhere.never_shown(held, deliveries)
                 later = replace(held.entry.parcel.push, later="cap")
                 self._hand.postpone(held, deliveries, Later(wait_ms, counts=False), push=later)
-        return {
-            letter.delivery.id: answer.verdict if answer is not None else Said.LEAVES
-            for letter, answer in zip(letters, answers, strict=True)
-        }
 
     async def _end(self, letters: Sequence[_Letter], end: End) -> None:
         for held, deliveries in _by_held(letters):

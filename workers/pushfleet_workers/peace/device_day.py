@@ -302,6 +302,14 @@ class DeviceDays:
         calls = [day_call(self._prefix, one, leaving=True, joins=joins, again=again) for one, again in asked]
         return [read_answer(reply) for reply in await self._state.run_many(calls)]
 
+    async def foretell(self, asked: Iterable[Asked]) -> list[Answer | None]:
+        """What was said of each of the *asked* before: CARRIES where it was to wait, and others counted on it.
+
+        Any other answer says nothing; nothing is counted. Raises as :meth:`ask` does.
+        """
+        calls = [day_call(self._prefix, one, leaving=False, joins=False, again=True) for one in asked]
+        return [read_answer(reply) for reply in await self._state.run_many(calls)]
+
     async def give_back(self, counted: Iterable[tuple[Counted, bool]]) -> None:
         """Take *counted* out of the count; each comes with whether its device is full for today, as the vendor says."""
         calls = [day_return_call(self._prefix, one.asked, one.day, full=full) for one, full in counted]
