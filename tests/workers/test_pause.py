@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 from tests.workers.doubles import Bench, Cloud, until
 from tests.workers.ledger.support import put
 from tests.workers.test_courier import RETRY, named, on_bench
 
-from pushfleet_workers.ledger import AccountKeys
+from pushfleet_workers.gate_desk import GateDesk
+from pushfleet_workers.ledger import AccountKeys, Ledger, pack
 from pushfleet_workers.ledger.pause import pause, resume
-from pushfleet_workers.outcome import OK
+from pushfleet_workers.ledger.waiting import hasten
+from pushfleet_workers.outcome import OK, Outcome, Scope, Verdict
 
 
 async def pauses(bench: Bench, *, span_ms: int = 0, elsewhere: bool = False) -> None:
@@ -158,6 +162,72 @@ def test_work_stays_where_it_is_unless_the_operator_says_otherwise(redis_url: st
         assert bench.cloud.requests == []
 
     on_bench(redis_url, scenario, elsewhere=True)
+
+
+def test_by_force_what_the_vendor_put_off_goes_at_once_and_nothing_else(redis_url: str) -> None:
+    spent = Outcome(Verdict.QUOTA_EXHAUSTED, Scope.ACCOUNT, code="Quota", wait_s=30)
+    no_marketing = Outcome(Verdict.QUOTA_EXHAUSTED, Scope.CLASS, code="NoMore", wait_s=30)
+    throttled = Outcome(Verdict.RATE_LIMITED, Scope.DEVICE, code="TooMany", wait_s=30)
+
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.answer("kind-0", no_marketing, OK)
+        bench.cloud.answer("account-0", spent, OK)
+        bench.cloud.answer("device-0", throttled, OK)
+        for name in ("kind", "alike", "device", "account"):
+            entry = named(name)
+            if name in ("kind", "alike"):
+                entry.parcel.push = msgspec.structs.replace(entry.parcel.push, kind="marketing")
+            await put(bench.link, entry)
+            await bench.courier.claim()
+            await bench.settled()
+        storm = named("storm")
+        storm.parcel.push = msgspec.structs.replace(storm.parcel.push, later="storm")
+        calls = [Ledger.put_call(bench.keys, 1, [(b"storm", [(int(storm.put_ms) + 30_000, pack(storm))])], 0)]
+        await bench.link.run_many(calls)
+        await put(bench.link, named("waits"))
+        await bench.courier.claim()
+        book = await bench.book()
+        assert (book.delayed, book.ready, book.ended) == (5, 1, 0)
+        bench.cloud.requests.clear()
+        desk = GateDesk(bench.link, "t", SimpleNamespace(apps={("apns", "main"): "demo"}))  # type: ignore[arg-type]
+        await desk.resume("apns", "main")
+        await bench.courier.claim()
+        assert bench.cloud.tokens == [], "the vendor's word stands"
+        (state,) = await desk.resume("apns", "main", force=True)
+        assert state.state == "open"
+
+        async def sent() -> bool:
+            await bench.courier.claim()
+            return (await bench.ends()).get("sent", 0) == 4
+
+        await until(sent)
+        assert sorted(bench.cloud.tokens) == ["account-0", "alike-0", "kind-0", "waits-0"]
+        assert (await bench.book()).delayed == 2, "the storm, and the other try at the device"
+
+    on_bench(redis_url, scenario)
+
+
+def test_a_drain_finds_what_comes_due_by_force(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.answer("m-0", Outcome(Verdict.QUOTA_EXHAUSTED, Scope.ACCOUNT, code="Quota", wait_s=30), OK)
+        await put(bench.link, named("m"))
+        draining = asyncio.create_task(bench.drain.run())
+
+        async def put_off() -> bool:
+            return (await bench.book()).delayed == 1
+
+        await until(put_off)
+        await resume(bench.link, bench.keys, force=True)
+        assert await hasten(bench.link, bench.keys) == 1
+
+        async def sent() -> bool:
+            return await bench.ends() == {"sent": 1}
+
+        await until(sent, 3)
+        bench.drain.stop()
+        await draining
+
+    on_bench(redis_url, scenario, linger_s=5.0)
 
 
 def test_a_batch_that_has_left_is_never_cut_in_two(redis_url: str) -> None:

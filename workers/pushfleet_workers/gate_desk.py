@@ -13,6 +13,7 @@ from pushfleet_workers.credential_store import Accounts
 from pushfleet_workers.distrust import certificate_sentence
 from pushfleet_workers.ledger import AccountKeys
 from pushfleet_workers.ledger.pause import GateState, OperatorPause, pause, read_gate, resume
+from pushfleet_workers.ledger.waiting import hasten
 from pushfleet_workers.redis_link import Link
 
 __all__ = ["PAUSE_S_MAX", "REASON_CHARS_MAX", "AccountState", "GateDesk", "gate_sentence"]
@@ -73,12 +74,15 @@ class GateDesk:
     async def resume(self, vendor: str, credential: str = "", *, force: bool = False) -> list[AccountState]:
         """Let them go on; how they stand then. None: there is no such account.
 
-        * **force** - past what the vendor asked for as well.
+        * **force** - past what the vendor asked for as well; what was put off because of that is due at once.
         """
         named = await self._named(vendor, credential)
         for keys in named:
             if await resume(self._link, keys, force=force):
                 log.info("account %s:%s is resumed by an operator", keys.vendor, keys.credential)
+            due = await hasten(self._link, keys) if force else 0
+            if due:
+                log.info("%d deliveries that the vendor put off are due for %s:%s", due, keys.vendor, keys.credential)
         return [await self._state(keys) for keys in named]
 
     async def _named(self, vendor: str, credential: str) -> list[AccountKeys]:

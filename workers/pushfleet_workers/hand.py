@@ -158,6 +158,8 @@ class Hand:
             size = max(1, size // 2)
         elif step.remedy == Remedy.SINGLE_SEND:
             size = 1
+        # What costs no attempt and stays what it is waits for the account.
+        gated = not step.counts and push is None
         for first in range(0, len(deliveries), size):
             entry = _entry_of(held, deliveries[first : first + size], push)
             if held.entry.parcel.push.parking == "parked" and not any(one.tries for one in entry.parcel.deliveries):
@@ -168,6 +170,7 @@ class Hand:
                 entry.lost = min(entry.lost, 1)
                 for delivery in entry.parcel.deliveries:
                     delivery.tries += 1
+            entry.parcel.gated = gated
             held.settlement.later.append((step.wait_ms, pack(entry)))
         self._resolved(held, deliveries)
 

@@ -171,6 +171,9 @@ class Parcel(Struct, array_like=True):
     put_off: PutOff | None = None
     """None for nearly all: they leave when they are claimed."""
 
+    gated: bool = False
+    """It waits for what the vendor asked of its account or of a kind of messages, not for a reason of its own."""
+
     def __repr__(self) -> str:
         return f"Parcel({self.push.app}/{self.push.message_id}, {len(self.deliveries)} deliveries)"
 

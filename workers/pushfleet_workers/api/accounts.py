@@ -39,7 +39,11 @@ class ResumeGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     credential: Annotated[str, Meta(max_length=256, description="Only this account; empty: all of the vendor's.")] = ""
     force: Annotated[
-        bool, Meta(description="Past a pause that the vendor asked for, and an open breaker, as well.")
+        bool,
+        Meta(
+            description="Past a pause that the vendor asked for, and an open breaker, as well; what waits for that is "
+            "due at once."
+        ),
     ] = False
 
 

@@ -65,7 +65,10 @@ def pause(
 @click.command()
 @_vendor
 @_credential
-@click.option("--force", is_flag=True, help="Past a pause that the vendor asked for, and an open breaker, as well.")
+@click.option(
+    "--force", is_flag=True,
+    help="Past a pause that the vendor asked for, and an open breaker, as well; what waits for that is due at once.",
+)  # fmt: skip
 @json_option
 @pass_context
 def resume(context: Context, vendor: str, credential: str, force: bool, as_json: bool) -> None:
