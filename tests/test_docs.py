@@ -26,6 +26,7 @@ from pushfleet_workers.recall import message_key, screen_key
 from pushfleet_workers.reports import ReportKeys
 from pushfleet_workers.settings import load
 from pushfleet_workers.tokens.death_log import log_key
+from pushfleet_workers.tokens.erasures import erasures_key
 from pushfleet_workers.tokens.keys import UserKeys
 from pushfleet_workers.tokens.ward import ward_key
 
@@ -36,7 +37,8 @@ PAGES = [
     ROOT / name
     for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/design.md", "docs/go-live.md", "docs/credentials.md",
                  "docs/add-a-vendor.md", "docs/dead-letters.md", "docs/dead-tokens.md", "docs/device-caps.md",
-                 "docs/devices.md", "docs/pauses.md", "docs/redis.md", "docs/reliability.md", "docs/sdk.md")
+                 "docs/devices.md", "docs/erasing.md", "docs/pauses.md", "docs/redis.md", "docs/reliability.md",
+                 "docs/sdk.md")
 ]  # fmt: skip
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -221,6 +223,7 @@ def test_every_key_has_a_row_and_no_other_has() -> None:
     keys |= set(vars(ReportKeys("<prefix>")).values())
     keys.add(re.sub(r"(?<={m:)[\w-]{16}", "<message>", message_key("<prefix>", "app", "m1")))
     keys.add(re.sub(r"(?<={r:)[\w-]{16}", "<key>", screen_key("<prefix>", "app", "m1", "c1")))
+    keys |= {spelled(user.gone, user.devices, "<user>"), erasures_key("<prefix>")}
     assert keys | {"<prefix>:{t:<bucket>}"} <= token_state
 
 

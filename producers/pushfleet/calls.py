@@ -106,6 +106,10 @@ class _LoggedIn(msgspec.Struct, frozen=True):
     logged_out: tuple[str, ...]
 
 
+class _Erasing(msgspec.Struct, frozen=True):
+    known: bool
+
+
 class _Told(msgspec.Struct, frozen=True):
     """A refusal, as the API tells it."""
 
@@ -120,6 +124,7 @@ _user = msgspec.json.Decoder(User)
 _preferences = msgspec.json.Decoder(Preferences)
 _applied = msgspec.json.Decoder(_Applied)
 _logged_in = msgspec.json.Decoder(_LoggedIn)
+_erasing = msgspec.json.Decoder(_Erasing)
 _recalled = msgspec.json.Decoder(_Recalled)
 _deaths = msgspec.json.Decoder(DeathPage)
 _confirmed = msgspec.json.Decoder(Confirmed)
@@ -197,8 +202,9 @@ class Api:
         return self._result(f"reading user {user!r}", "GET", f"{self._user(user)}?{_query(asked)}", _user)
 
     def forget_user(self, user: str) -> Call[bool]:
-        """Forget a user."""
-        return self._gone(f"forgetting user {user!r}", self._user(user), "unknown_user")
+        """Erase a user."""
+        done = yield from self._result(f"erasing user {user!r}", "DELETE", self._user(user), _erasing)
+        return done.known
 
     def set_receive_option(self, user: str, conversation: str, receive: Receive, until_ms: int) -> Call[None]:
         """Mute or unmute a conversation."""

@@ -324,6 +324,9 @@ class User(_Shown, frozen=True):
     receive_options: dict[str, ReceiveOption]
     """By conversation; ``all`` is not listed."""
 
+    erasing_since_ms: int = 0
+    """Since when the user is being erased, and something of them may be left, Unix milliseconds; 0: they are not."""
+
 
 class ReceiptsRecorded(_Shown, frozen=True):
     """What became of receipts; the counts add up to those given."""

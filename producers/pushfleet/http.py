@@ -132,7 +132,11 @@ class TokenState:
         return self._drive(self._api.user(user, conversation, kind, mention=mention))
 
     def forget_user(self, user: str) -> bool:
-        """Forget devices, preferences and badges of a user, and their dead tokens; False when nothing was known."""
+        """Erase a user: what is known of them at once, then what is queued or kept of messages to them.
+
+        The rest follows by itself; :meth:`user` says ``erasing_since_ms`` as long as it is not done. The user may
+        register again at once. False when neither devices nor preferences nor anything else of theirs was there.
+        """
         return self._drive(self._api.forget_user(user))
 
     def set_receive_option(self, user: str, conversation: str, receive: Receive, *, until_ms: int = 0) -> None:

@@ -122,10 +122,11 @@ def metric_names() -> dict[str, tuple[str, ...]]:
     from pushfleet_workers import death_webhook
     from pushfleet_workers.api import app as api_app
     from pushfleet_workers.api import vendor_receipts
+    from pushfleet_workers.erasure import keeper
     from pushfleet_workers.reports import consumer
 
     found = {name: labels for name, (_, _, labels) in stock.METRICS.items()}
-    for module in (metrics, api_app, vendor_receipts, death_webhook, consumer):
+    for module in (metrics, api_app, vendor_receipts, death_webhook, consumer, keeper):
         found.update(_series_of(module))
     return found
 

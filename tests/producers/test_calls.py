@@ -216,7 +216,9 @@ def test_the_field_of_a_refusal_counts_from_the_start_of_the_call(told: str, fie
 def test_what_is_not_there_is_an_answer_not_an_error() -> None:
     assert play(an_api().remove("ann", "d1"), refusal(404, "unknown_device"))[0] is False
     assert play(an_api().remove("ann", "d1"), Answer(204, b""))[0] is True
-    assert play(an_api().forget_user("ann"), refusal(404, "unknown_user"))[0] is False
+    for known in (True, False):
+        answer = Answer(202, json.dumps({"known": known, "since_ms": 1}).encode())
+        assert play(an_api().forget_user("ann"), answer)[0] is known
     assert play(an_api().report(a_report()), refusal(404, "unknown_device"))[0] == Reported(unknown=1)
 
 

@@ -142,8 +142,13 @@ def test_a_device_lives_through_every_call(tokens: Any) -> None:
 
     tokens.register("ann", "d2", a_registration())
     assert tokens.forget_user("ann")
+    assert tokens.user("ann").erasing_since_ms >= start_ms
     assert not tokens.forget_user("ann")
     assert tokens.user("ann").devices == {}
+    deadline = time.monotonic() + 60
+    while tokens.user("ann").erasing_since_ms:
+        assert time.monotonic() < deadline, "the api brings it to its end"
+        time.sleep(0.05)
 
 
 def test_a_login_logs_the_others_out(tokens: Any) -> None:

@@ -313,22 +313,3 @@ def test_a_device_that_registered_its_token_anew_survives_a_confirmation(redis_u
         assert channel == Channel("apns", "main", "w5", NOW_MS + 1)
 
     in_hall(redis_url, scenario)
-
-
-# ---- users
-
-
-def test_a_forgotten_user_leaves_nothing_behind(redis_url: str) -> None:
-    async def scenario(hall: Hall) -> None:
-        for user in ("ann", "bob"):
-            await hall.register(user, f"{user}-1", f"{user}-2", f"{user}-3")
-            await hall.store.set_receive_option(APP, user, "room", "none")
-            await hall.answer((user, f"{user}-1", DATED), (user, f"{user}-2", DOUBTFUL))
-        assert await a_desk(hall).forget_user(APP, "ann")
-        assert not await a_desk(hall).forget_user(APP, "ann")
-        assert await hall.link.call("KEYS", f"{PREFIX}:{{u:{APP}:ann}}*") == []
-        assert [await hall.owner(f"ann-{number}") for number in (1, 2, 3)] == [None] * 3
-        assert {one.user for one in await hall.told()} == {"bob"}
-        assert (await hall.tokens("bob"), await hall.owner("bob-3")) == (["bob-2", "bob-3"], "bob")
-
-    in_hall(redis_url, scenario)

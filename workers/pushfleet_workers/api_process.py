@@ -20,6 +20,7 @@ from pushfleet_workers.api.confirmations import confirmation_routes, confirmatio
 from pushfleet_workers.api.credentials import credential_routes, credential_schemas
 from pushfleet_workers.api.dead_letters import dead_letter_routes, dead_letter_schemas
 from pushfleet_workers.api.deaths import death_routes, death_schemas
+from pushfleet_workers.api.erasure import erasure_routes, erasure_schemas
 from pushfleet_workers.api.preferences import preference_routes, preference_schemas
 from pushfleet_workers.api.reads import read_routes, read_schemas
 from pushfleet_workers.api.recalls import recall_routes, recall_schemas
@@ -33,6 +34,7 @@ from pushfleet_workers.death_desk import DeathDesk
 from pushfleet_workers.death_keeper import DeathKeeper, keeper_key
 from pushfleet_workers.death_webhook import DeathWebhook
 from pushfleet_workers.device_keeper import DeviceKeeper
+from pushfleet_workers.erasure import EraseDesk, ErasureKeeper
 from pushfleet_workers.errors import FleetError, RedisUnusable
 from pushfleet_workers.gate_desk import GateDesk
 from pushfleet_workers.lease import Lease
@@ -142,6 +144,9 @@ def _make_app(
         routers=[
             credential_routes(CredentialManager(settings, queue, state), open_to_callers=bool(key)),
             death_routes(desk, settings.apps, accounts.apps),
+            erasure_routes(
+                EraseDesk(state, queue, settings.redis.prefix, settings.deaths, clock.now_ms), settings.apps
+            ),
             dead_letter_routes(LetterDesk(settings, queue, accounts)),
             account_routes(GateDesk(queue, settings.redis.prefix, accounts)),
             recall_routes(producer, settings.apps),
@@ -153,6 +158,7 @@ def _make_app(
         schemas={
             **credential_schemas(),
             **death_schemas(),
+            **erasure_schemas(),
             **dead_letter_schemas(),
             **account_schemas(),
             **recall_schemas(),
@@ -189,7 +195,10 @@ def _look_after_tokens(
     lease = Lease(state, keeper_key(prefix))
     yield lease.keep()
     yield DeathKeeper(state, queue, prefix, deaths, accounts.apps, now_ms, lease).run()
-    yield DeviceKeeper(state, prefix, TokenStore(state, prefix, now_ms), settings.apps, now_ms, lease).run()
+    store = TokenStore(state, prefix, now_ms)
+    yield DeviceKeeper(state, prefix, store, settings.apps, now_ms, lease).run()
+    desk = EraseDesk(state, queue, prefix, deaths, now_ms)
+    yield ErasureKeeper(state, queue, settings, accounts.apps, desk, store, lease).run()
     told = DeathLog(state, prefix, deaths.kept_max)
     for name, app in settings.apps.items():
         if app.deaths_webhook and app.deaths_secret is not None:

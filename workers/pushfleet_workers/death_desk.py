@@ -14,7 +14,6 @@ from pushfleet_workers.settings import DeathsSettings
 from pushfleet_workers.tokens.death_log import DeathTold, Filter
 from pushfleet_workers.tokens.death_watch import DeathWatch
 from pushfleet_workers.tokens.deaths import Deaths
-from pushfleet_workers.tokens.store import TokenStore
 from pushfleet_workers.tokens.tombstones import Fate, Grave, Restored
 
 __all__ = ["AccountDeaths", "DeathDesk", "DeathPage", "Decided", "Decision", "RestoreDone"]
@@ -75,7 +74,6 @@ class DeathDesk:
     def __init__(
         self, state: Link, queue: Link, prefix: str, settings: DeathsSettings, now_ms: Callable[[], int]
     ) -> None:
-        self._store = TokenStore(state, prefix, now_ms)
         self._deaths = Deaths(state, prefix, settings, now_ms)
         self._watch = DeathWatch(queue, prefix, settings)
 
@@ -204,11 +202,3 @@ class DeathDesk:
         said = await asyncio.gather(*(self._deaths.restore(grave) for grave in graves))
         restored = sum(one is Restored.RESTORED for one in said)
         return Counter(restored=restored, other=len(graves) - restored)
-
-    # ---- users
-
-    async def forget_user(self, app: str, user: str) -> bool:
-        """Forget all of a user: devices, preferences, badges and deaths; False when nothing was known."""
-        known = await self._store.forget_user(app, user)
-        await self._deaths.forget(app, user)
-        return known

@@ -18,6 +18,7 @@ from pushfleet_workers.account import AccountSettings, kind_settings
 from pushfleet_workers.api import app as api_app
 from pushfleet_workers.api import vendor_receipts
 from pushfleet_workers.cli.main import cli
+from pushfleet_workers.erasure import keeper as erasure_keeper
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.reports import consumer
 from pushfleet_workers.settings import AppSettings, Settings
@@ -110,7 +111,7 @@ def _metrics() -> Iterator[str]:
         yield f"| `{name}` | {_labels(labels)} | {text} |"
     for title, modules in (
         ("Routers and vendor workers", [metrics]),
-        ("API", [api_app, vendor_receipts, death_webhook, consumer]),
+        ("API", [api_app, vendor_receipts, death_webhook, consumer, erasure_keeper]),
     ):
         yield f"\n## {title}\n\n| metric | labels | meaning |\n| --- | --- | --- |"
         for value in (value for module in modules for value in vars(module).values()):

@@ -117,6 +117,10 @@ SUPPRESSED = {
         "or longer ago than the app's recall_window_s",
         "a message is recalled after three minutes, and recall_window_s is 120",
     ),
+    "user_erased": Reason(
+        "the receiver was erased after the message came",
+        "Bob deletes his account and makes a new one at once; what was queued for the old one is not for the new one",
+    ),
     "decided_before": Reason(
         "another router had decided against it and died before it could say why",
         "Bob comes online, his router dies in the middle of a batch, Bob goes offline, and the next router takes over",

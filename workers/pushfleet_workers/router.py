@@ -43,9 +43,10 @@ from pushfleet_workers.peace import CapDesk, StormDesk, Stormy, first_look_ms, h
 from pushfleet_workers.push import Delivery, Parcel, delivery_id, sent_id
 from pushfleet_workers.recall import RecallDesk, taken_back
 from pushfleet_workers.redis_link import Link, ReplyError
-from pushfleet_workers.redis_replies import good, is_damaged
+from pushfleet_workers.redis_replies import checked, good, is_damaged
 from pushfleet_workers.runtime import rate_of
 from pushfleet_workers.settings import Settings
+from pushfleet_workers.tokens.erasures import Erasures, Owner
 from pushfleet_workers.tokens.lookup import Counted, Lookup, UserState, read_badges
 from pushfleet_workers.tokens.preferences import Preferences
 from pushfleet_workers.tokens.reads import Done, call_over, done_command, read_done
@@ -57,6 +58,8 @@ __all__ = ["Router"]
 log = logging.getLogger(__name__)
 
 _RECIPIENTS_AT_ONCE = 2_000
+_AGED_MS = 1_000
+"""From then on it is asked whether an entry came for a user who was erased since: nobody is back any sooner."""
 
 
 @dataclass(slots=True)
@@ -90,6 +93,7 @@ class Router:
         self._trigger = trigger
         self._lookup = Lookup(settings.redis.prefix)
         self._recalls = RecallDesk(state, settings.redis.prefix)
+        self._erasures = Erasures(state, settings.redis.prefix)
         self._storms = StormDesk(state, settings)
         self._clock = clock or FleetClock()
         self._caps = CapDesk(state, settings.redis)
@@ -209,16 +213,25 @@ class Router:
         questions = {number: self._done_command(*one) for number, one in enumerate(asked) if one[0].reads}
         readers = [number for number, command in questions.items() if command is not None]
         commands += [command for command in questions.values() if command is not None]
+        # They come in the order in which they were written.
+        aged = bool(open_jobs) and (open_jobs[0].raw.time_ms < now_ms - _AGED_MS or open_jobs[0].raw.again)
+        if aged:
+            commands.append(self._erasures.newest_command())
         replies, _ = await asyncio.gather(self._state.pipeline(commands), _find_repeats(stream, jobs))
         width = self._lookup.width
         marks = len(asked) * width
         rest = marks + len(recallable)
         for job, mark in zip(recallable, replies[marks:rest], strict=True):
             self._recalls.heed(job, mark)
-        done = dict(zip(readers, map(read_done, replies[rest:]), strict=True))
+        done = dict(zip(readers, map(read_done, replies[rest : rest + len(readers)]), strict=True))
+        erased = await self._erased(open_jobs, checked(replies[-1])) if aged else {}
         badges: list[_BadgeWanted] = []
         for number, (job, recipient) in enumerate(asked):
-            if job.undecided:
+            if not job.undecided:
+                continue
+            if erased and job.raw.time_ms <= erased.get((job.message.app, recipient.id), 0):
+                job.suppress("user_erased")
+            else:
                 state = self._state_in(replies[number * width : (number + 1) * width])
                 self._decide_receiver(job, recipient, state, badges, done.get(number, Done()))
         for job in open_jobs:
@@ -229,6 +242,13 @@ class Router:
         # One that is not pushed itself ends its call all the same; one that comes again would end the next as well.
         ended = [job for job in jobs if job.message.kind == "call_cancel" and job.recall is None and not job.repeat]
         await self._tell(open_jobs, badges, ended)
+
+    async def _erased(self, jobs: Sequence[Job], newest: list[bytes]) -> dict[Owner, int]:
+        """Of the users of *jobs* those who are being erased, and until when what came for them is to go."""
+        newest_ms = self._erasures.read_newest(newest)
+        return await self._erasures.until_ms(
+            (job.message.app, one.id) for job in jobs if job.raw.time_ms <= newest_ms for one in job.recipients
+        )
 
     async def _tell(self, open_jobs: Sequence[Job], badges: Sequence[_BadgeWanted], ended: Sequence[Job]) -> None:
         """What planned pushes have to do with others: badges, storms, caps, and what screens will show."""

@@ -28,6 +28,7 @@ from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.courier import Courier
 from pushfleet_workers.credential_store import Accounts, Change
 from pushfleet_workers.drain import Drain
+from pushfleet_workers.erasure import RecheckErased
 from pushfleet_workers.errors import FleetError, RedisUnusable, where_raised
 from pushfleet_workers.ledger import AccountKeys, Ledger, VendorKeys
 from pushfleet_workers.ledger.ledger import BEAT_S, Breaker, Rate
@@ -40,6 +41,7 @@ from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.retry import RetryPolicy
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.token_feedback import TokenFeedback
+from pushfleet_workers.tokens.erasures import Erasures
 from pushfleet_workers.wake import Bell, Trigger
 
 __all__ = ["FleetRuntime", "rate_of"]
@@ -230,6 +232,20 @@ class FleetRuntime:
         )
         app, prefix = settings.apps[account.app], settings.redis.prefix
         parking = Parking(state, prefix, app, vendor_name, credential, clocks_apart_ms=settings.redis.clocks_apart_ms)
+        rechecker = Rechecker(
+            state,
+            prefix,
+            self._clock,
+            vendor_name,
+            credential,
+            recall_window_s=app.recall_window_s,
+            reads=app.reads,
+            parking=parking,
+            days=days,
+            app_name=app.name,
+            locale=app.locale,
+            catalogue=Catalogue(settings.texts),
+        )
         courier = Courier(
             vendor=vendor,
             credential=credential,
@@ -245,20 +261,7 @@ class FleetRuntime:
                 drop_unknown=account.on_unknown == "drop",
             ),
             feedback=partial(self._feedback.tell, vendor_name, credential),
-            recheck=Rechecker(
-                state,
-                prefix,
-                self._clock,
-                vendor_name,
-                credential,
-                recall_window_s=app.recall_window_s,
-                reads=app.reads,
-                parking=parking,
-                days=days,
-                app_name=app.name,
-                locale=app.locale,
-                catalogue=Catalogue(settings.texts),
-            ).recheck,
+            recheck=RecheckErased(rechecker.recheck, Erasures(state, prefix)),
             on_change=drain.changed,
             mover=mover,
             days=days,

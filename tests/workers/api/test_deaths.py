@@ -104,18 +104,6 @@ def test_a_guarded_account_is_decided_on(redis_url: str, decision: str, told: st
     play(redis_url, scenario)
 
 
-def test_a_user_is_forgotten(redis_url: str) -> None:
-    async def scenario(api: Api, fleet: Fleet) -> None:
-        await fleet.dies("ann%2F1")
-        path = "/v1/apps/demo/users/ann%2F1"
-        assert (await api.client.delete(path)).status_code == 204
-        assert (await api.get(path))["devices"] == {}
-        again = await api.client.delete(path)
-        assert (again.status_code, again.json()["code"]) == (404, "unknown_user")
-
-    play(redis_url, scenario)
-
-
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code"),
     [
@@ -157,6 +145,6 @@ def test_every_schema_that_the_routes_name_is_given(redis_url: str) -> None:
         assert {"DeathPage", "DeathTold", "RestoreGiven", "RestoreDone", "Decided"} <= named
         assert named <= known
         operations = {(path, method) for path, one in document["paths"].items() for method in one}
-        assert {("/v1/apps/{app}/dead-tokens", "get"), ("/v1/apps/{app}/users/{user}", "delete")} <= operations
+        assert {("/v1/apps/{app}/dead-tokens", "get"), ("/v1/apps/{app}/dead-tokens/restore", "post")} <= operations
 
     play(redis_url, scenario)

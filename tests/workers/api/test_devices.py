@@ -54,7 +54,7 @@ def test_a_removed_device_is_gone(redis_url: str) -> None:
     async def scenario(api: Api) -> None:
         await api.put(DEVICE, a_body())
         assert (await api.client.delete(DEVICE)).status_code == 204
-        assert (await api.get(USER)) == {"devices": {}, "receive_options": {}}
+        assert (await api.get(USER)) == {"devices": {}, "receive_options": {}, "erasing_since_ms": 0}
         again = await api.client.delete(DEVICE)
         assert (again.status_code, again.json()["code"]) == (404, "unknown_device")
 

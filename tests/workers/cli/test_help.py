@@ -24,7 +24,7 @@ COMMANDS = list(commands(root))
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words, _ in COMMANDS} == {
         "", "up", "api", "router", "worker", "fakecloud", "enqueue", "devices", "devices import", "devices export",
-        "audit", "check", "users", "users show",
+        "audit", "check", "users", "users show", "users erase",
         "credentials", "credentials add", "credentials list", "credentials test", "credentials rotate",
         "credentials remove", "credentials reseal", "vendors", "pause", "resume", "receipts", "send",
         "dlq", "dlq list", "dlq show", "dlq replay", "dlq drop",

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import redis
 from tests.workers.cli.conftest import Cli
 from tests.workers.commands import apns_account, settings_file
 
@@ -48,3 +49,29 @@ def test_a_user_without_devices_gets_none(cli: Cli) -> None:
 
 def test_an_app_that_is_none_is_refused(cli: Cli) -> None:
     assert cli("users", "show", "dem", "bob").refusal == "there is no app dem; there are: demo"
+
+
+def test_an_erased_user_is_gone_and_the_command_waits_for_what_is_queued(
+    cli: Cli, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUSHFLEET_WORKER__RECHECK_S", "0")
+    register(cli, state="background")
+    said = cli("users", "erase", "demo", "bob")
+    assert (said.code, said.out) == (0, "User bob is erased: nothing is left.\n")
+    assert [key for key in redis_client.keys("*") if b"bob" in key] == []
+    said = cli("users", "erase", "demo", "bob", "--json")
+    told = json.loads(said.out)
+    assert (told["known"], told["done"]) == (False, True)
+
+
+def test_an_erasure_that_is_held_up_says_so(cli: Cli, redis_client: redis.Redis) -> None:
+    redis_client.xadd("t:{ingress:normal}", {"v": "1", "m": "{}"})
+    said = cli("users", "erase", "demo", "bob", "--wait", "0s")
+    assert said.code == 0
+    assert "something may be left in the queues" in said.out
+    assert redis_client.zcard("t:{erasures}") == 1
+
+
+def test_what_is_no_user_is_not_erased(cli: Cli) -> None:
+    assert cli("users", "erase", "dem", "bob").refusal == "there is no app dem; there are: demo"
+    assert cli("users", "erase", "demo", "x" * 257).refusal == "the user id has 257 bytes; 1 to 256 are allowed"

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from msgspec import Meta, Struct
 
 from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
-from pushfleet_workers.api.paths import AppId, UserId, app_id, decoded, user_id
+from pushfleet_workers.api.paths import AppId, app_id, decoded
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.death_desk import AccountDeaths, DeathDesk, DeathPage, Decided, Decision, RestoreDone
 from pushfleet_workers.tokens.changes import Accounts, UnixMs
@@ -85,7 +85,7 @@ def death_schemas() -> dict[str, Any]:
 
 _REFUSALS = {
     **REFUSALS,
-    404: "There is no such app, account or user.",
+    404: "There is no such app or account.",
     422: "A field or parameter is wrong; nothing was changed.",
 }
 _documented = partial(documented, refusals=_REFUSALS)
@@ -155,15 +155,9 @@ class _Deaths:
             raise Problem(404, "unknown_account", f"the app has no such account; it has: {', '.join(own) or 'none'}")
         return _json(await self._desk.decide(app, *account, given.decision, given.limit))
 
-    async def forget_user(self, app: AppId, user: UserId) -> Response:
-        """Forget a user: devices, preferences, badges, and what is kept of their dead tokens."""
-        if not await self._desk.forget_user(app_id(app, self._apps), user_id(user)):
-            raise Problem(404, "unknown_user", "nothing is known of this user")
-        return Response(status_code=204)
-
 
 def death_routes(desk: DeathDesk, apps: Mapping[str, Any], accounts: Accounts) -> APIRouter:
-    """The routes of dead tokens, and of forgetting a user."""
+    """The routes of dead tokens."""
     handlers = _Deaths(desk, apps, accounts)
     routes = APIRouter(prefix="/v1/apps/{app}", tags=["dead tokens"])
     decision = "/dead-tokens/accounts/{vendor}/{credential}"
@@ -172,7 +166,6 @@ def death_routes(desk: DeathDesk, apps: Mapping[str, Any], accounts: Accounts) -
         ("/dead-tokens/restore", "POST", handlers.restore, _documented(RestoreGiven, RestoreDone, "What came of it.")),
         ("/dead-tokens/accounts", "GET", handlers.accounts, _documented(None, AccountDeathsList, "Those there are.")),
         (decision, "POST", handlers.decide, _documented(DecisionGiven, Decided, "What came of it.")),
-        ("/users/{user}", "DELETE", handlers.forget_user, _documented(None, None, "All of it is gone.")),
     ):
         routes.add_api_route(path, handler, methods=[method], response_class=Response, response_model=None, **document)
     return routes

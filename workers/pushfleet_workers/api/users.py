@@ -56,6 +56,9 @@ class UserShown(Struct, frozen=True):
 
     devices: dict[str, DeviceJudged]
     receive_options: Annotated[dict[str, OptionShown], Meta(description="By conversation.")]
+    erasing_since_ms: Annotated[
+        int, Meta(description="The user is being erased, and something of them may be left, since then; 0: no.")
+    ] = 0
 
 
 def user_schemas() -> dict[str, Any]:
@@ -64,12 +67,16 @@ def user_schemas() -> dict[str, Any]:
 
 
 def show_user(
-    devices: Mapping[str, Device], options: Mapping[str, tuple[Receive, int]], judged: Mapping[str, Verdict]
+    devices: Mapping[str, Device],
+    options: Mapping[str, tuple[Receive, int]],
+    judged: Mapping[str, Verdict],
+    erasing_since_ms: int = 0,
 ) -> UserShown:
     """A user as they are shown: *devices*, each with what *judged* says of it, and *options* by conversation."""
     return UserShown(
         {name: DeviceJudged(**shown_fields(device), push=_push(judged[name])) for name, device in devices.items()},
         {name: OptionShown(receive, until_ms) for name, (receive, until_ms) in options.items()},
+        erasing_since_ms,
     )
 
 
@@ -111,7 +118,7 @@ class _Users:
             raise Problem(422, "invalid_kind", f"kind is one of: {', '.join(_KINDS)}", "kind")
         if mention not in ("true", "false"):
             raise Problem(422, "invalid_mention", "mention is true or false", "mention")
-        options = (await self._store.user(app, user)).options
+        known = await self._store.user(app, user)
         state = await self._store.state_of(app, user, conversation)
         judged = verdicts(
             state,
@@ -124,7 +131,8 @@ class _Users:
             unused_ms=self._apps[app].device_unused_ms,
             parks=self._apps[app].parks,
         )
-        return Response(msgspec.json.encode(show_user(state.devices, options, judged)), media_type="application/json")
+        shown = show_user(state.devices, known.options, judged, known.erasing_since_ms)
+        return Response(msgspec.json.encode(shown), media_type="application/json")
 
     def _takes(self, vendor: str, credential: str, app: str) -> bool:
         return self._accounts.get((vendor, credential)) == app

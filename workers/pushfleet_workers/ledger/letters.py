@@ -35,6 +35,8 @@ class DeadLetter:
     """The vendor's own code; empty where there is none."""
 
     attempts: int
+    died_ms: int = 0
+    """When it died: before what its place says where a part of it was erased since."""
 
 
 class Return(NamedTuple):
@@ -102,4 +104,5 @@ def _read(place: str, fields: Mapping[bytes, bytes]) -> DeadLetter:
         fields.get(b"reason", b"").decode(errors="replace"),
         fields.get(b"code", b"").decode(errors="replace"),
         int(fields.get(b"attempts", b"0")),
+        int(fields.get(b"died", place.partition("-")[0])),
     )

@@ -125,6 +125,16 @@ class UserKeys:
         """What the user's devices got of their vendors' days."""
         return self.devices + ":days"
 
+    @property
+    def gone(self) -> str:
+        """Devices of a user who was erased, until the index has given up their tokens."""
+        return self.devices + ":gone"
+
+    @property
+    def put_down(self) -> tuple[str, ...]:
+        """What routers and workers put down by themselves as messages come."""
+        return self.badges, self.delivered, self.storms, self.days, self.calls
+
 
 def devices_of(prefix: str, owner: str) -> str:
     """The key of an owner's devices."""

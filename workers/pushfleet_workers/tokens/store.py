@@ -16,6 +16,7 @@ from pushfleet_workers.redis_link import Argument, Link
 from pushfleet_workers.redis_replies import good
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.tokens.changes import STATES, Registration, Report, new_device
+from pushfleet_workers.tokens.erasures import erasures_key
 from pushfleet_workers.tokens.keys import UserKeys, device_field, device_name, devices_of, token_place
 from pushfleet_workers.tokens.lookup import Lookup, Receive, UserState, pack_option, read_option
 from pushfleet_workers.tokens.preferences import PREFERENCES_FIELD
@@ -33,6 +34,8 @@ _REMOVE = load(_PACKAGE, "remove")
 _OPTION = load(_PACKAGE, "option")
 _LOGIN = load(_PACKAGE, "login", preamble="common")
 _EXPIRE = load(_PACKAGE, "expire", preamble="common")
+_ERASE = load(_PACKAGE, "erase")
+_LEAVINGS = load(_PACKAGE, "leavings")
 _CLAIM = load(_PACKAGE, "claim", preamble="index")
 _SETTLE = load(_PACKAGE, "settle", preamble="index")
 _DISOWN = load(_PACKAGE, "disown", preamble="index")
@@ -51,6 +54,9 @@ _NO_CONVERSATIONS = PREFERENCES_FIELD.encode(), b"\xff"
 
 _STRAY_AFTER_MS = 3_600_000
 """Age from which an index entry whose owner does not have the token is a stray, not a registration under way."""
+
+_ASIDE_S = 30 * 86_400
+"""For how long the devices of an erased user may be set aside: a moment, unless nobody brings it to its end."""
 
 ScriptCall = tuple[Script, tuple[str, ...], tuple[Argument, ...]]
 
@@ -88,6 +94,9 @@ class StoredUser:
     devices: dict[str, Device]
     options: dict[str, tuple[Receive, int]]
     """Conversation to receive option and its end (0: none)."""
+
+    erasing_since_ms: int = 0
+    """Since when the user is being erased, Unix milliseconds; 0: they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,20 +211,28 @@ class TokenStore:
         return sum(count for count, _ in answers)
 
     async def forget_user(self, app: str, user: str) -> bool:
-        """Forget all that is known of a user but their dead tokens; False when nothing was."""
+        """Forget all that is known of a user but their dead tokens; False when nothing was.
+
+        Repeating it after it broke off anywhere takes the rest.
+        """
         keys = UserKeys(self._prefix, app, user)
-        devices = (await self.user(app, user)).devices
-        others = keys.options, keys.badges, keys.reads, keys.delivered, keys.storms, keys.days, keys.calls
-        forget = ("UNLINK", keys.devices, *others)
-        (gone,) = good(await self._link.pipeline([forget]))
+        known, devices = await self._link.run(
+            _ERASE, (keys.devices, keys.gone, keys.options, keys.reads, *keys.put_down), (_ASIDE_S,)
+        )
         await self._disown(
             [
                 self._entry(keys.owner, channel.vendor, channel.token, channel.registered_at_ms)
-                for device in devices.values()
+                for device in read_devices(devices).values()
                 for channel in device.channels
             ]
         )
-        return bool(gone)
+        await self._link.call("UNLINK", keys.gone)
+        return bool(known)
+
+    async def forget_leavings(self, users: Sequence[tuple[str, str]]) -> None:
+        """Forget what was put down of users (app, user) since they were forgotten; not of those who are back."""
+        keys = [UserKeys(self._prefix, *one) for one in users]
+        await self._run([(_LEAVINGS, (one.devices, *one.put_down), ()) for one in keys])
 
     async def logout(self, app: str, user: str, device: str, at_ms: int = 0) -> bool:
         """Stop all pushes to a device until it registers again; False when it is not known, or registered later."""
@@ -273,10 +290,15 @@ class TokenStore:
     async def user(self, app: str, user: str) -> StoredUser:
         """What is known of *user*; empty for one that was never heard of."""
         keys = UserKeys(self._prefix, app, user)
-        devices, options = good(await self._link.pipeline([("HGETALL", keys.devices), ("HGETALL", keys.options)]))
+        erasing = ("ZSCORE", erasures_key(self._prefix), keys.owner)
+        devices, options, since = good(
+            await self._link.pipeline([("HGETALL", keys.devices), ("HGETALL", keys.options), erasing])
+        )
         named = [at for at in range(0, len(options), 2) if options[at] not in _NO_CONVERSATIONS]
         return StoredUser(
-            read_devices(devices), {options[at].decode(errors="replace"): read_option(options[at + 1]) for at in named}
+            read_devices(devices),
+            {options[at].decode(errors="replace"): read_option(options[at + 1]) for at in named},
+            abs(int(since or 0)),
         )
 
     async def state_of(self, app: str, user: str, conversation: str) -> UserState:

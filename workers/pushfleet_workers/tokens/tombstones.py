@@ -223,6 +223,14 @@ class Tombstones:
             said = Restored.TAKEN
         return said, stone
 
+    async def of(self, app: str, user: str) -> list[Buried]:
+        """All tombstones of a user."""
+        flat = await self._link.call("HGETALL", UserKeys(self._prefix, app, user).dead)
+        graves = [(Grave(app, user, flat[at].decode()), flat[at + 1]) for at in range(0, len(flat), 2)]
+        # Beside a tombstone there may be a note that it was not told yet.
+        stones = [(grave, _stone(grave, packed)) for grave, packed in graves if not grave.id.endswith("!")]
+        return [Buried(grave, stone) for grave, stone in stones if stone is not None]
+
     async def forget(self, app: str, user: str) -> None:
         """Forget the tombstones of a user."""
         await self._link.call("UNLINK", UserKeys(self._prefix, app, user).dead)

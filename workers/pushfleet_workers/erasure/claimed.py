@@ -1,0 +1,44 @@
+"""What waited for users who were erased is not sent, although they may be back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from pushfleet_workers.ledger import Entry
+from pushfleet_workers.recheck import Rechecked
+from pushfleet_workers.still_wanted import Recheck
+from pushfleet_workers.tokens.erasures import Erasures
+
+__all__ = ["RecheckErased"]
+
+
+class RecheckErased:
+    """Asks about erasures while *recheck* asks, and refuses what came for users before they were erased."""
+
+    def __init__(self, recheck: Recheck, erasures: Erasures) -> None:
+        self._recheck = recheck
+        self._erasures = erasures
+
+    async def __call__(self, entries: Sequence[Entry]) -> Rechecked:
+        """As :data:`Recheck`; raises what that does, and :class:`RedisUnusable`."""
+        asking = asyncio.create_task(self._erased(entries))
+        try:
+            found = await self._recheck(entries)
+        finally:
+            erased = await asking
+        for identity in erased:
+            found.refused[identity] = "user_erased"
+        return found
+
+    async def _erased(self, entries: Sequence[Entry]) -> set[bytes]:
+        newest_ms = await self._erasures.newest_ms()
+        asked = [
+            (one.id, (entry.parcel.push.app, one.user), entry.parcel.push.enqueued_at_ms)
+            for entry in entries
+            if entry.parcel.push.enqueued_at_ms <= newest_ms
+            for one in entry.parcel.deliveries
+            if one.user
+        ]
+        until_ms = await self._erasures.until_ms(owner for _, owner, _ in asked)
+        return {identity for identity, owner, came_ms in asked if came_ms <= until_ms.get(owner, 0)}
