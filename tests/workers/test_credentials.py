@@ -1,11 +1,16 @@
 import asyncio
 import logging
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from tests.workers.doubles import Cloud, until
 from tests.workers.ledger.support import KEYS
 
@@ -21,6 +26,7 @@ from pushfleet_workers.vendor import AuthAnswer, Request, Response
 
 REFUSAL = Outcome(Verdict.MISCONFIGURED, Scope.ACCOUNT, code="invalid_client")
 LIFE_S = 100.0
+ROOT = Path(__file__).parents[2]
 
 
 class OAuthVendor(Cloud):
@@ -273,20 +279,52 @@ def test_one_without_a_life_is_used_once_and_not_asked_for_in_circles(redis_url:
     in_office(redis_url, scenario, vendor=Cloud())
 
 
-def test_the_lock_of_a_dead_process_runs_out(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials, "_LOCK_MS", 100)
+DYING = """
+import asyncio, sys
+from tests.workers.test_credentials import an_office
+
+async def run():
+    async with an_office(sys.argv[1]) as office:
+        office.may_answer.clear()
+        await office.members[0].obtain()
+
+asyncio.run(run())
+"""
+
+
+def test_what_a_killed_process_was_about_to_renew_another_renews_seconds_later(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    dying = subprocess.Popen([sys.executable, "-c", DYING, redis_url], cwd=ROOT)
+    try:
+        while not redis_client.exists(f"{KEYS.root}:auth:lock"):
+            assert dying.poll() is None
+            time.sleep(0.01)
+    finally:
+        dying.kill()
+        dying.wait()
+
+    async def scenario(office: Office) -> None:
+        assert await asyncio.wait_for(office.members[0].obtain(), 5) == "value-1"
+
+    in_office(redis_url, scenario)
+
+
+def test_a_renewal_that_takes_long_is_left_to_the_one_who_began_it(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "_LOCK_S", 0.3)
     monkeypatch.setattr(credentials, "_POLL_S", 0.01)
 
     async def scenario(office: Office) -> None:
-        one, other = office.members
         office.may_answer.clear()
-        dying = asyncio.create_task(one.obtain())
+        asking = [asyncio.create_task(member.obtain()) for member in office.members]
         await until(lambda: office.fetched == 1)
-        waiting = asyncio.create_task(other.obtain())
-        await until(lambda: office.fetched == 2)
+        await asyncio.sleep(1)
         office.may_answer.set()
-        assert await waiting in ("value-1", "value-2")
-        await dying
+        assert await asyncio.gather(*asking) == ["value-1"] * 2
+        assert office.fetched == 1
+        assert await office.link.call("EXISTS", f"{KEYS.root}:auth:lock") == 0
 
     in_office(redis_url, scenario)
 

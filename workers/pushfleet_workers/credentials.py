@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.errors import Distrusted, NoAnswer, RedisUnusable
+from pushfleet_workers.lease import Lease
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.redis_link import Link, LinkLost
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, Vendor
@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 _RENEW_AT = 0.8
 """Part of its life after which an authorization is renewed."""
 
-_LOCK_MS = 20_000
+_LOCK_S = 3.0
+"""After which others go on where the process that renews one has died."""
+
 _POLL_S = 0.1
 _OLD_MS = 5_000
 """How long the old authorization is used on before another try to renew it."""
@@ -68,6 +70,7 @@ class Authorization:
         self._link = link
         self._key = f"{root}:auth"
         self._lock_key = f"{root}:auth:lock"
+        self._lock = Lease(link, self._lock_key, life_s=_LOCK_S) if link is not None else None
         self._clock = clock
         self._fetch = fetch
         self._value = ""
@@ -92,17 +95,13 @@ class Authorization:
             while not self.current() and not await self._from_fleet():
                 if self._refusal is not None and self._refused_at >= asked_at:
                     raise AuthRefused(self._refusal)
-                nonce = await self._locked()
-                if nonce:
-                    try:
+                if await self._locked():
+                    async with self._lock.kept() if self._lock is not None else contextlib.nullcontext():
                         await self._renew()
-                        break
-                    finally:
-                        await self._unlock(nonce)
-                elif self._keep_old():
                     break
-                else:
-                    await asyncio.sleep(_POLL_S)
+                if self._keep_old():
+                    break
+                await asyncio.sleep(_POLL_S)
             return self._value
 
     async def reject(self, value: str) -> None:
@@ -134,26 +133,17 @@ class Authorization:
         self._renew_at_ms, self._expires_at_ms, self._rests_until_ms = (float(time or 0) for time in times)
         return bool(self.current())
 
-    async def _locked(self) -> str:
-        nonce = secrets.token_hex(8)
-        if self._link is None:
-            return nonce
+    async def _locked(self) -> bool:
+        """Whether it is for this process to renew it."""
+        if self._lock is None:
+            return True
         try:
-            taken = await self._link.call("SET", self._lock_key, nonce, "NX", "PX", _LOCK_MS) is not None
+            return await self._lock.renew()
         except LinkLost:
             raise
         except RedisUnusable:
             # A full server takes no lock; without an authorization it would never drain.
-            return nonce
-        return nonce if taken else ""
-
-    async def _unlock(self, nonce: str) -> None:
-        if self._link is None:
-            return
-        with contextlib.suppress(RedisUnusable):
-            # Whoever was too slow finds another's lock there.
-            if await self._link.call("GET", self._lock_key) == nonce.encode():
-                await self._link.call("DEL", self._lock_key)
+            return True
 
     def _keep_old(self) -> bool:
         """Whether the old authorization is good for a little longer, while nobody gets a new one."""

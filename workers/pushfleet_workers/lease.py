@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections.abc import AsyncIterator
 
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.redis_link import Link, ReplyError
@@ -44,9 +45,19 @@ class Lease:
                     await self.renew()
                 await asyncio.sleep(self._life_s / 3)
         finally:
-            self._until = 0.0
-            with contextlib.suppress(RedisUnusable, ReplyError):
-                await self._link.run(_LEASE, (self._key,), (self._owner, 0))
+            await self._give_back()
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Renew it meanwhile, and give it back at the end; for whoever has taken it for what may take long."""
+        keeping = asyncio.create_task(self.keep())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            # One that was cancelled before it began has given nothing back.
+            await self._give_back()
 
     async def renew(self) -> bool:
         """Take or renew it; False when another process has it. Raises :class:`RedisUnusable`."""
@@ -55,3 +66,8 @@ class Lease:
         # It counts from before the question: Redis began later.
         self._until = asked + self._life_s if got else 0.0
         return bool(got)
+
+    async def _give_back(self) -> None:
+        self._until = 0.0
+        with contextlib.suppress(RedisUnusable, ReplyError):
+            await self._link.run(_LEASE, (self._key,), (self._owner, 0))
