@@ -201,7 +201,11 @@ def every_key() -> set[str]:
     """Every key of ingress, ledger and wake-up, as the design writes it."""
     account, vendor, lane = AccountKeys("P", "V", "C"), VendorKeys("P", "V"), IngressKeys("P", "normal")
     names = {"<account>:leased:<owner>", spelled(account.leased("<owner>"), account.root, "<account>")}
-    names |= {"<account>:marks:<bucket>", "<ingress>:marks:<bucket>"}
+    names |= {
+        "<account>:marks:<bucket>",
+        "<ingress>:marks:<bucket>",
+        spelled(account.newest("<place>"), account.root, "<account>"),
+    }
     for slot in set(account.__slots__) - {"root", "vendor", "credential"}:
         value = getattr(account, slot)
         names |= {spelled(key, account.root, "<account>") for key in ([value] if isinstance(value, str) else value)}
@@ -216,14 +220,14 @@ def test_every_key_has_a_row_and_no_other_has() -> None:
     token_state = {row for row in rows if row.startswith(("<user>", "<prefix>"))}
     assert set(rows) - token_state == every_key()
     user = UserKeys("P", "A", "U")
-    keys = {spelled(getattr(user, slot), user.devices, "<user>") for slot in set(user.__slots__) - {"owner"}}
-    keys |= {spelled(key, user.devices, "<user>") for key in (user.reads, user.storms, user.calls)}
+    values = [getattr(user, name) for name, kind in vars(UserKeys).items() if isinstance(kind, property)]
+    keys = {spelled(key, user.devices, "<user>") for key in (user.devices, *values) if isinstance(key, str)}
     log = log_key("<prefix>", "<app>")
     keys |= {log, f"{log}:sent", ward_key("<prefix>", "<vendor>", "<credential>"), keeper_key("<prefix>")}
     keys |= set(vars(ReportKeys("<prefix>")).values())
     keys.add(re.sub(r"(?<={m:)[\w-]{16}", "<message>", message_key("<prefix>", "app", "m1")))
     keys.add(re.sub(r"(?<={r:)[\w-]{16}", "<key>", screen_key("<prefix>", "app", "m1", "c1")))
-    keys |= {spelled(user.gone, user.devices, "<user>"), erasures_key("<prefix>")}
+    keys.add(erasures_key("<prefix>"))
     assert keys | {"<prefix>:{t:<bucket>}"} <= token_state
 
 

@@ -28,6 +28,7 @@ from pushfleet_workers.hooks.tally import AnswerTally, SecondsTally
 from pushfleet_workers.ledger import Claim, Entry, Ledger
 from pushfleet_workers.ledger.ledger import Want
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
+from pushfleet_workers.overtaking import Overtaking
 from pushfleet_workers.peace.cap_sending import CapSending
 from pushfleet_workers.peace.device_day import DeviceDays
 from pushfleet_workers.push import Delivery, Push, sent_id
@@ -121,16 +122,18 @@ class Courier:
         self._claiming = asyncio.Lock()
         self._stopping = False
         self._gate = AccountGate(self.name, vendor.codes, ledger, clock, on_misconfigured)
+        self._overtaking = Overtaking(ledger.link, ledger.keys, vendor)
         self._hand = Hand(
             ledger,
             clock,
             self.name,
+            overtaking=self._overtaking,
             settle_s=settle_s,
             first=self._tell_gate,
             has_news=lambda: self._gate.has_news(in_hand=self._hand.holds),
             on_written=self._written,
         )
-        self._still_wanted = StillWanted(recheck, self._hand, clock, self.name)
+        self._still_wanted = StillWanted(recheck, self._overtaking, self._hand, clock, self.name)
         self._elsewhere = Elsewhere(self._hand, mover, clock, self.name, self._claim_portion)
         labels = (vendor.name, credential)
         self._request_seconds = SecondsTally(metrics.VENDOR_REQUEST_SECONDS.labels(*labels))
@@ -182,6 +185,7 @@ class Courier:
         claim = await self.ledger.claim(want)
         self._clock.heard(claim.now_ms)
         self._gate.heard(claim)
+        self._overtaking.heard(retries_wait=claim.retrying)
         # Suspects and the rest take turns: many suspects would otherwise hold up everybody.
         self._suspects_turn = not any(entry.lost > 1 for entry in claim.entries)
         await self._take_in(claim.entries, claim.late_oks)

@@ -19,6 +19,7 @@ from pushfleet_workers.hooks.tally import SecondsTally
 from pushfleet_workers.ledger import Entry, Ledger, Settlement, pack
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.outcome import Remedy
+from pushfleet_workers.overtaking import Overtaking
 from pushfleet_workers.push import Delivery, Parcel, Push, PutOff, sent_id
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import End, Later
@@ -56,6 +57,7 @@ class Held:
 class Hand:
     """The entries of one account in one process. Results are gathered for *settle_s* and written in one script.
 
+    * **overtaking** - told what is sent, and what is tried again.
     * **first** - awaited before results are written: what is due at once must not leave before the gate knows.
     * **has_news** - whether the gate has to be told something although no result waits.
     * **on_written** - called when nothing waits to be written any more.
@@ -67,6 +69,7 @@ class Hand:
         clock: FleetClock,
         name: str,
         *,
+        overtaking: Overtaking,
         settle_s: float,
         first: Callable[[], Awaitable[None]],
         has_news: Callable[[], bool],
@@ -75,6 +78,7 @@ class Hand:
         self._ledger = ledger
         self._clock = clock
         self._name = name
+        self._overtaking = overtaking
         self._settle_s = settle_s
         self._first = first
         self._has_news = has_news
@@ -135,6 +139,8 @@ class Hand:
             settlement.accepted += tuple([sent_id(push, one) for one in deliveries])
             took_s = max(0, self._clock.now_ms() - push.enqueued_at_ms) / 1000
             self._delivery_seconds[lane].observe(took_s, count)
+            if self._overtaking.possible:
+                self._overtaking.sent(push, deliveries)
         elif end.end == "dead":
             letter = _entry_of(held, deliveries)
             settlement.dead.append((pack(letter), end.reason, code, deliveries[0].attempt + 1))
@@ -153,6 +159,8 @@ class Hand:
         if step.remedy:
             for delivery in deliveries:
                 delivery.remedy = step.remedy
+        if tried:
+            self._overtaking.retry_waits(push or held.entry.parcel.push, deliveries, step.wait_ms)
         size = len(deliveries)
         if step.remedy == Remedy.SPLIT:
             size = max(1, size // 2)
@@ -254,6 +262,7 @@ class Hand:
                 self._settling, self._results = self._results, []
                 try:
                     await self._first()
+                    await self._overtaking.write()
                     if self._settling:
                         self._late.inc(len(await self._ledger.settle(self._settling)))
                         self._settling = []

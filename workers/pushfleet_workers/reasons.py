@@ -153,6 +153,12 @@ DROPPED = {
         "it was to take back what was shown, and the vendor has no means for that",
         "TPNS can neither withdraw nor replace what is shown, so a recalled message stays on its devices",
     ),
+    "superseded": Reason(
+        "it was to be tried again, and a newer push of its conversation has been sent to the device since, which "
+        "replaces it on screen",
+        "the vendor is overloaded and refuses Ann's first message; the second gets through before the first is tried "
+        "again",
+    ),
     "unknown_outcome": Reason(
         "the request left, no answer came, and the account's on_unknown says drop",
         "the connection broke while the vendor thought; the push may have arrived, and twice is worse than not",

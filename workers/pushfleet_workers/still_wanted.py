@@ -6,12 +6,14 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.errors import where_raised
+from pushfleet_workers.errors import RedisUnusable, where_raised
 from pushfleet_workers.hand import Hand, Held
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ledger import Entry
+from pushfleet_workers.overtaking import Overtaking
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recheck import Rechecked
+from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import End, Later
 
 __all__ = ["Recheck", "StillWanted"]
@@ -31,8 +33,9 @@ class StillWanted:
     * **name** - the account's, for the log.
     """
 
-    def __init__(self, recheck: Recheck, hand: Hand, clock: FleetClock, name: str) -> None:
+    def __init__(self, recheck: Recheck, overtaking: Overtaking, hand: Hand, clock: FleetClock, name: str) -> None:
         self._recheck = recheck
+        self._overtaking = overtaking
         self._hand = hand
         self._clock = clock
         self._name = name
@@ -45,7 +48,21 @@ class StillWanted:
             # Without the state the first decision stands: a push too many beats a push lost, and what is parked waits.
             log.error("recheck of %s raised %s", self._name, where_raised(problem))
             found = Rechecked()
-        return [(held, left) for held, deliveries in aged if (left := self._heed(held, deliveries, found))]
+        left = [(held, some) for held, deliveries in aged if (some := self._heed(held, deliveries, found))]
+        return await self._not_overtaken(left)
+
+    async def _not_overtaken(self, chunks: list[_Chunk]) -> list[_Chunk]:
+        """Those of *chunks* that no newer push of their conversation has overtaken; the others end here."""
+        try:
+            overtaken = await self._overtaking.overtaken([(held.entry.parcel.push, some) for held, some in chunks])
+        except (RedisUnusable, ReplyError) as problem:
+            log.warning("%s sends retries that may be overtaken: %s", self._name, problem)
+            return chunks
+        left = []
+        for held, deliveries in chunks:
+            self._hand.finish(held, [one for one in deliveries if one.id in overtaken], End("dropped", "superseded"))
+            left.append((held, [one for one in deliveries if one.id not in overtaken]))
+        return [(held, some) for held, some in left if some]
 
     def _heed(self, held: Held, deliveries: list[Delivery], found: Rechecked) -> list[Delivery]:
         """What of *deliveries* is to be sent now, after what was *found*."""

@@ -1,18 +1,20 @@
 -- Work and permits together: what is due moves to its lane, then as much is leased as gate, rate and window allow.
--- KEYS  books, gate, owners, leased of the owner, suspect, ready urgent/normal/bulk, delayed, delayed entries, late oks
+-- KEYS  books, gate, owners, leased of the owner, suspect, ready urgent/normal/bulk, delayed, delayed entries, late oks,
+--       that retries wait
 -- ARGV  owner, lease_ms, most parcels, most deliveries, most bulk deliveries, rate per second (0: none), capacity,
 --       1 when the owner has nothing in hand, so that it may take a suspect, and then nothing else,
 --       1 to take what a shut gate holds up, without permits: it goes another way
 -- Returns now, ms until more may be had (0: at once or nothing there), deliveries left ready, fence, entries, 1 when
 -- deliveries are known that were accepted after their lease was lost, 1 when the gate waits to hear of answers,
 -- suspects left, until when message classes pause (JSON), 1 when the gate is shut and no probe is out, so that work may
--- go another way, 1 when what was taken is a probe, 1 when an operator pauses the account.
+-- go another way, 1 when what was taken is a probe, 1 when an operator pauses the account, 1 when retries wait.
 local books, gate, owners, leased = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local READY = {KEYS[6], KEYS[7], KEYS[8]}
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local now_us = t[1] * 1000000 + t[2]
 pass_when_full(books)
+local retrying = redis.call('EXISTS', KEYS[12])
 
 -- What is due goes to the head of its lane: it is older than what waits there. A suspect stays one.
 local moved = 0
@@ -39,7 +41,7 @@ end
 if left == 0 then
   local known = redis.call('HMGET', gate, 'classes', 'operator_until')
   local paused = (tonumber(known[2]) or 0) > now and 1 or 0
-  return {now, wait_for_next_due(), 0, 0, {}, 0, 0, 0, known[1] or '', 0, 0, paused}
+  return {now, wait_for_next_due(), 0, 0, {}, 0, 0, 0, known[1] or '', 0, 0, paused, retrying}
 end
 
 local g = redis.call(
@@ -55,9 +57,9 @@ local paused = operator > now and 1 or 0
 -- Whether work goes another way is for the operator to say, whatever else shuts the gate.
 if paused == 1 then shut = g[9] == '1' end
 local elsewhere = ARGV[9] == '1' and shut
-if ARGV[9] == '1' and not shut then return {now, 0, left, 0, {}, 0, 0, 0, classes, 0, 0, paused} end
+if ARGV[9] == '1' and not shut then return {now, 0, left, 0, {}, 0, 0, 0, classes, 0, 0, paused, retrying} end
 if pause > now and not elsewhere then
-  return {now, pause - now, left, 0, {}, 0, 1, 0, classes, shut and 1 or 0, 0, paused}
+  return {now, pause - now, left, 0, {}, 0, 1, 0, classes, shut and 1 or 0, 0, paused, retrying}
 end
 local parcels_max = tonumber(ARGV[3])
 -- Half open: one parcel probes, the others wait for what it finds. One that has expired finds nothing.
@@ -139,4 +141,5 @@ if elsewhere then wait = pause - now end
 return {
   now, wait, left - deliveries, fence, taken, redis.call('EXISTS', KEYS[11]), (g[2] or g[5]) and 1 or 0, suspects,
   classes, elsewhere and 1 or 0, probe and 1 or 0, paused,
+  retrying,
 }

@@ -25,6 +25,7 @@ class AccountKeys:
         "oks",
         "owners",
         "ready",
+        "retrying",
         "root",
         "suspect",
         "vendor",
@@ -45,10 +46,15 @@ class AccountKeys:
         self.deaths = f"{self.root}:deaths"
         self.oks = f"{self.root}:oks"
         self.mark_index = f"{self.root}:marks"
+        self.retrying = f"{self.root}:retrying"
 
     def leased(self, owner: str) -> str:
         """What the process *owner* has in hand."""
         return f"{self.root}:leased:{owner}"
+
+    def newest(self, place: str) -> str:
+        """What was sent last to a place for which a retry waits."""
+        return f"{self.root}:newest:{place}"
 
     def marks(self, bucket: int) -> str:
         """The parts that were decided, by the time of their stream entries."""

@@ -123,6 +123,9 @@ class Claim:
     probe: bool = False
     """The entry is the half-open breaker's probe: the gate waits to hear what came of it."""
 
+    retrying: bool = False
+    """Deliveries wait for another attempt: what is sent may overtake them."""
+
 
 @dataclass(slots=True)
 class Settlement:
@@ -241,7 +244,7 @@ class Ledger:
         self._leased = keys.leased(owner)
         self._claim_keys = (
             keys.books, keys.gate, keys.owners, self._leased, keys.suspect, *keys.ready, keys.delayed,
-            keys.delayed_entries, keys.oks,
+            keys.delayed_entries, keys.oks, keys.retrying,
         )  # fmt: skip
         self._settle_keys = (
             keys.books, self._leased, keys.delayed, keys.delayed_entries, keys.dead, *keys.ready, keys.suspect
@@ -302,7 +305,9 @@ class Ledger:
         if self.rate is not None:
             rate, capacity = self.rate.rate_per_s, self.rate.capacity
             bulk = min(bulk, max(1, int(rate * _BULK_SHARE_S)))
-        now, wait, left, fence, packed, oks, listens, suspects, classes, shut, probe, paused = await self.link.run(
+        (
+            now, wait, left, fence, packed, oks, listens, suspects, classes, shut, probe, paused, retrying
+        ) = await self.link.run(
             self._claim,
             self._claim_keys,
             (
@@ -313,7 +318,18 @@ class Ledger:
         entries = await self._readable([(data, fence) for data in packed])
         late_oks = await self._late_oks(entries) if oks else frozenset()
         return Claim(
-            now, wait, left, entries, late_oks, bool(listens), suspects, classes, bool(shut), bool(paused), bool(probe)
+            now,
+            wait,
+            left,
+            entries,
+            late_oks,
+            bool(listens),
+            suspects,
+            classes,
+            bool(shut),
+            bool(paused),
+            bool(probe),
+            bool(retrying),
         )
 
     async def _readable(self, packed: Sequence[tuple[bytes, int]]) -> list[Entry]:

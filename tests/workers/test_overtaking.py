@@ -1,0 +1,189 @@
+"""A retry that a newer push of its conversation has overtaken would put the older text on top: it is not sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+import pytest
+from msgspec.structs import replace
+from tests.workers.doubles import Bench, Cloud, a_bench, until
+from tests.workers.ledger.support import KEYS, an_entry, put
+
+from pushfleet.message import ApnsOptions, OfflinePush
+from pushfleet_workers.ledger import Entry
+from pushfleet_workers.outcome import OK, Outcome, Verdict
+from pushfleet_workers.overtaking import Overtaking
+from pushfleet_workers.push import Parcel
+
+BUSY = Outcome(Verdict.RETRY_AFTER, code="Busy", wait_s=0.4)
+WRITTEN_MS = 1_000_000
+
+
+class Stacking(Cloud):
+    """A vendor whose devices show each push beside those before."""
+
+    replaces: ClassVar[bool] = False
+
+
+def on_bench(url: str, scenario: Callable[[Bench], Awaitable[None]], **options: Any) -> None:
+    async def run() -> None:
+        async with a_bench(url, **options) as bench:
+            await scenario(bench)
+
+    asyncio.run(run())
+
+
+def a_chat(name: str, at_ms: int, *, user: str = "bob", device: str = "phone", **changes: Any) -> Entry:
+    """One message of a conversation, written *at_ms* after the first; its token names it."""
+    entry = an_entry(name)
+    wish = {"replace_key": "c1", "sent_at_ms": WRITTEN_MS + at_ms, "conversation_id": "c1", **changes}
+    (delivery,) = entry.parcel.deliveries
+    delivery.user, delivery.device, delivery.token = user, device, name
+    return Entry(entry.id, Parcel(replace(entry.parcel.push, **wish), [delivery]), entry.lane, entry.put_ms)
+
+
+async def tried_first(bench: Bench, older: Entry) -> None:
+    """*older* is refused, and waits for its second attempt."""
+    (delivery,) = older.parcel.deliveries
+    bench.cloud.answer(delivery.token, BUSY, OK)
+    await put(bench.link, older)
+    await bench.courier.claim()
+
+    async def waits() -> bool:
+        return (await bench.book()).delayed == 1
+
+    await until(waits)
+
+
+def test_a_retry_is_not_sent_on_top_of_a_newer_push_of_its_conversation(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await tried_first(bench, a_chat("older", 0))
+        await put(bench.link, a_chat("newer", 5))
+        assert await bench.finish() == {"sent": 1, "dropped:superseded": 1}
+        assert bench.cloud.tokens == ["older", "newer"]
+
+    on_bench(redis_url, scenario)
+
+
+def test_the_newest_counts_whichever_is_sent_last(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await tried_first(bench, a_chat("older", 5))
+        await put(bench.link, a_chat("newest", 9))
+        await bench.courier.claim()
+        await bench.settled()
+        await put(bench.link, a_chat("late", 1))
+        assert await bench.finish() == {"sent": 2, "dropped:superseded": 1}
+
+    on_bench(redis_url, scenario)
+
+
+def test_another_process_sends_the_newer_push(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await tried_first(bench, a_chat("older", 0))
+        async with a_bench(redis_url, owner="w2", cloud=bench.cloud) as other:
+            await put(other.link, a_chat("newer", 5))
+            await other.courier.claim()
+            await other.settled()
+        assert await bench.finish() == {"sent": 1, "dropped:superseded": 1}
+
+    on_bench(redis_url, scenario)
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "changes"),
+    [
+        pytest.param(-5, {}, id="it-is-older"),
+        pytest.param(0, {}, id="it-is-as-old"),
+        pytest.param(5, {"replace_key": "c2"}, id="another-conversation"),
+        pytest.param(5, {"replace_key": ""}, id="replaces-nothing"),
+        pytest.param(5, {"user": "eve"}, id="another-user"),
+        pytest.param(5, {"device": "tablet"}, id="another-device"),
+        pytest.param(5, {"options": OfflinePush(apns=ApnsOptions(push_type="background"))}, id="shows-nothing"),
+    ],
+)
+def test_a_retry_that_nothing_newer_replaces_is_sent(redis_url: str, at_ms: int, changes: dict[str, Any]) -> None:
+    async def scenario(bench: Bench) -> None:
+        await tried_first(bench, a_chat("older", 0))
+        await put(bench.link, a_chat("newer", at_ms, **changes))
+        assert await bench.finish() == {"sent": 2}
+        assert bench.cloud.tokens == ["older", "newer", "older"]
+
+    on_bench(redis_url, scenario)
+
+
+def test_where_nothing_replaces_anything_nothing_is_overtaken(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await tried_first(bench, a_chat("older", 0))
+        await put(bench.link, a_chat("newer", 5))
+        assert await bench.finish() == {"sent": 2}
+
+    on_bench(redis_url, scenario, cloud=Stacking())
+
+
+def test_a_device_addressed_directly_is_known_by_its_token(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await tried_first(bench, a_chat("one", 0, user="", device=""))
+        await put(bench.link, a_chat("another", 5, user="", device=""))
+        assert await bench.finish() == {"sent": 2}
+
+    on_bench(redis_url, scenario)
+
+
+def test_as_long_as_nothing_is_tried_again_nothing_is_noted(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await put(bench.link, *[a_chat(f"m{number}", number) for number in range(20)])
+        assert await bench.finish() == {"sent": 20}
+        assert await bench.link.call("KEYS", KEYS.newest("*")) == []
+        assert await bench.link.call("EXISTS", KEYS.retrying) == 0
+
+    on_bench(redis_url, scenario)
+
+
+def test_what_is_noted_goes_by_itself(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await tried_first(bench, a_chat("older", 0))
+        (place,) = await bench.link.call("KEYS", KEYS.newest("*"))
+        for key in (place, KEYS.retrying):
+            assert 500_000 < await bench.link.call("PTTL", key) <= 601_000
+        await put(bench.link, a_chat("newer", 5))
+        await bench.finish()
+        assert 0 < await bench.link.call("PTTL", place) <= 601_000
+
+    on_bench(redis_url, scenario)
+
+
+def test_notes_that_cannot_be_taken_hold_up_no_result(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.link.call("HSET", KEYS.retrying, "not", "a string")
+        await tried_first(bench, a_chat("older", 0))
+        (place,) = await bench.link.call("KEYS", KEYS.newest("*"))
+        await bench.link.pipeline([("DEL", place), ("HSET", place, "not", "a string")])
+        await put(bench.link, a_chat("newer", 5))
+        assert await bench.finish() == {"sent": 2}
+        assert "cannot be noted" in caplog.text
+
+    on_bench(redis_url, scenario)
+
+
+def test_what_was_noted_while_redis_was_away_is_written_later(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        overtaking = Overtaking(bench.link, KEYS, bench.cloud)
+        older, newer = a_chat("older", 0).parcel, a_chat("newer", 5).parcel
+        older.deliveries[0].tries = 1
+        overtaking.retry_waits(older.push, older.deliveries, 10)
+        overtaking.sent(newer.push, newer.deliveries)
+        working, bench.link.run_many = bench.link.run_many, _broken  # type: ignore[method-assign]
+        with pytest.raises(ConnectionError):
+            await overtaking.write()
+        bench.link.run_many = working  # type: ignore[method-assign]
+        assert await overtaking.overtaken([(older.push, older.deliveries)]) == set()
+        await overtaking.write()
+        assert await overtaking.overtaken([(older.push, older.deliveries)]) == {older.deliveries[0].id}
+
+    on_bench(redis_url, scenario)
+
+
+async def _broken(calls: object) -> Any:
+    raise ConnectionError
