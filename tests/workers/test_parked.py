@@ -319,6 +319,22 @@ def test_a_call_that_is_confirmed_or_over_does_not_ring(redis_url: str) -> None:
     on(redis_url, scenario)
 
 
+def test_a_call_that_ends_while_it_is_parked_brings_no_quiet_end(redis_url: str) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.foreground()
+        await fleet.stage.route(chat("m1", kind="call"))
+        await fleet.stage.route(chat("m2", kind="call_cancel"))
+        (first, _), (second, _) = await fleet.stage.delayed()
+        assert first < second, "they are looked at one after the other"
+        for _ in range(2):
+            (identity, *_) = await fleet.stage.queue.call("ZRANGE", fleet.bench.keys.delayed, 0, 0)
+            await fleet.stage.queue.call("ZADD", fleet.bench.keys.delayed, 1, identity)
+            await fleet.work()
+        assert await fleet.ends() == {"suppressed:call_over": 2}
+
+    on(redis_url, scenario)
+
+
 def test_a_call_whose_user_opens_the_app_while_it_waits_has_a_moment_to_be_confirmed(redis_url: str) -> None:
     async def scenario(fleet: Fleet) -> None:
         await fleet.background()

@@ -16,6 +16,7 @@ from pushfleet_workers.compose import compose_hidden
 from pushfleet_workers.decision import refuse_delivered, refuse_device, refuse_hour, refuse_read, refuse_receiver
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.overrides import without_texts
+from pushfleet_workers.peace.calls import never_rang, never_rang_command, note_commands, say_no_end
 from pushfleet_workers.peace.device_day import DeviceDays
 from pushfleet_workers.peace.gathers import Gathered, Gathers, tell, tells_only
 from pushfleet_workers.peace.parking import Going, Parking
@@ -24,7 +25,7 @@ from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall import ClaimedRecalls
 from pushfleet_workers.recall.keys import message_digest
 from pushfleet_workers.redis_link import Link, ReplyError
-from pushfleet_workers.redis_replies import is_damaged
+from pushfleet_workers.redis_replies import good, is_damaged
 from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.tokens.confirmations import read_confirmed
 from pushfleet_workers.tokens.lookup import Lookup, UserState
@@ -34,9 +35,6 @@ from pushfleet_workers.tokens.record import Device
 __all__ = ["Rechecked", "Rechecker", "had_its_chance"]
 
 _OF_CALLS = frozenset({"call", "call_cancel"})
-
-_Ringing = tuple[str, str, str]
-"""App, user and the device that rings."""
 
 
 @dataclass(slots=True)
@@ -64,6 +62,9 @@ class _Learned:
     done: Done
     count: int | None = None
     """Pushes counted since its device's base; None: its badge is not counted, or nobody knows."""
+
+    never_rang: bool = False
+    """It ends a call that was stopped before its device rang."""
 
     storm: bool = False
     """Whether it may tell of other messages."""
@@ -179,7 +180,9 @@ class Rechecker:
                 devices[delivery.id] = state.devices[delivery.device]
         recalled = self._recalls.taken_back(recallable, marks)
         _stop(recalled, found)
-        _say_no_end_of_what_never_rang(entries, found)
+        done = {delivery.id: one.done for (_, delivery), one in zip(asked, learned, strict=True)}
+        notes = note_commands(self._prefix, say_no_end(entries, found.refused, done))
+        good(await self._state.pipeline(notes) if notes else ())
         confirmed_ms = {delivery.id: one.confirmed_ms for (_, delivery), one in zip(asked, learned, strict=True)}
         await self._release(entries, devices, confirmed_ms, found)
         await self._recalls.look_at_screens(recallable, marks, found.refused, found.later)
@@ -215,6 +218,9 @@ class Rechecker:
             # What was handed on from another account has been told there, and of that place alone something is known.
             there = storm_place(delivery, self._vendor, self._credential)
             commands["storm"] = storm_command(self._prefix, *place, push.conversation_id, there)
+        silent = never_rang_command(self._prefix, push, delivery)
+        if silent is not None:
+            commands["never_rang"] = silent
         day = self._gathers.command(push, delivery) if self._gathers is not None else None
         if day is not None:
             commands["day"] = day
@@ -222,6 +228,7 @@ class Rechecker:
 
     def _learned(self, push: Push, answers: Mapping[str, Any]) -> _Learned:
         learned = _Learned(read_done(answers.get("done")), storm="storm" in answers)
+        learned.never_rang = never_rang(push, answers.get("never_rang"))
         if "badge" in answers and not is_damaged(answers["badge"]):
             learned.count = self._lookup.read_counted(answers["badge"])
         if "confirmed" in answers:
@@ -252,6 +259,9 @@ class Rechecker:
         taken_back: Collection[str],
         found: Rechecked,
     ) -> None:
+        if learned.never_rang:
+            found.refused[delivery.id] = "call_over"
+            return
         telling, done = learned.telling, learned.done
         done_up_to_ms = max(done.sent_ms, learned.confirmed_of(push))
         if learned.newer is not None and learned.newer.left(done_up_to_ms, taken_back).count:
@@ -449,36 +459,3 @@ def had_its_chance(entry: Entry) -> bool:
     if push.kind in _OF_CALLS:
         return True
     return bool(first.tries or first.tried or entry.lost or push.recall or push.later or push.parking)
-
-
-def _say_no_end_of_what_never_rang(entries: Sequence[Entry], found: Rechecked) -> None:
-    """A call that is stopped here, before anybody tried to send it, needs no push that ends it.
-
-    Its own end is the one that names it, else the first one after it: another one ends another call of the
-    conversation, which may well ring.
-    """
-    silent: list[tuple[_Ringing, Push]] = []
-    ends: dict[_Ringing, list[tuple[Push, bytes]]] = {}
-    for entry in entries:
-        push = entry.parcel.push
-        for one in entry.parcel.deliveries:
-            ringing = push.app, one.user, one.device
-            if push.kind == "call_cancel" and not push.recall:
-                ends.setdefault(ringing, []).append((push, one.id))
-            elif found.refused.get(one.id) == "call_over" and not (one.tries or one.unknown or entry.lost):
-                silent.append((ringing, push))
-    for ringing, call in silent:
-        own = [one for one in ends.get(ringing, ()) if _ends(one[0], call)]
-        if own:
-            _, identity = min(own, key=lambda one: (one[0].replace_key != call.replace_key, one[0].sent_at_ms))
-            found.refused.setdefault(identity, "call_over")
-
-
-def _ends(end: Push, call: Push) -> bool:
-    name = end.replace_key or end.conversation_id
-    if not name or name not in (call.replace_key, call.conversation_id):
-        return False
-    # As the token state compares them: an end that says no time itself has that of its entry.
-    if end.sent_at_ms == end.enqueued_at_ms:
-        return call.enqueued_at_ms <= end.enqueued_at_ms
-    return call.sent_at_ms <= end.sent_at_ms

@@ -168,6 +168,57 @@ def test_a_clock_that_is_ahead_keeps_no_call_ringing(redis_url: str) -> None:
     on(redis_url, scenario)
 
 
+def test_a_call_without_a_time_is_ended_by_what_comes_after_it_whatever_that_says(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        # The backend's clock is wrong, and only its ends say a time.
+        for wrong_ms in (-3_000, 3_600_000):
+            await stage.route(chat(f"ring{wrong_ms}", kind="call"))
+            await stage.route(chat(f"end{wrong_ms}", kind="call_cancel", sent_at_ms=now_ms() + wrong_ms))
+            found = await reasons(stage, (await stage.entries())[-2:])
+            assert set(found.values()) == {"call_over"}
+        await stage.route(chat("redial", kind="call"))
+        assert (await reasons(stage, await stage.entries()))["redial"] == ""
+
+    on(redis_url, scenario)
+
+
+@pytest.mark.parametrize("dated", [False, True])
+def test_the_end_of_a_call_that_never_rang_is_not_told_when_it_is_claimed_later(redis_url: str, dated: bool) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(chat("ring", kind="call", sent_at_ms=now_ms() - 9 if dated else 0))
+        await stage.route(chat("end", kind="call_cancel", sent_at_ms=now_ms() - 4 if dated else 0))
+        ring, end = await stage.entries()
+        assert await reasons(stage, [ring]) == {"ring": "call_over"}
+        assert await reasons(stage, [end]) == {"end": "call_over"}
+        await stage.route(chat("redial", kind="call"), chat("end2", kind="call_cancel"))
+        *_, end2 = await stage.entries()
+        assert await reasons(stage, [end2]) == {"end2": ""}, "the redial may ring"
+
+    on(redis_url, scenario)
+
+
+def test_the_end_of_a_call_that_may_ring_is_told_when_it_is_claimed_later(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(name="pad")
+        await stage.route(chat("ring", kind="call"), chat("end", kind="call_cancel"))
+        entries = await stage.entries()
+        for entry in entries:
+            entry.parcel.deliveries.sort(key=lambda one: one.device)
+        ring, end = entries
+        ring.parcel.deliveries[0].tries = 1
+        assert set((await Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main").recheck([ring])).refused) == {
+            one.id for one in ring.parcel.deliveries
+        }
+        refused = (await Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main").recheck([end])).refused
+        assert [refused.get(one.id, "") for one in end.parcel.deliveries] == ["", "call_over"]
+        await stage.queue.call("DEL", BOB.calls)
+        await stage.queue.call("SET", BOB.calls, "not even a hash")
+        refused = (await Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main").recheck([end])).refused
+        assert refused == {}
+
+    on(redis_url, scenario)
+
+
 def test_an_end_that_comes_twice_does_not_stop_the_call_in_between(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         end = chat("end", kind="call_cancel")

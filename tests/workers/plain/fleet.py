@@ -214,14 +214,17 @@ class Fleet(Registry):
     def _end_calls(self, end: OfflineMessage) -> None:
         for to in {_recipient(one).id for one in end.recipients}:
             user = self.user(to)
+            user.ended_by[_key(end)] = max(user.ended_by[_key(end)], self.came[end.id])
             if end.sent_at_ms:
                 user.ended[_key(end)] = max(user.ended[_key(end)], end.sent_at_ms)
             else:
                 user.ended_before[_key(end)] = max(user.ended_before[_key(end)], self.came[end.id])
 
     def _is_over(self, call: OfflineMessage, name: str) -> bool:
-        """Ends with a date are compared with dates, the others with when they came."""
+        """Dates are compared with dates; where an end or the call has none, with when they came."""
         user = self.user(name)
+        if not call.sent_at_ms:
+            return any(self.came[call.id] <= user.ended_by[key] for key in (_key(call), _conversation(call)))
         return any(
             self.written_at(call) <= user.ended[key] or self.came[call.id] <= user.ended_before[key]
             for key in (_key(call), _conversation(call))
@@ -233,9 +236,24 @@ class Fleet(Registry):
             end
             for end in ends
             if _key(end) in (_key(call), _conversation(call))
-            and (self.written_at(call) <= end.sent_at_ms if end.sent_at_ms else self.came[call.id] <= self.came[end.id])
+            and (
+                self.written_at(call) <= end.sent_at_ms
+                if end.sent_at_ms and call.sent_at_ms
+                else self.came[call.id] <= self.came[end.id]
+            )
         ]
         return min(own, key=lambda end: (_key(end) != _key(call), self.written_at(end)), default=None)
+
+    def _note_that_it_never_rang(self, one: Planned) -> None:
+        user, call = self.user(one.user), self.messages[one.message]
+        names = {name for name in (_key(call), _conversation(call)) if name}
+        end = max(user.ended[name] for name in names), max(user.ended_before[name] for name in names)
+        user.never_rang |= {(one.device, name): end for name in names}
+
+    def _never_rang(self, one: Planned, end: OfflineMessage) -> bool:
+        """Whether the end is that of a call that was stopped before it rang on the device."""
+        dated, came = self.user(one.user).never_rang.get((one.device, _key(end)), (0, 0))
+        return dated == end.sent_at_ms if end.sent_at_ms else came == self.came[end.id]
 
     # ---- taking back
 
@@ -279,7 +297,8 @@ class Fleet(Registry):
     def claim(self, claimed: Sequence[Planned], now: int) -> list[str | Planned]:
         """For each delivery that is claimed, why it must not be sent any more; else what it has become."""
         fates = {one: self._decide_again(one, now) for one in claimed if not one.recall}
-        for call in [one for one, fate in fates.items() if fate == "call_over"]:
+        over = [one for one, fate in fates.items() if fate == "call_over"]
+        for call in [one for one in over if self.messages[one.message].kind == "call"]:
             # It never rang: its end needs not be told.
             ends = {
                 self.messages[one.message].id: one
@@ -288,7 +307,9 @@ class Fleet(Registry):
                 and (one.user, one.device) == (call.user, call.device)
             }
             own = self._end_of(self.messages[call.message], [self.messages[name] for name in ends])
-            if own is not None and isinstance(fates[ends[own.id]], Planned):
+            if own is None:
+                self._note_that_it_never_rang(call)
+            elif isinstance(fates[ends[own.id]], Planned):
                 fates[ends[own.id]] = "call_over"
         for one, fate in fates.items():
             if isinstance(fate, str) and self.screens.get(_screen(one)) == one.message:
@@ -303,6 +324,8 @@ class Fleet(Registry):
         user, message = self.user(one.user), self.messages.get(one.message)
         read_up_to = user.read.get(_conversation(message), 0) if message is not None else 0
         told, left, by, refusal = None, [], "", ""
+        if not one.recall and message is not None and message.kind == "call_cancel" and self._never_rang(one, message):
+            return "call_over"
         if one.later == "storm":
             told = self._told_by(one, now, read_up_to)
             left, by = told.left(read_up_to, self.recalled) if told is not None else ([], "")

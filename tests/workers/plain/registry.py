@@ -101,6 +101,12 @@ class User:
     ended_before: Counter[str] = field(default_factory=Counter)
     """The same of ends without a date: when they came."""
 
+    ended_by: Counter[str] = field(default_factory=Counter)
+    """The same of all ends."""
+
+    never_rang: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """By device and name, the end of a call that was stopped before it rang there: its date, and when it came."""
+
 
 class Registry:
     """The users of one app, and who has which token."""

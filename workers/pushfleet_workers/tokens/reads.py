@@ -10,7 +10,16 @@ from pushfleet_workers.redis_replies import is_damaged
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.tokens.keys import UserKeys
 
-__all__ = ["CONVERSATIONS_MAX", "Done", "ReadStore", "call_over", "done_command", "read_done"]
+__all__ = [
+    "CALL_LIFE_MS",
+    "CONVERSATIONS_MAX",
+    "Done",
+    "ReadStore",
+    "call_over",
+    "done_command",
+    "ends_call",
+    "read_done",
+]
 
 LIFE_S = 28 * 86_400
 """After that no message is left whose push it could stop: none lives longer."""
@@ -39,8 +48,13 @@ class Done(NamedTuple):
     entered_ms: int = 0
     """When the fleet got the end of a call that says no time itself: whatever came before is over."""
 
+    came_ms: int = 0
+    """When it got the latest end, whatever that says: calls that say no time themselves are over that came before."""
+
     def covers(self, sent_at_ms: int, enqueued_at_ms: int) -> bool:
         """Whether that holds for what was written at *sent_at_ms* and came at *enqueued_at_ms*."""
+        if self.came_ms and sent_at_ms == enqueued_at_ms:
+            return enqueued_at_ms <= self.came_ms
         return sent_at_ms <= self.sent_ms or enqueued_at_ms <= self.entered_ms
 
 
@@ -74,10 +88,21 @@ def call_over(prefix: str, app: str, user: str, name: str, *, sent_at_ms: int, e
 
     * **name** - the call's replace key, or its conversation, for all calls in it.
     * **sent_at_ms** - when it ended; 0: its end says none, and counts as of *enqueued_at_ms*, when it came. Two clocks
-      are never held against each other: what the backend dates goes by the backend's, the rest by Redis'.
+      are never held against each other: an end and a call that the backend dates both go by the backend's, all others
+      by Redis'.
     """
-    args = (name, sent_at_ms, 0 if sent_at_ms else enqueued_at_ms, CALLS_MAX, CALL_LIFE_MS)
+    args = (name, sent_at_ms, 0 if sent_at_ms else enqueued_at_ms, enqueued_at_ms, CALLS_MAX, CALL_LIFE_MS)
     return _OVER, (UserKeys(prefix, app, user).calls,), args
+
+
+def ends_call(end_sent_at_ms: int, end_enqueued_at_ms: int, sent_at_ms: int, enqueued_at_ms: int) -> bool:
+    """Whether an end comes after a call, as :meth:`Done.covers` says it of ends that were noted.
+
+    One that says no time itself has that of its entry.
+    """
+    if end_sent_at_ms == end_enqueued_at_ms or sent_at_ms == enqueued_at_ms:
+        return enqueued_at_ms <= end_enqueued_at_ms
+    return sent_at_ms <= end_sent_at_ms
 
 
 def done_command(
@@ -96,15 +121,14 @@ def read_done(reply: Any) -> Done:
     if is_damaged(reply):
         return Done()
     if isinstance(reply, list):
-        ends = [_end_in(value) for value in reply]
-        return Done(max(end.sent_ms for end in ends), max(end.entered_ms for end in ends))
+        return Done(*map(max, zip(*map(_end_in, reply), strict=True)))
     return Done(_time_in(reply))
 
 
 def _end_in(value: bytes | None) -> Done:
     """As `over.lua` writes it."""
-    sent, _, entered = (value or b"").partition(b":")
-    return Done(_time_in(sent), _time_in(entered))
+    sent, entered, came, *_ = [*(value or b"").split(b":"), b"", b""]
+    return Done(_time_in(sent), _time_in(entered), _time_in(came))
 
 
 def _time_in(value: bytes | None) -> int:
