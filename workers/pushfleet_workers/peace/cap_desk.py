@@ -16,6 +16,8 @@ from pushfleet_workers.peace.device_day import (
     Asked,
     Call,
     Verdict,
+    Written,
+    asked_of,
     day_call,
     day_drop_call,
     day_pass_on_call,
@@ -78,7 +80,8 @@ class CapDesk:
 
     def _asked(self, job: Job) -> Iterator[tuple[Delivery, Asked]]:
         """What to ask about the job's deliveries."""
-        message, unread = job.message, {one.id: one.unread for one in job.recipients}
+        unread = {one.id: -1 if one.unread is None else one.unread for one in job.recipients}
+        written = _written(job)
         for (vendor, credential, _), deliveries in job.planned.items():
             cap = self._cap((vendor, credential), job)
             if cap is None:
@@ -87,21 +90,7 @@ class CapDesk:
                 # What is parked, or tells of a storm, is asked about when it leaves.
                 if delivery.id not in job.capped or delivery.id in job.carriers or delivery.id in job.parked:
                     continue
-                told = unread[delivery.user]
-                asked = Asked(
-                    message.app,
-                    delivery.user,
-                    day_place(delivery, vendor, credential, cap),
-                    cap,
-                    sort_of(message.kind, message.effective_lane, mention=delivery.mention, forced=delivery.forced),
-                    message.id,
-                    message.conversation.id if message.conversation is not None else "",
-                    message.sender.name if message.sender is not None else "",
-                    job.sent_at_ms,
-                    job.expires_at_ms,
-                    -1 if told is None else told,
-                )
-                yield delivery, asked
+                yield delivery, asked_of(written, delivery, (vendor, credential), cap, unread=unread[delivery.user])
 
     async def pass_on(self, jobs: Sequence[Job], dropped: Collection[ParcelName]) -> None:
         """Let the next push that waits tell what pushes of *jobs* would have told whose parcels were *dropped*."""
@@ -149,6 +138,20 @@ class CapDesk:
             return None
         group = message.conversation is not None and message.conversation.kind != "single"
         return caps.of(message.kind, group=group, options=message.offline_push)
+
+
+def _written(job: Job) -> Written:
+    message = job.message
+    return Written(
+        message.app,
+        message.kind,
+        message.effective_lane,
+        message.id,
+        message.conversation.id if message.conversation is not None else "",
+        message.sender.name if message.sender is not None else "",
+        job.sent_at_ms,
+        job.expires_at_ms,
+    )
 
 
 _REASONS: Mapping[Any, str] = {Verdict.GATHERED: "gathered", Verdict.FULL: "device_cap"}

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pushfleet.message import Kind, Lane
 from pushfleet_workers.peace.caps import AccountCaps, DayCap, Sort, sort_of
 from pushfleet_workers.peace.storms import Telling
 from pushfleet_workers.push import Delivery, Push
@@ -34,6 +35,8 @@ __all__ = [
     "DeviceDays",
     "Gather",
     "Verdict",
+    "Written",
+    "asked_of",
     "day_call",
     "day_command",
     "day_drop_call",
@@ -143,6 +146,22 @@ class DeviceDay(Struct, array_like=True, frozen=True):
     before: Gather
 
 
+class Written(NamedTuple):
+    """A message, composed or not, as far as caps are concerned."""
+
+    app: str
+    kind: Kind
+    lane: Lane
+    message: str
+    conversation: str
+    sender: str
+    sent_at_ms: int
+    expires_at_ms: int
+    recall: bool = False
+    tells: int = 1
+    """Of how many messages it tells."""
+
+
 class Asked(NamedTuple):
     """A push to a device that has a cap, as far as the cap is concerned."""
 
@@ -174,6 +193,25 @@ def day_place(delivery: Delivery, vendor: str, credential: str, cap: DayCap) -> 
     """Where *delivery* is counted, in sixteen hexadecimal digits."""
     names = f"{delivery.device}\0{vendor}\0{credential}\0{cap.name}"
     return blake2b(names.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+
+
+def asked_of(written: Written, delivery: Delivery, here: tuple[str, str], cap: DayCap, *, unread: int) -> Asked:
+    """What to ask about a *delivery* of the account *here*; *unread* is what the backend gave, -1: nothing."""
+    mention, forced = delivery.mention, delivery.forced
+    return Asked(
+        written.app,
+        delivery.user,
+        day_place(delivery, *here, cap),
+        cap,
+        sort_of(written.kind, written.lane, mention=mention, forced=forced, recall=written.recall),
+        written.message,
+        written.conversation,
+        written.sender,
+        written.sent_at_ms,
+        written.expires_at_ms,
+        unread,
+        written.tells,
+    )
 
 
 def day_call(prefix: str, asked: Asked, *, leaving: bool, joins: bool, again: bool) -> Call:
@@ -279,20 +317,19 @@ class DeviceDays:
 
     def asked(self, push: Push, delivery: Delivery, cap: DayCap) -> Asked:
         """What to ask about *delivery*."""
-        return Asked(
+        written = Written(
             push.app,
-            delivery.user,
-            self.place(delivery, cap),
-            cap,
-            sort_of(push.kind, push.lane, mention=delivery.mention, forced=delivery.forced, recall=push.recall),
+            push.kind,
+            push.lane,
             push.message_id,
             push.conversation_id,
             push.sender_name,
             push.sent_at_ms,
             push.expires_at_ms,
-            -1 if delivery.counted else delivery.badge,
+            push.recall,
             push.tells,
         )
+        return asked_of(written, delivery, self._here, cap, unread=-1 if delivery.counted else delivery.badge)
 
     async def ask(self, asked: Iterable[tuple[Asked, bool]], *, joins: bool) -> list[Answer | None]:
         """What is said of each of the *asked*, which come with whether they may have left before; None: it is unknown.
