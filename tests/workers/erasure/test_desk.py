@@ -19,7 +19,6 @@ def test_an_erased_user_leaves_nothing_in_the_token_state(redis_url: str) -> Non
         assert not (await desk.erase(APP, "ann")).known
         assert await hall.link.call("KEYS", f"{PREFIX}:{{u:{APP}:ann}}*") == []
         assert [await hall.owner(f"ann-{number}") for number in (1, 2, 3)] == [None] * 3
-        assert {one.user for one in await hall.told()} == {"bob"}
         assert [grave.user for grave in await hall.deaths.ward.oldest("apns", "main", 10)] == ["bob"]
         assert (await hall.tokens("bob"), await hall.owner("bob-3")) == (["bob-2", "bob-3"], "bob")
 

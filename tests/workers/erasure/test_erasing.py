@@ -36,6 +36,7 @@ from pushfleet_workers.reports import ReportKeys
 from pushfleet_workers.settings import DeathsSettings
 from pushfleet_workers.tokens.changes import ChannelGiven, Registration
 from pushfleet_workers.tokens.confirmations import Confirmation, ConfirmationStore
+from pushfleet_workers.tokens.death_log import log_key
 from pushfleet_workers.tokens.deaths import Deaths
 from pushfleet_workers.tokens.erasures import Erasures
 from pushfleet_workers.tokens.keys import UserKeys
@@ -136,6 +137,7 @@ def test_no_key_holds_name_token_or_text_of_an_erased_user(redis_url: str, user:
         assert erasing.known
         known = set(await traces(stage.queue, UserKeys(PREFIX, "demo", user).owner))
         assert known == {f"{PREFIX}:{{erasures}}".encode()}, "the token state goes at once, index and ward as well"
+        assert log_key(PREFIX, "demo").encode() in await traces(stage.queue, user)
         assert (await stage.books()).balanced
 
         assert await look_until_ripe(stage) == (1, 0), "some is in front of the routers, and some in hand"
@@ -227,7 +229,7 @@ def test_erasing_twice_and_erasing_nobody_change_nothing_more(redis_url: str) ->
         once = (await stage.books()).accounts
         assert not (await desk.erase("demo", PLAIN)).known
         assert not (await desk.erase("demo", "nobody")).known
-        while await Erasures(stage.queue, PREFIX).count():
+        while (await Erasures(stage.queue, PREFIX).waiting())[0]:
             await keeper_of(stage).look()
         assert (await stage.books()).accounts == once
         assert await traces(stage.queue, PLAIN, TOKEN, SECRET, "nobody") == {}

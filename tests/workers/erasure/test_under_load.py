@@ -117,7 +117,7 @@ def test_under_load_nothing_of_the_erased_is_left_and_the_books_balance_all_the_
             await desk_of(stage).erase("demo", user)
         await register(store, back, "token-since-then")
         keeper, erasures = keeper_of(stage), Erasures(stage.queue, PREFIX)
-        while await erasures.count():
+        while (await erasures.waiting())[0]:
             for task in busy:
                 assert not task.done(), task.result()
             await keeper.look()

@@ -27,11 +27,12 @@ from pushfleet_workers.settings import Settings
 from pushfleet_workers.tokens.erasures import Erasures, Owner
 from pushfleet_workers.tokens.store import TokenStore
 
-__all__ = ["ERASURES", "ErasureKeeper"]
+__all__ = ["ERASURES", "OLDEST", "ErasureKeeper"]
 
 log = logging.getLogger(__name__)
 
 ERASURES = Gauge("pushfleet_erasures_waiting", "Users that are being erased, told by the process that does it.")
+OLDEST = Gauge("pushfleet_erasures_oldest_age_seconds", "For how long the first of them has waited; 0: there is none.")
 
 _EVERY_S = 1.0
 _LONGEST_S = 30.0
@@ -66,7 +67,7 @@ class ErasureKeeper:
         self._store = store
         self._lease = lease
         self._erasures = Erasures(state, prefix)
-        self._streams = StreamErasure(queue, state, prefix)
+        self._streams = StreamErasure(queue, state, prefix, settings.redis.clocks_apart_ms)
 
     async def run(self) -> None:
         """Look again and again until cancelled, while the lease is ours; less often where nothing comes to its end."""
@@ -76,14 +77,18 @@ class ErasureKeeper:
                 if self._lease is not None and self._lease.holds:
                     ripe, done = await self.look()
                     wait_s = min(2 * wait_s, _LONGEST_S) if ripe and not done else _EVERY_S
-                    ERASURES.set(await self._erasures.count())
+                    await self._tell(*await self._erasures.waiting())
                 else:
-                    ERASURES.set(0)
+                    await self._tell(0, 0)
             except (RedisUnusable, ReplyError) as problem:
                 log.warning("erased users are not looked for: %s", type(problem).__name__)
             except Exception as problem:  # noqa: BLE001 - whatever it is, the others must not stay for it
                 log.error("looking for erased users raised %s", where_raised(problem))
             await asyncio.sleep(wait_s)
+
+    async def _tell(self, count: int, first_ms: int) -> None:
+        ERASURES.set(count)
+        OLDEST.set((await queue_time_ms(self._queue) - first_ms) / 1000 if count else 0)
 
     async def look(self) -> tuple[int, int]:
         """Walk through everything once; of how many users, and how many are done. Raises :class:`RedisUnusable`."""
@@ -124,8 +129,8 @@ class ErasureKeeper:
         parts = await sweep_memory(self._state, self._prefix, sought) if self._recalls(sought.apps) else 0
         if total.deliveries or total.letters or entries or parts or len(left) < len(ripe):
             log.info(
-                "of %d erased users: %d deliveries, %d dead letters, %d receipts and refused entries, %d recipients of "
-                "messages that can be taken back; of %d users nothing is left",
+                "of %d erased users: %d deliveries, %d dead letters, %d receipts, told deaths and refused entries, "
+                "%d recipients of messages that can be taken back; of %d users nothing is left",
                 len(ripe), total.deliveries, total.letters, entries, parts, len(ripe) - len(left),
             )  # fmt: skip
         return left

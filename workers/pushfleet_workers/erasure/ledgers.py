@@ -21,10 +21,12 @@ __all__ = ["LedgerErasure", "Swept"]
 _ERASE = load("pushfleet_workers.ledger", "erase", preamble="common")
 _PAGE = 50
 _FENCE = struct.calcsize(">d")
-_DELAYED = 0
-_FROM_TAIL = -1
+_AT_ONCE = 10
+"""Parcels that one script changes: in a long lane each costs Redis up to a millisecond."""
 
-_Change = tuple[str | int, bytes, bytes]
+_DELAYED = "delayed"
+
+_Change = tuple[str, bytes, bytes]
 """Where a parcel lies, as `erase.lua` names it, the entry as it is, and as it is to be."""
 
 
@@ -81,9 +83,7 @@ class LedgerErasure:
         async for letters in DeadLetters(self._link, self._keys).oldest_first():
             changes: list[_Change] = []
             for letter in letters:
-                becomes = sought.without(letter.entry)
-                if becomes is None and sought.named_in_parcel(letter.entry, letter.died_ms):
-                    becomes = b""
+                becomes = sought.without_of_letter(letter.entry, letter.died_ms)
                 if becomes is not None:
                     becomes = becomes if letter.died_ms >= self._kept_from_ms else b""
                     changes.append((letter.place, letter.entry, becomes))
@@ -91,7 +91,7 @@ class LedgerErasure:
 
     async def _waiting(self, sought: Sought, swept: Swept) -> None:
         async for entries in self._hash_pages(self._keys.delayed_entries):
-            await self._change(_changes(_DELAYED, entries, sought), sought, swept)
+            await self._change(_changes([(_DELAYED, entry) for entry in entries], sought), sought, swept)
         for number, key in enumerate((*self._keys.ready, self._keys.suspect), start=1):
             await self._list(number, key, sought, swept)
 
@@ -100,7 +100,8 @@ class LedgerErasure:
         last = -1
         while True:
             page: list[bytes] = await self._link.call("LRANGE", key, last - _PAGE + 1, last)
-            changes = _changes(_FROM_TAIL * number, page, sought)
+            first = last - len(page) + 1
+            changes = _changes([(f"{number}:{first + at}", entry) for at, entry in enumerate(page)], sought)
             await self._change(changes, sought, swept)
             if len(page) < _PAGE:
                 return
@@ -109,14 +110,15 @@ class LedgerErasure:
 
     async def _change(self, changes: Sequence[_Change], sought: Sought, swept: Swept) -> int:
         """Make *changes*; gives how many parcels were changed."""
-        if not changes:
-            return 0
-        arguments = [part for change in changes for part in change]
-        ended, gone = await self._link.run(_ERASE, self._script_keys, arguments)
-        swept.deliveries += ended
-        for position in gone:
-            swept.missed |= sought.owners_in(changes[position][1])
-        return len(changes) - len(gone)
+        changed = 0
+        for at in range(0, len(changes), _AT_ONCE):
+            some = changes[at : at + _AT_ONCE]
+            ended, gone = await self._link.run(_ERASE, self._script_keys, [part for change in some for part in change])
+            swept.deliveries += ended
+            changed += len(some) - len(gone)
+            for position in gone:
+                swept.missed |= sought.owners_in(some[position][1])
+        return changed
 
     async def _hash_pages(self, key: str) -> AsyncIterator[list[bytes]]:
         cursor = b"0"
@@ -128,6 +130,6 @@ class LedgerErasure:
                 return
 
 
-def _changes(where: int, entries: Sequence[bytes], sought: Sought) -> list[_Change]:
-    found = ((entry, sought.without(entry)) for entry in entries)
-    return [(where, entry, becomes) for entry, becomes in found if becomes is not None]
+def _changes(seen: Sequence[tuple[str, bytes]], sought: Sought) -> list[_Change]:
+    found = ((where, entry, sought.without(entry)) for where, entry in seen)
+    return [(where, entry, becomes) for where, entry, becomes in found if becomes is not None]

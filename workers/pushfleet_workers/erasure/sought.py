@@ -34,10 +34,6 @@ class Sought:
         until_ms = self._until_ms.get((app, user))
         return until_ms is not None and came_ms <= until_ms
 
-    def users(self, app: str) -> list[str]:
-        """Those of an app."""
-        return [user for of, user in self._until_ms if of == app]
-
     # ---- parcels
 
     def owners_in(self, packed: bytes) -> set[Owner]:
@@ -51,20 +47,22 @@ class Sought:
     def without(self, packed: bytes) -> bytes | None:
         """A packed entry without their deliveries; empty: nothing is left, None: none of it is theirs."""
         entry = _readable(packed)
-        if entry is None:
-            return None
+        return self._without(entry) if entry is not None else None
+
+    def without_of_letter(self, packed: bytes, died_ms: int) -> bytes | None:
+        """The same of a dead letter; one that cannot be read is theirs where it has an id of theirs as a text."""
+        entry = _readable(packed)
+        if entry is not None:
+            return self._without(entry)
+        named = (msgspec.msgpack.encode(user) for (_, user), until_ms in self._until_ms.items() if died_ms <= until_ms)
+        return b"" if any(one in packed for one in named) else None
+
+    def _without(self, entry: Entry) -> bytes | None:
         push = entry.parcel.push
         left = [one for one in entry.parcel.deliveries if not self._is_meant(push, one)]
         if len(left) == len(entry.parcel.deliveries):
             return None
         return pack(Entry(entry.id, Parcel(push, left), entry.lane, entry.put_ms, entry.lost)) if left else b""
-
-    def named_in_parcel(self, damaged: bytes, came_ms: int) -> bool:
-        """Whether a parcel that cannot be read has one of their ids as a text."""
-        return _readable(damaged) is None and any(
-            came_ms <= until_ms and msgspec.msgpack.encode(user) in damaged
-            for (_, user), until_ms in self._until_ms.items()
-        )
 
     def _is_meant(self, push: Push, delivery: Delivery) -> bool:
         return self.takes(push.app, delivery.user, push.enqueued_at_ms)

@@ -1,4 +1,4 @@
-"""Erasing in the streams that keep something for people: receipts, entries that routers or the API refused."""
+"""Erasing in the streams that keep something for people: receipts, dead tokens, entries that were refused."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pushfleet_workers.receipts.book import ReceiptKeys
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.reports import ReportKeys
 from pushfleet_workers.scripts import load
+from pushfleet_workers.tokens.death_log import log_key
 
 __all__ = ["StreamErasure"]
 
@@ -28,12 +29,14 @@ class StreamErasure:
 
     * **queue** - the Redis of ingress and receipts.
     * **state** - that of the token state.
+    * **clocks_apart_ms** - how far its clock may be ahead of the queue's, by which it is told what came before.
     """
 
-    def __init__(self, queue: Link, state: Link, prefix: str) -> None:
+    def __init__(self, queue: Link, state: Link, prefix: str, clocks_apart_ms: int) -> None:
         self._queue = queue
         self._state = state
         self._prefix = prefix
+        self._apart_ms = clocks_apart_ms
 
     async def oldest_queued_ms(self) -> int | None:
         """When the oldest entry came that no router is done with; None: there is none."""
@@ -43,19 +46,22 @@ class StreamErasure:
 
     async def sweep(self, sought: Sought) -> int:
         """Take out what is theirs; gives how many entries."""
-        return await self._receipts(sought) + await self._refused(sought) + await self._refused_reports(sought)
-
-    async def _receipts(self, sought: Sought) -> int:
-        gone = 0
+        gone = await self._refused(sought) + await self._refused_reports(sought)
         for app in sought.apps:
-            stream = ReceiptKeys(self._prefix, app).stream
-            async for page in stream_pages.oldest_first(self._queue, stream):
-                theirs = [
-                    place
-                    for place, fields in page
-                    if sought.takes(app, fields.get(b"user", b"").decode(errors="replace"), _came_ms(place))
-                ]
-                gone += await _delete(self._queue, stream, theirs)
+            gone += await self._of_app(self._queue, ReceiptKeys(self._prefix, app).stream, app, sought)
+            gone += await self._of_app(self._state, log_key(self._prefix, app), app, sought, self._apart_ms)
+        return gone
+
+    async def _of_app(self, link: Link, stream: str, app: str, sought: Sought, apart_ms: int = 0) -> int:
+        """Take out the entries of *stream* that are of one of them alone."""
+        gone = 0
+        async for page in stream_pages.oldest_first(link, stream):
+            theirs = [
+                place
+                for place, fields in page
+                if sought.takes(app, fields.get(b"user", b"").decode(errors="replace"), _came_ms(place) - apart_ms)
+            ]
+            gone += await _delete(link, stream, theirs)
         return gone
 
     async def _refused(self, sought: Sought) -> int:

@@ -2,20 +2,29 @@
 -- Each parcel only as it was seen: one that has moved on since is for whoever asked to look for again.
 -- KEYS  books, ready urgent/normal/bulk, suspect, delayed, delayed entries, dead
 -- ARGV  for each parcel: where it was seen, the entry as it was, the entry as it is to be ('': nothing is left).
---       Where: the number of its list (1 to 3: the lanes, 4: suspects; negative: from its tail), 0: delayed, else its
---       place among the dead letters
+--       Where: 'delayed', the place of a dead letter, or the number of a list (1 to 3: the lanes, 4: suspects) and the
+--       index in it from its tail, as in '2:-17'. Those of one list from its head to its tail
 -- Returns the deliveries that ended by it, and the positions (from 0) of parcels that were not there any more.
 local LANES, DELAYED, ENTRIES, DEAD = {'urgent', 'normal', 'bulk'}, KEYS[6], KEYS[7], KEYS[8]
+-- So many may have been pushed to a tail since.
+local MOVED_MAX = 10000
 local books = KEYS[1]
 local ready, delayed, ends, gone = 0, 0, {}, {}
 pass_when_full(books)
 
-local function take_from_list(number, was, becomes)
-  local key, from = KEYS[1 + math.abs(number)], number < 0 and -1 or 1
-  if becomes == '' then return redis.call('LREM', key, from, was) == 1 end
-  local at = redis.call('LPOS', key, was, 'RANK', from)
-  if at then redis.call('LSET', key, at, becomes) end
-  return at
+-- Seldom it is not where it was seen: what is pushed to the tail moves it.
+local function take_from_list(key, at, was, becomes)
+  if redis.call('LINDEX', key, at) ~= was then
+    at = redis.call('LPOS', key, was, 'RANK', -1, 'MAXLEN', MOVED_MAX - at)
+    if not at then return false end
+  end
+  if becomes ~= '' then
+    redis.call('LSET', key, at, becomes)
+  else
+    local from_head = at < 0 and at + redis.call('LLEN', key) or at
+    redis.call('LREM', key, 2 * from_head < redis.call('LLEN', key) and 1 or -1, was)
+  end
+  return true
 end
 
 local function take_from_delayed(was, becomes)
@@ -49,23 +58,24 @@ local function take_from_dead(place, was, becomes)
 end
 
 for at = 1, #ARGV, 3 do
-  local number, was, becomes = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
+  local where, was, becomes = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local list, index = string.match(where, '^(%d):(-%d+)$')
   local there
-  if not number then
-    -- The books keep counting them as dead.
-    there = take_from_dead(ARGV[at], was, becomes)
-  elseif number == 0 then
+  if list then
+    there = take_from_list(KEYS[1 + list], tonumber(index), was, becomes)
+  elseif where == 'delayed' then
     there = take_from_delayed(was, becomes)
   else
-    there = take_from_list(number, was, becomes)
+    -- The books keep counting them as dead.
+    there = take_from_dead(where, was, becomes)
   end
   if not there then
     table.insert(gone, (at - 1) / 3)
-  elseif number then
+  elseif list or where == 'delayed' then
     local n, lane = header(was)
     if becomes ~= '' then n = n - header(becomes) end
     ends[lane] = (ends[lane] or 0) + n
-    if number == 0 then delayed = delayed + n else ready = ready + n end
+    if list then ready = ready + n else delayed = delayed + n end
   end
 end
 add(books, 'ready', -ready)

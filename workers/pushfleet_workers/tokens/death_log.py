@@ -151,12 +151,6 @@ class DeathLog:
                 return
             last = f"({entries[-1][0].decode()}"
 
-    async def forget(self, app: str, user: str) -> None:
-        """Forget all that was told of *user*: walks through the whole log."""
-        gone = [one.cursor async for one in self.newest_first(app, Filter(user=user))]
-        for at in range(0, len(gone), _PAGE):
-            await self._link.call("XDEL", log_key(self._prefix, app), *gone[at : at + _PAGE])
-
 
 def _fields(told: DeathTold) -> Iterable[Argument]:
     for name, value in msgspec.to_builtins(told).items():

@@ -92,11 +92,13 @@ class Deaths:
         return await self._stones.find(graves)
 
     async def forget(self, app: str, user: str) -> None:
-        """Forget all deaths of a user; repeating it after it broke off anywhere takes the rest."""
+        """Forget a user's tombstones, and what is passed over of theirs; what was told of them stays in the log.
+
+        Repeating it after it broke off anywhere takes the rest.
+        """
         for account, some in _by_account(await self._stones.of(app, user)).items():
             await self.ward.leave(*account, [one.grave for one in some])
         await self._stones.forget(app, user)
-        await self.log.forget(app, user)
 
 
 def _by_account(buried: Sequence[Buried]) -> dict[tuple[str, str], list[Buried]]:

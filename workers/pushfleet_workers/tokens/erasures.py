@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.scripts import load
 from pushfleet_workers.tokens.keys import UserKeys, owner_named
 
@@ -61,9 +62,12 @@ class Erasures:
             {owner: -at_ms for owner, at_ms in found.items() if at_ms < 0},
         )
 
-    async def count(self) -> int:
-        """How many are not done."""
-        return int(await self._link.call("ZCARD", self._key))
+    async def waiting(self) -> tuple[int, int]:
+        """How many are not done, and since when the first of them is not, Unix milliseconds; 0 where there are none."""
+        count, first = good(
+            await self._link.pipeline([("ZCARD", self._key), ("ZRANGE", self._key, 0, 0, "WITHSCORES")])
+        )
+        return count, abs(int(first[1])) if first else 0
 
     async def newest_ms(self) -> int:
         """Of all users that are being erased, until when messages are to go; 0: there are none."""
