@@ -234,6 +234,12 @@ def test_a_master_that_hangs_is_left_and_nobody_goes_back_to_it(cluster: Sentine
     asyncio.run(run())
 
 
+def wait_for_followers(cluster: SentinelCluster, count: int) -> None:
+    """What was the master before is made a replica by the Sentinels, when they get to it."""
+    with cluster.client() as client:
+        eventually(lambda: client.info("replication")["connected_slaves"] == count, what=f"{count} follow the master")
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -246,6 +252,7 @@ def test_a_master_that_hangs_is_left_and_nobody_goes_back_to_it(cluster: Sentine
     ids=["well", "other name", "no password", "wrong password", "nobody there"],
 )
 def test_check_says_what_is_wrong(cluster: SentinelCluster, change: Callable[[str], str], sentence: str | None) -> None:
+    wait_for_followers(cluster, 1)
     _, finding = check_all(Settings(redis={"url": change(cluster.url)}))
     if sentence is None:
         assert finding.level == "ok"
@@ -259,11 +266,11 @@ def test_check_says_what_is_wrong(cluster: SentinelCluster, change: Callable[[st
 
 def test_check_sees_a_master_that_nobody_follows(cluster: SentinelCluster) -> None:
     """The Sentinels go on counting the replica that is gone."""
+    wait_for_followers(cluster, 1)
     (replica,) = cluster.replicas
     cluster.kill(replica)
     try:
-        with cluster.client() as client:
-            eventually(lambda: client.info("replication")["connected_slaves"] == 0, what="the replica is missed")
+        wait_for_followers(cluster, 0)
         warnings = [one.sentence for one in check_all(Settings(redis={"url": cluster.url})) if "redis" in one.about]
         assert len(warnings) == 2, warnings
         assert f"{cluster.master.port}/0 (master '{MASTER}') has no replica that follows it" in warnings[1]

@@ -112,14 +112,16 @@ def test_what_expires_within_a_class_pause_ends_at_once(redis_url: str) -> None:
 def test_an_authorization_that_is_refused_while_it_is_being_stored_is_asked_for_again(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         authorization = bench.courier._authorization
-        unlock = authorization._unlock
+        lock = authorization._lock
+        assert lock is not None
+        give_back = lock._give_back
 
-        async def refused_meanwhile(nonce: str) -> None:
-            await unlock(nonce)
-            authorization._unlock = unlock  # type: ignore[method-assign]
+        async def refused_meanwhile() -> None:
+            await give_back()
+            lock._give_back = give_back  # type: ignore[method-assign]
             await authorization.reject(authorization._value)
 
-        authorization._unlock = refused_meanwhile  # type: ignore[method-assign]
+        lock._give_back = refused_meanwhile  # type: ignore[method-assign]
         await put(bench.link, named("m"))
         assert await bench.finish() == {"sent": 1}
 
