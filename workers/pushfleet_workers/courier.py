@@ -31,12 +31,12 @@ from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.overtaking import Overtaking
 from pushfleet_workers.peace.cap_sending import CapSending
 from pushfleet_workers.peace.device_day import DeviceDays
-from pushfleet_workers.push import Delivery, Push, sent_id
-from pushfleet_workers.recheck import had_its_chance
+from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import SENT, End, Later, RetryPolicy, next_step
 from pushfleet_workers.still_wanted import Recheck, StillWanted
 from pushfleet_workers.transports.base import Transport
+from pushfleet_workers.triage import Chunk, Triage
 from pushfleet_workers.vendor import Vendor
 
 __all__ = ["Courier", "Feedback"]
@@ -52,12 +52,7 @@ _LOW_WATER = 50
 
 _BULK_WINDOW_SHARE = 0.7
 _LAST_SETTLE_S = 3.0
-_DECISION_HOLDS_MS = 30_000
-"""How long what was found out of work that could not leave in time is not asked again: long enough for new permits."""
-
 _AUTH_DOUBT_S = 60.0
-
-_Chunk = tuple[Held, list[Delivery]]
 
 
 class Courier:
@@ -99,7 +94,6 @@ class Courier:
         self._clock = clock
         self._policy = policy
         self._feedback = feedback
-        self._recheck_ms = recheck_s * 1000
         self._on_change = on_change
         self._mixes = vendor.mixes(account)
         self._rng = rng or random.Random()  # noqa: S311
@@ -107,7 +101,7 @@ class Courier:
         self._bulk_window = max(1, int(self._window * _BULK_WINDOW_SHARE))
         # Few entries a claim would make each cost twice as much, many would wait here for long where requests are few.
         self._high_water = _LOW_WATER + min(CLAIM_PARCELS, self._window // 2)
-        self._queues: dict[Lane, deque[_Chunk]] = {lane: deque() for lane in LANES}
+        self._queues: dict[Lane, deque[Chunk]] = {lane: deque() for lane in LANES}
         self._waiting = 0
         self._in_flight: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._senders: set[asyncio.Task[None]] = set()
@@ -135,6 +129,15 @@ class Courier:
         )
         self._still_wanted = StillWanted(recheck, self._overtaking, self._hand, clock, self.name)
         self._elsewhere = Elsewhere(self._hand, mover, clock, self.name, self._claim_portion)
+        self._triage = Triage(
+            self._hand,
+            self._elsewhere,
+            self._still_wanted,
+            clock,
+            queue=self._queue,
+            recheck_s=recheck_s,
+            drop_unknown=policy.drop_unknown,
+        )
         labels = (vendor.name, credential)
         self._request_seconds = SecondsTally(metrics.VENDOR_REQUEST_SECONDS.labels(*labels))
         self._exchange = Exchange(vendor, account, transport, clock, self._request_seconds.observe)
@@ -206,7 +209,8 @@ class Courier:
                 return None
             held = [self._hand.take(entry) for entry in claim.entries]
         for one in held:
-            self._end_late_oks(one, one.left, claim.late_oks)
+            if claim.late_oks:
+                self._triage.without_accepted(one, one.left, claim.late_oks)
         return claim, held
 
     async def heed_operator(self) -> None:
@@ -250,65 +254,17 @@ class Courier:
     # ---- from a claim to requests
 
     async def _take_in(self, entries: Sequence[Entry], late_oks: frozenset[bytes]) -> None:
-        aged: list[_Chunk] = []
-        lost: list[_Chunk] = []
-        for entry in entries:
-            held = self._hand.take(entry)
-            deliveries = self._end_late_oks(held, entry.parcel.deliveries, late_oks)
-            now_ms = self._clock.now_ms()
-            push = entry.parcel.push
-            held.decided_ms = decided_ms = _decided_lately(entry, now_ms)
-            if entry.lost and not decided_ms:
-                lost.append((held, deliveries))
-            elif push.parking == "parked":
-                # It may have been confirmed although it has expired since.
-                aged.append((held, deliveries))
-            elif push.expires_at_ms <= now_ms and (decided_ms or not push.tells_of_others):
-                self._hand.finish(held, deliveries, End("dropped", "expired"))
-            elif not decided_ms and (now_ms - entry.put_ms > self._recheck_ms or had_its_chance(entry)):
-                aged.append((held, deliveries))
-            else:
-                self._queue(held, deliveries)
+        aged, lost = self._triage.take(entries, late_oks)
         self._go_on()
-        if lost:
-            aged += await self._of_the_dead(lost)
-        if aged:
-            for held, deliveries in await self._still_wanted.of(aged):
-                self._queue(held, deliveries)
+        if aged or lost:
+            await self._triage.queue_what_is_wanted(aged, lost)
             self._go_on()
-
-    async def _of_the_dead(self, lost: list[_Chunk]) -> list[_Chunk]:
-        """What of entries that a process died with is still to be sent: each may have left it in some way."""
-        left = []
-        for held, deliveries in await self._elsewhere.without_gone(lost):
-            push = held.entry.parcel.push
-            if push.parking == "parked":
-                # It had no permit to leave.
-                left.append((held, deliveries))
-                continue
-            for delivery in deliveries:
-                delivery.tries = max(1, delivery.tries)
-            if self._policy.drop_unknown:
-                self._hand.finish(held, deliveries, End("dropped", "unknown_outcome"))
-            elif push.expires_at_ms <= self._clock.now_ms() and not push.tells_of_others:
-                self._hand.finish(held, deliveries, End("dropped", "expired"))
-            else:
-                left.append((held, deliveries))
-        return left
 
     def _go_on(self) -> None:
         if self._stopping:
             self._give_back_waiting()
         else:
             self._pump()
-
-    def _end_late_oks(self, held: Held, deliveries: list[Delivery], late_oks: frozenset[bytes]) -> list[Delivery]:
-        push = held.entry.parcel.push
-        accepted = [one for one in deliveries if sent_id(push, one) in late_oks] if late_oks else []
-        if not accepted:
-            return deliveries
-        self._hand.finish(held, accepted, SENT)
-        return [one for one in deliveries if sent_id(push, one) not in late_oks]
 
     def _queue(self, held: Held, deliveries: list[Delivery]) -> None:
         queue = self._queues[held.entry.lane]
@@ -378,12 +334,12 @@ class Courier:
         """Whether it has waited for too long: it is claimed again, and ends there where it has expired."""
         return time.monotonic() > self._leave_by(held)
 
-    def _put_off(self, load: list[_Chunk], *, counted_day: int | None = None) -> None:
+    def _put_off(self, load: list[Chunk], *, counted_day: int | None = None) -> None:
         """Nothing of *load* has left: it is claimed again, with new permits."""
         for held, deliveries in load:
             self._hand.put_off(held, deliveries, counted_day=counted_day)
 
-    def _next(self) -> list[_Chunk]:
+    def _next(self) -> list[Chunk]:
         """What the next request carries: a chunk, or several where the vendor mixes pushes; empty: nothing may go."""
         for lane, queue in self._queues.items():
             if lane == "bulk" and self._in_flight["bulk"] >= self._bulk_window:
@@ -399,18 +355,18 @@ class Courier:
                 return load
         return []
 
-    def _take(self, queue: deque[_Chunk]) -> _Chunk:
+    def _take(self, queue: deque[Chunk]) -> Chunk:
         chunk = queue.popleft()
         self._waiting -= 1
         if _LOW_WATER - 1 in (self._waiting, self._waiting - len(self._queues["bulk"])):
             self._on_change()
         return chunk
 
-    def _fill(self, load: list[_Chunk], queue: deque[_Chunk]) -> None:
+    def _fill(self, load: list[Chunk], queue: deque[Chunk]) -> None:
         """Let what waits behind *load* travel along, as far as it fits and what is said of one holds for all."""
         name = self._vendor.name
 
-        def nature(chunk: _Chunk) -> object:
+        def nature(chunk: Chunk) -> object:
             held, deliveries = chunk
             push = held.entry.parcel.push
             alone = held.entry.lost or push.recall or any(one.remedy for one in deliveries)
@@ -426,7 +382,7 @@ class Courier:
 
     # ---- from a request to results
 
-    async def _send(self, load: list[_Chunk]) -> None:
+    async def _send(self, load: list[Chunk]) -> None:
         first = load[0][0].entry.parcel.push
         paused_ms = self._gate.paused_ms(first.kind)
         if paused_ms:
@@ -466,7 +422,7 @@ class Courier:
             left = await self._elsewhere.without_moved(held, deliveries, outcomes, self._count)
             self._apply(held, *self._caps.without_full(held, left, counted, self._count))
 
-    async def _hold_back(self, load: list[_Chunk], wait_ms: int) -> None:
+    async def _hold_back(self, load: list[Chunk], wait_ms: int) -> None:
         """The class of *load* pauses: it goes another way, or waits, or has expired by then."""
         now_ms = self._clock.now_ms()
         for held, deliveries in load:
@@ -483,7 +439,7 @@ class Courier:
     def _count(self, outcome: Outcome) -> None:
         self._answers.count(outcome.verdict, outcome.code, 1)
 
-    async def _obtain_auth(self, load: list[_Chunk]) -> str:
+    async def _obtain_auth(self, load: list[Chunk]) -> str:
         """The authorization; empty when there is none, and the *load* has been dealt with."""
         outcome = UNREACHABLE
         try:
@@ -586,11 +542,3 @@ class Courier:
                 held, deliveries = queue.popleft()
                 self._waiting -= 1
                 self._hand.give_back(held, deliveries)
-
-
-def _decided_lately(entry: Entry, now_ms: float) -> int:
-    """When it was decided on an entry that could not leave in time, and that nobody had in hand and died since."""
-    put_off = entry.parcel.put_off
-    if put_off is None or put_off.lost != entry.lost or now_ms - put_off.decided_ms > _DECISION_HOLDS_MS:
-        return 0
-    return put_off.decided_ms

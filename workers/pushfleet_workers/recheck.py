@@ -32,9 +32,7 @@ from pushfleet_workers.tokens.lookup import Lookup, UserState
 from pushfleet_workers.tokens.reads import Done, done_command, read_done
 from pushfleet_workers.tokens.record import Device
 
-__all__ = ["Rechecked", "Rechecker", "had_its_chance"]
-
-_OF_CALLS = frozenset({"call", "call_cancel"})
+__all__ = ["Rechecked", "Rechecker"]
 
 
 @dataclass(slots=True)
@@ -448,14 +446,3 @@ def _stop(recalled: Sequence[Entry], found: Rechecked) -> None:
             if one.id not in found.counting:
                 found.refused[one.id] = "recalled"
                 found.later.pop(one.id, None)
-
-
-def had_its_chance(entry: Entry) -> bool:
-    """Whether what holds for it may have changed however young it is.
-
-    It was tried, parked or put for later, it takes a message back, or it is a call, which may be over.
-    """
-    first, push = entry.parcel.deliveries[0], entry.parcel.push
-    if push.kind in _OF_CALLS:
-        return True
-    return bool(first.tries or first.tried or entry.lost or push.recall or push.later or push.parking)
