@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Literal
@@ -15,21 +15,20 @@ from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.compose import compose_hidden
 from pushfleet_workers.decision import refuse_delivered, refuse_device, refuse_hour, refuse_read, refuse_receiver
 from pushfleet_workers.ledger import Entry
+from pushfleet_workers.meanwhile import Learned, Meanwhile
 from pushfleet_workers.overrides import without_texts
-from pushfleet_workers.peace.calls import never_rang, never_rang_command, note_commands, say_no_end
+from pushfleet_workers.peace.calls import note_commands, say_no_end
 from pushfleet_workers.peace.device_day import DeviceDays
-from pushfleet_workers.peace.gathers import Gathered, Gathers, tell, tells_only
+from pushfleet_workers.peace.gathers import Gathered, tell, tells_only
 from pushfleet_workers.peace.parking import Going, Parking
-from pushfleet_workers.peace.storms import Telling, newer_than, read_storm, storm_command, storm_place, told, told_by
+from pushfleet_workers.peace.storms import Telling, told
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall import ClaimedRecalls
 from pushfleet_workers.recall.keys import message_digest
 from pushfleet_workers.redis_link import Link, ReplyError
-from pushfleet_workers.redis_replies import good, is_damaged
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.settings import AppSettings
-from pushfleet_workers.tokens.confirmations import read_confirmed
 from pushfleet_workers.tokens.lookup import Lookup, UserState
-from pushfleet_workers.tokens.reads import Done, done_command, read_done
 from pushfleet_workers.tokens.record import Device
 
 __all__ = ["Rechecked", "Rechecker"]
@@ -51,49 +50,6 @@ class Rechecked:
     later: dict[bytes, tuple[int, Push]] = field(default_factory=dict)
     """Delivery ids to how long they wait, in milliseconds, and the push that they carry then: no push that is parked
     leaves from here."""
-
-
-@dataclass(slots=True)
-class _Learned:
-    """What was found out for a delivery, besides the state of its user."""
-
-    done: Done
-    count: int | None = None
-    """Pushes counted since its device's base; None: its badge is not counted, or nobody knows."""
-
-    never_rang: bool = False
-    """It ends a call that was stopped before its device rang."""
-
-    storm: bool = False
-    """Whether it may tell of other messages."""
-
-    telling: Telling | None = None
-    """What it tells of then; None: another push does."""
-
-    newer: Telling | None = None
-    """What a newer push tells of, which is due as well."""
-
-    confirmed_ms: int = 0
-    """Until when its device has everything; 0: nobody knows. See :meth:`confirmed_of`."""
-
-    gathered: Gathered | None = None
-    """What it tells of because its device gets only so many pushes a day."""
-
-    def confirmed_of(self, push: Push, *, alone: bool = False) -> int:
-        """Until when confirmations count for what *push* tells of; *alone*: for its own message and no other.
-
-        Once it was released it may tell of messages that were never parked, which a device in the background has got
-        and not shown.
-        """
-        counts = alone or push.parking == "parked"
-        return max(self.confirmed_ms, push.confirmed_ms) if counts else push.confirmed_ms
-
-    @property
-    def messages(self) -> Iterator[str]:
-        """Digests of the messages that it tells of."""
-        for telling in (self.telling, self.newer):
-            yield from telling.messages if telling is not None else ()
-        yield from self.gathered.messages if self.gathered is not None else ()
 
 
 class Rechecker:
@@ -130,9 +86,8 @@ class Rechecker:
         self._clock = clock
         self._vendor = vendor
         self._credential = credential
-        self._reads = reads
         self._parking = parking or Parking(state, prefix, AppSettings(), vendor, credential)
-        self._gathers = Gathers(state, prefix, days, reads=reads) if days else None
+        self._meanwhile = Meanwhile(state, prefix, clock, vendor, credential, self._parking, reads=reads, days=days)
         self._app_name = app_name
         self._locale = locale
         self._catalogue = catalogue
@@ -152,14 +107,13 @@ class Rechecker:
             commands += self._lookup.commands(push.app, delivery.user, push.conversation_id)
         recallable = self._recalls.concerned(entries)
         commands += [self._recalls.question(entry) for entry in recallable]
-        further = [self._further(push, delivery) for push, delivery in asked]
+        further = [self._meanwhile.commands(push, delivery) for push, delivery in asked]
         commands += chain.from_iterable(one.values() for one in further)
         replies = iter(await self._state.pipeline(commands))
         states = [list(islice(replies, self._lookup.width)) for _ in asked]
         marks = list(islice(replies, len(recallable)))
         answers = [{name: next(replies) for name in names} for names in further]
-        learned = [self._learned(push, some) for (push, _), some in zip(asked, answers, strict=True)]
-        await self._learn_what_was_gathered(asked, answers, learned)
+        learned = await self._meanwhile.read(asked, answers)
         taken_back = await self._recalls.taken_back_of(digest for one in learned for digest in one.messages)
         found, devices = Rechecked(), dict[bytes, Device]()
         for (push, delivery), lookup, one in zip(asked, states, learned, strict=True):
@@ -200,60 +154,12 @@ class Rechecker:
         found.rendered |= again.rendered
         found.later |= again.later
 
-    def _further(self, push: Push, delivery: Delivery) -> dict[str, tuple[str | bytes, ...]]:
-        """What else to ask for a delivery, by what it is for."""
-        commands: dict[str, tuple[str | bytes, ...]] = {}
-        place = (push.app, delivery.user)
-        if delivery.counted:
-            commands["badge"] = self._lookup.counted(*place, delivery.device)
-        if (self._reads or push.kind == "call") and not push.recall:
-            done = done_command(self._prefix, *place, push.kind, push.conversation_id, push.replace_key)
-            if done is not None:
-                commands["done"] = done
-        if push.parking:
-            commands["confirmed"] = self._parking.question(push, delivery)
-        if push.later == "storm" and not delivery.tried:
-            # What was handed on from another account has been told there, and of that place alone something is known.
-            there = storm_place(delivery, self._vendor, self._credential)
-            commands["storm"] = storm_command(self._prefix, *place, push.conversation_id, there)
-        silent = never_rang_command(self._prefix, push, delivery)
-        if silent is not None:
-            commands["never_rang"] = silent
-        day = self._gathers.command(push, delivery) if self._gathers is not None else None
-        if day is not None:
-            commands["day"] = day
-        return commands
-
-    def _learned(self, push: Push, answers: Mapping[str, Any]) -> _Learned:
-        learned = _Learned(read_done(answers.get("done")), storm="storm" in answers)
-        learned.never_rang = never_rang(push, answers.get("never_rang"))
-        if "badge" in answers and not is_damaged(answers["badge"]):
-            learned.count = self._lookup.read_counted(answers["badge"])
-        if "confirmed" in answers:
-            learned.confirmed_ms = read_confirmed(answers["confirmed"])
-        if learned.storm:
-            storm = read_storm(answers["storm"])
-            learned.telling, learned.newer = told_by(storm, push), newer_than(storm, push, self._clock.now_ms())
-        return learned
-
-    async def _learn_what_was_gathered(
-        self,
-        asked: Sequence[tuple[Push, Delivery]],
-        answers: Sequence[Mapping[str, Any]],
-        learned: Sequence[_Learned],
-    ) -> None:
-        waited = [(*one, some["day"]) for one, some in zip(asked, answers, strict=True) if "day" in some]
-        if self._gathers is not None and waited:
-            gathered = await self._gathers.read(waited, self._clock.now_ms())
-            for (_, delivery), one in zip(asked, learned, strict=True):
-                one.gathered = gathered.get(delivery.id)
-
     def _decide(
         self,
         push: Push,
         delivery: Delivery,
         state: UserState,
-        learned: _Learned,
+        learned: Learned,
         taken_back: Collection[str],
         found: Rechecked,
     ) -> None:
@@ -337,7 +243,7 @@ class Rechecker:
         push: Push,
         delivery: Delivery,
         state: UserState,
-        learned: _Learned,
+        learned: Learned,
         gathered: Gathered,
         taken_back: Collection[str],
         found: Rechecked,
@@ -375,7 +281,7 @@ class Rechecker:
         if push.is_count:
             found.counting.add(delivery.id)
 
-    def _renewed(self, push: Push, delivery: Delivery, state: UserState, learned: _Learned, found: Rechecked) -> Push:
+    def _renewed(self, push: Push, delivery: Delivery, state: UserState, learned: Learned, found: Rechecked) -> Push:
         """*push*, hidden where its user hides texts by now; *delivery* gets the badge of now."""
         device = state.devices[delivery.device]
         if learned.count is not None:
