@@ -18,6 +18,7 @@ from pushfleet_workers.next_channel import NextChannel
 from pushfleet_workers.push import Delivery, Push, delivery_id
 from pushfleet_workers.recall.memory import RecallMemory
 from pushfleet_workers.redis_link import Link
+from pushfleet_workers.tokens.erasures import Erasures
 from pushfleet_workers.tokens.keys import UserKeys
 from pushfleet_workers.tokens.record import Channel, Device, encode_device
 
@@ -129,6 +130,19 @@ def test_some_are_never_moved(redis_url: str, delivery: Delivery) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"))
         assert await stage.move(a_push(), [delivery]) == set()
+
+    with_stage(redis_url, scenario)
+
+
+def test_what_came_before_its_user_was_erased_does_not_go_on_to_who_is_back(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        erasures = Erasures(stage.link, PREFIX)
+        await erasures.forgotten("demo", "bob", 1_000)
+        await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"))
+        assert await stage.move(a_push(enqueued_at_ms=1_000), [a_delivery()]) == set()
+        assert await stage.move(a_push(enqueued_at_ms=1_001), [a_delivery()]) == {a_delivery().id}
+        await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"), user="ann")
+        assert await stage.move(a_push(enqueued_at_ms=1_000), [a_delivery("ann")]) == {a_delivery("ann").id}
 
     with_stage(redis_url, scenario)
 

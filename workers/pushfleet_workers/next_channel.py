@@ -25,6 +25,7 @@ from pushfleet_workers.push import Delivery, Parcel, Push
 from pushfleet_workers.recall.memory import RecallMemory
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.redis_replies import good
+from pushfleet_workers.tokens.erasures import Erasures
 from pushfleet_workers.tokens.lookup import Counted, Lookup, read_badges
 from pushfleet_workers.tokens.record import Channel, Device, channel_name
 from pushfleet_workers.wake import Trigger, ring_call
@@ -66,6 +67,7 @@ class NextChannel:
         self._trigger = trigger
         self._lookup = Lookup(prefix)
         self._memory = RecallMemory(prefix)
+        self._erasures = Erasures(state, prefix)
 
     @property
     def other_accounts(self) -> bool:
@@ -74,19 +76,22 @@ class NextChannel:
         return any(name != self._here and account.app == app for name, account in self._accounts.items())
 
     async def move(self, moving: Sequence[Moving], *, same_account: bool) -> set[bytes]:
-        """The ids of those deliveries that went on; one round trip for all that is asked, one for all that is put.
+        """The ids of those deliveries that went on; two round trips for all that is asked, one for all that is put.
 
         *same_account* lets another channel of this account serve, which helps where only the token was at fault. Left
-        alone are those that were addressed directly, those whose outcome is unknown (the first channel may have
-        delivered), and those without another channel. Raises :class:`RedisUnusable`; asking again moves nothing twice.
+        alone are those that were addressed directly, those of users who were erased since, those whose outcome is
+        unknown (the first channel may have delivered), and those without another channel. Raises
+        :class:`RedisUnusable`; asking again moves nothing twice.
         """
         asked = [(push, lane, one) for push, lane, some in moving for one in some if one.user and not one.unknown]
         devices = await self._devices([(push, one) for push, _, one in asked])
+        # Not before: who is back by then was erased before that.
+        erased = await self._erasures.erased(((push.app, one.user), push.enqueued_at_ms) for push, _, one in asked)
         puts: dict[tuple[str, str], list[_Put]] = {}
         elsewhere: list[tuple[Push, Delivery]] = []
         for push, lane, delivery in asked:
             device = devices.get((push.app, delivery.user, delivery.device))
-            if device is None:
+            if device is None or ((push.app, delivery.user), push.enqueued_at_ms) in erased:
                 continue
             channel = self._next(push, delivery, device, same_account)
             if channel is not None:

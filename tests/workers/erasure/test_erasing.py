@@ -27,6 +27,7 @@ from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, play
 
 from pushfleet import Conversation, OfflineMessage
 from pushfleet_workers.audit import Books
+from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ledger import DeadLetters, pack, unpack
 from pushfleet_workers.ledger.ledger import Settlement, Want
 from pushfleet_workers.receipts.book import Entry as Receipt
@@ -377,6 +378,26 @@ def test_long_lanes_are_walked_page_by_page_and_keep_their_order(redis_url: str)
         assert [entry.parcel.push.message_id for entry in await stage.entries()] == [
             f"m{number}" for number in range(330) if number % 3
         ]
+        assert (await stage.books()).balanced
+
+    on(redis_url, scenario)
+
+
+def test_a_full_redis_takes_an_erasure_and_carries_it_out(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await fill_state(stage, PLAIN)
+        await fill_queues(stage, PLAIN)
+        await stage.route()
+        await stage.queue.call("CONFIG", "SET", "maxmemory", 1)
+        try:
+            with pytest.raises(RedisUnusable):
+                await stage.queue.call("SET", "anything", "at all")
+            await desk_of(stage).erase("demo", PLAIN)
+            assert await look_until_ripe(stage) == (1, 1)
+        finally:
+            await stage.queue.call("CONFIG", "SET", "maxmemory", 0)
+        assert await traces(stage.queue, PLAIN, TOKEN, SECRET) == {}
+        assert SHARED.encode() in b"".join((await everything(stage.queue)).values())
         assert (await stage.books()).balanced
 
     on(redis_url, scenario)

@@ -32,13 +32,11 @@ class RecheckErased:
         return found
 
     async def _erased(self, entries: Sequence[Entry]) -> set[bytes]:
-        newest_ms = await self._erasures.newest_ms()
-        asked = [
-            (one.id, (entry.parcel.push.app, one.user), entry.parcel.push.enqueued_at_ms)
+        asked = {
+            one.id: ((entry.parcel.push.app, one.user), entry.parcel.push.enqueued_at_ms)
             for entry in entries
-            if entry.parcel.push.enqueued_at_ms <= newest_ms
             for one in entry.parcel.deliveries
             if one.user
-        ]
-        until_ms = await self._erasures.until_ms(owner for _, owner, _ in asked)
-        return {identity for identity, owner, came_ms in asked if came_ms <= until_ms.get(owner, 0)}
+        }
+        erased = await self._erasures.erased(asked.values())
+        return {identity for identity, one in asked.items() if one in erased} if erased else set()

@@ -19,6 +19,7 @@ Owner = tuple[str, str]
 """App and user."""
 
 _AT_ONCE = 1_000
+_ERASING = load("pushfleet_workers.tokens", "erasing")
 _ERASED = load("pushfleet_workers.tokens", "erased")
 
 
@@ -47,11 +48,11 @@ class Erasures:
 
     async def begin(self, app: str, user: str, now_ms: int) -> None:
         """Note that a user's token state is about to go: whatever happens, somebody brings it to its end."""
-        await self._link.call("ZADD", self._key, "NX", -now_ms, self._owner(app, user))
+        await self._link.run(_ERASING, (self._key,), ("NX", -now_ms, self._owner(app, user)))
 
     async def forgotten(self, app: str, user: str, until_ms: int) -> None:
         """Note that it is gone: what came until then, by the clock of the queue, is to go as well."""
-        await self._link.call("ZADD", self._key, "GT", until_ms, self._owner(app, user))
+        await self._link.run(_ERASING, (self._key,), ("GT", until_ms, self._owner(app, user)))
 
     async def pending(self) -> Pending:
         """Those that are not done, at most a thousand, begun ones first and then those that wait the longest."""
@@ -69,10 +70,15 @@ class Erasures:
         )
         return count, abs(int(first[1])) if first else 0
 
-    async def newest_ms(self) -> int:
-        """Of all users that are being erased, until when messages are to go; 0: there are none."""
-        found = await self._link.call(*self.newest_command())
-        return self.read_newest(found)
+    async def erased(self, asked: Iterable[tuple[Owner, int]]) -> set[tuple[Owner, int]]:
+        """Those of the *asked*, users and when something came for them, that are to go.
+
+        One round trip, and another where something came before the newest erasure.
+        """
+        newest_ms = self.read_newest(await self._link.call(*self.newest_command()))
+        older = [one for one in asked if one[1] <= newest_ms]
+        until_ms = await self.until_ms(owner for owner, _ in older)
+        return {(owner, came_ms) for owner, came_ms in older if came_ms <= until_ms.get(owner, 0)}
 
     def newest_command(self) -> tuple[str | int, ...]:
         """The command whose reply :meth:`read_newest` takes."""
@@ -80,7 +86,7 @@ class Erasures:
 
     @staticmethod
     def read_newest(reply: list[bytes]) -> int:
-        """As :meth:`newest_ms`."""
+        """Of all users that are being erased, until when messages are to go; 0: there are none."""
         return max(0, int(reply[1])) if reply else 0
 
     async def until_ms(self, owners: Iterable[Owner]) -> dict[Owner, int]:
