@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
@@ -12,10 +13,10 @@ from tests.workers.doubles import Bench, Cloud, a_bench, until
 from tests.workers.ledger.support import KEYS, an_entry, put
 
 from pushfleet.message import ApnsOptions, OfflinePush
-from pushfleet_workers.ledger import Entry
+from pushfleet_workers.ledger import Entry, pack, unpack
 from pushfleet_workers.outcome import OK, Outcome, Verdict
 from pushfleet_workers.overtaking import Overtaking
-from pushfleet_workers.push import Parcel
+from pushfleet_workers.push import Parcel, PutOff
 
 BUSY = Outcome(Verdict.RETRY_AFTER, code="Busy", wait_s=0.4)
 WRITTEN_MS = 1_000_000
@@ -63,6 +64,22 @@ def test_a_retry_is_not_sent_on_top_of_a_newer_push_of_its_conversation(redis_ur
         await put(bench.link, a_chat("newer", 5))
         assert await bench.finish() == {"sent": 1, "dropped:superseded": 1}
         assert bench.cloud.tokens == ["older", "newer"]
+
+    on_bench(redis_url, scenario)
+
+
+@pytest.mark.parametrize(("ago_ms", "ends"), [(5_000, {"sent": 1, "dropped:superseded": 1}), (0, {"sent": 2})])
+def test_a_retry_that_could_not_leave_in_time_is_asked_about_again(
+    redis_url: str, ago_ms: int, ends: dict[str, int]
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        await tried_first(bench, a_chat("older", 0))
+        identity, packed = await bench.link.call("HGETALL", KEYS.delayed_entries)
+        retry = unpack(packed)
+        retry.parcel.put_off = PutOff(int(time.time() * 1000) + 400 - ago_ms)
+        await bench.link.call("HSET", KEYS.delayed_entries, identity, pack(retry))
+        await put(bench.link, a_chat("newer", 5))
+        assert await bench.finish() == ends
 
     on_bench(redis_url, scenario)
 

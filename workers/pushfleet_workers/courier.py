@@ -254,10 +254,10 @@ class Courier:
     # ---- from a claim to requests
 
     async def _take_in(self, entries: Sequence[Entry], late_oks: frozenset[bytes]) -> None:
-        aged, lost = self._triage.take(entries, late_oks)
+        doubts = self._triage.take(entries, late_oks)
         self._go_on()
-        if aged or lost:
-            await self._triage.queue_what_is_wanted(aged, lost)
+        if doubts:
+            await self._triage.queue_what_is_wanted(doubts)
             self._go_on()
 
     def _go_on(self) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.elsewhere import Elsewhere
 from pushfleet_workers.hand import Hand, Held
 from pushfleet_workers.ledger import Entry
-from pushfleet_workers.push import Delivery, sent_id
+from pushfleet_workers.push import Delivery, PutOff, sent_id
 from pushfleet_workers.retry import SENT, End
 from pushfleet_workers.still_wanted import StillWanted
 
-__all__ = ["Chunk", "Triage"]
+__all__ = ["Chunk", "Doubts", "Triage"]
 
 Chunk = tuple[Held, list[Delivery]]
 """An entry in hand, and deliveries of it."""
@@ -20,7 +21,28 @@ Chunk = tuple[Held, list[Delivery]]
 _DECISION_HOLDS_MS = 30_000
 """How long what was found out of work that could not leave in time is not asked again: long enough for new permits."""
 
+_OVERTAKEN_AFTER_MS = 1_000
+"""From then on a retry among these is asked about all the same whether something newer has left: by the ledger's Redis,
+which is as quick as claims are."""
+
 _OF_CALLS = frozenset({"call", "call_cancel"})
+
+
+@dataclass(slots=True)
+class Doubts:
+    """Claimed work that has to be asked about before it leaves."""
+
+    aged: list[Chunk] = field(default_factory=list)
+    """It waited, or was parked."""
+
+    lost: list[Chunk] = field(default_factory=list)
+    """A process died with it."""
+
+    retried: list[Chunk] = field(default_factory=list)
+    """It was decided on lately, and something newer may have left since."""
+
+    def __bool__(self) -> bool:
+        return bool(self.aged or self.lost or self.retried)
 
 
 class Triage:
@@ -50,13 +72,12 @@ class Triage:
         self._recheck_ms = recheck_s * 1000
         self._drop_unknown = drop_unknown
 
-    def take(self, entries: Sequence[Entry], late_oks: frozenset[bytes]) -> tuple[list[Chunk], list[Chunk]]:
-        """Take *entries* in hand and queue what goes at once; what waited, and what a process died with, is left.
+    def take(self, entries: Sequence[Entry], late_oks: frozenset[bytes]) -> Doubts:
+        """Take *entries* in hand and queue what goes at once; what is left has to be asked about.
 
         *late_oks* are as in :class:`Claim`.
         """
-        aged: list[Chunk] = []
-        lost: list[Chunk] = []
+        doubts = Doubts()
         for entry in entries:
             held = self._hand.take(entry)
             deliveries = entry.parcel.deliveries
@@ -64,27 +85,34 @@ class Triage:
                 deliveries = self.without_accepted(held, deliveries, late_oks)
             now_ms = self._clock.now_ms()
             push = entry.parcel.push
-            held.decided_ms = decided_ms = _decided_lately(entry, now_ms)
+            decided_ms = 0
+            if entry.parcel.put_off is not None:
+                held.decided_ms = decided_ms = _decided_lately(entry, entry.parcel.put_off, now_ms)
             if entry.lost and not decided_ms:
-                lost.append((held, deliveries))
+                doubts.lost.append((held, deliveries))
             elif push.parking == "parked":
                 # It may have been confirmed although it has expired since.
-                aged.append((held, deliveries))
+                doubts.aged.append((held, deliveries))
             elif push.expires_at_ms <= now_ms and (decided_ms or not push.tells_of_others):
                 self._hand.finish(held, deliveries, End("dropped", "expired"))
             elif not decided_ms and (now_ms - entry.put_ms > self._recheck_ms or _had_its_chance(entry)):
-                aged.append((held, deliveries))
+                doubts.aged.append((held, deliveries))
+            elif decided_ms and now_ms - decided_ms > _OVERTAKEN_AFTER_MS and entry.parcel.deliveries[0].tries:
+                doubts.retried.append((held, deliveries))
             else:
                 self._queue(held, deliveries)
-        return aged, lost
+        return doubts
 
-    async def queue_what_is_wanted(self, aged: list[Chunk], lost: list[Chunk]) -> None:
+    async def queue_what_is_wanted(self, doubts: Doubts) -> None:
         """Ask about what :meth:`take` left, and queue what of it is still to be sent."""
-        if lost:
-            aged += await self._of_the_dead(lost)
-        if aged:
-            for held, deliveries in await self._still_wanted.of(aged):
-                self._queue(held, deliveries)
+        aged, retried = doubts.aged, doubts.retried
+        if doubts.lost:
+            aged += await self._of_the_dead(doubts.lost)
+        wanted = await self._still_wanted.of(aged) if aged else []
+        if retried:
+            wanted += await self._still_wanted.not_overtaken(retried)
+        for held, deliveries in wanted:
+            self._queue(held, deliveries)
 
     def without_accepted(self, held: Held, deliveries: list[Delivery], late_oks: frozenset[bytes]) -> list[Delivery]:
         """*deliveries* without those that were accepted after their lease was lost, which end as sent."""
@@ -126,9 +154,7 @@ def _had_its_chance(entry: Entry) -> bool:
     return bool(first.tries or first.tried or entry.lost or push.recall or push.later or push.parking)
 
 
-def _decided_lately(entry: Entry, now_ms: float) -> int:
+def _decided_lately(entry: Entry, put_off: PutOff, now_ms: float) -> int:
     """When it was decided on an entry that could not leave in time, and that nobody had in hand and died since."""
-    put_off = entry.parcel.put_off
-    if put_off is None or put_off.lost != entry.lost or now_ms - put_off.decided_ms > _DECISION_HOLDS_MS:
-        return 0
-    return put_off.decided_ms
+    holds = put_off.lost == entry.lost and now_ms - put_off.decided_ms <= _DECISION_HOLDS_MS
+    return put_off.decided_ms if holds else 0

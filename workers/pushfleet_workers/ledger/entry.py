@@ -37,12 +37,12 @@ class Entry:
 
 def pack(entry: Entry) -> bytes:
     """The bytes that lie in the ledger."""
-    parcel = entry.parcel
+    parcel, push = entry.parcel, entry.parcel.push
     head = _HEADER.pack(
         len(parcel.deliveries),
         _LANE_NUMBERS[entry.lane],
         entry.lost,
-        _free_from_ms(parcel.push),
+        push.expires_at_ms if not (push.later or push.parking) else _free_from_ms(push),
         entry.put_ms,
         entry.id,
     )
