@@ -26,8 +26,12 @@ from tests.workers.ledger.support import an_entry
 from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, play
 
 from pushfleet import Conversation, OfflineMessage
+from pushfleet.message import Lane
+from pushfleet.wire import decode_message
 from pushfleet_workers.audit import Books
 from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.ingress import IngressKeys
+from pushfleet_workers.ingress.refused import Readmission, RefusedEntries
 from pushfleet_workers.ledger import DeadLetters, pack, unpack
 from pushfleet_workers.ledger.ledger import Settlement, Want
 from pushfleet_workers.receipts.book import Entry as Receipt
@@ -399,5 +403,43 @@ def test_a_full_redis_takes_an_erasure_and_carries_it_out(redis_url: str) -> Non
         assert await traces(stage.queue, PLAIN, TOKEN, SECRET) == {}
         assert SHARED.encode() in b"".join((await everything(stage.queue)).values())
         assert (await stage.books()).balanced
+
+    on(redis_url, scenario)
+
+
+def test_a_refused_message_to_several_loses_one_recipient_and_can_be_put_back(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        for user in (PLAIN, "ann"):
+            await register(stage, user)
+        lane: Lane = "normal"
+        stream = stage.streams[lane]
+        stage.enqueue(group("m1", PLAIN, "ann", body=SHARED), secret("m2", PLAIN))
+        for raw in await stage.read():
+            await stream.refuse(raw, "unroutable", "by a defect")
+        await desk_of(stage).erase("demo", PLAIN)
+        assert await look_until_ripe(stage) == (1, 1)
+        assert await traces(stage.queue, PLAIN, SECRET) == {}
+        (left,) = [one async for page in RefusedEntries(stage.queue, stream.keys).oldest_first() for one in page]
+        assert decode_message(left.payload).recipients == ("ann",)
+        assert (left.reason, left.written_ms > 0) == ("unroutable", True)
+        back = Readmission(left.place, left.version, left.name, left.payload)
+        assert await RefusedEntries(stage.queue, IngressKeys(PREFIX, lane)).readmit([back]) == []
+        await stage.route()
+        assert [one.user for one in await stage.deliveries()] == ["ann"]
+        assert (await stage.books()).balanced
+
+    on(redis_url, scenario)
+
+
+def test_a_user_of_another_app_with_the_same_id_stays(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await register(stage, PLAIN)
+        await stage.device(PLAIN, credential="lite", app="lite")
+        await stage.route(secret("m1", PLAIN), secret("m2", PLAIN, app="lite", body="in-the-other-app"))
+        await desk_of(stage).erase("demo", PLAIN)
+        assert await look_until_ripe(stage) == (1, 1)
+        assert await traces(stage.queue, SECRET) == {}
+        assert [one.user for one in await stage.deliveries(credential="lite")] == [PLAIN]
+        assert list((await store_of(stage).user("lite", PLAIN)).devices) == ["phone"]
 
     on(redis_url, scenario)
