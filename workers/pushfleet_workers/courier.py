@@ -30,7 +30,7 @@ from pushfleet_workers.ledger.ledger import Want
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.overtaking import Overtaking
 from pushfleet_workers.peace.cap_sending import CapSending
-from pushfleet_workers.peace.device_day import DeviceDays
+from pushfleet_workers.peace.device_day import Counted, DeviceDays
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import SENT, End, Later, RetryPolicy, next_step
@@ -267,6 +267,7 @@ class Courier:
             self._pump()
 
     def _queue(self, held: Held, deliveries: list[Delivery]) -> None:
+        held.leave_by = self._leave_by(held)
         queue = self._queues[held.entry.lane]
         size = self._vendor.batch_size
         if size == 1:
@@ -332,7 +333,7 @@ class Courier:
 
     def _void(self, held: Held) -> bool:
         """Whether it has waited for too long: it is claimed again, and ends there where it has expired."""
-        return time.monotonic() > self._leave_by(held)
+        return time.monotonic() > held.leave_by
 
     def _put_off(self, load: list[Chunk], *, counted_day: int | None = None) -> None:
         """Nothing of *load* has left: it is claimed again, with new permits."""
@@ -389,13 +390,15 @@ class Courier:
             await self._hold_back(load, int(paused_ms) + 1)
             return
         auth = self._authorization.current() or await self._obtain_auth(load)
-        load, counted = await self._caps.admit(load) if auth else ([], {})
-        if not load:
+        counted: dict[bytes, Counted] = {}
+        if auth and self._caps:
+            load, counted = await self._caps.admit(load)
+        if not (auth and load):
             return
         asked_at = time.monotonic()
         try:
             letters = [(held.entry.parcel.push, deliveries) for held, deliveries in load]
-            answers = await self._exchange(letters, auth, min(self._leave_by(held) for held, _ in load))
+            answers = await self._exchange(letters, auth, min([held.leave_by for held, _ in load]))
         except NotInTime:
             await self._caps.never_left(counted)
             self._put_off(load, counted_day=0)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from pushfleet.message import LANES
@@ -22,7 +23,7 @@ from pushfleet_workers.outcome import Remedy
 from pushfleet_workers.overtaking import Overtaking
 from pushfleet_workers.push import Delivery, Parcel, Push, PutOff, sent_id
 from pushfleet_workers.redis_link import ReplyError
-from pushfleet_workers.retry import End, Later
+from pushfleet_workers.retry import SENT, End, Later
 
 __all__ = ["Hand", "Held", "unresolved"]
 
@@ -30,10 +31,10 @@ log = logging.getLogger(__name__)
 
 _PARTIAL_AFTER_S = 0.25
 _REDIS_RETRY_S = 0.2
+_SENT_BY_LANE = {lane: f"{lane}:sent:" for lane in LANES}
 
 
-@dataclass(slots=True, eq=False)
-class Held:
+class Held(Struct, eq=False):
     """A leased entry in hand."""
 
     entry: Entry
@@ -42,8 +43,11 @@ class Held:
     open: int
     """Deliveries without a result so far."""
 
-    done: set[bytes] = field(default_factory=set)
+    done: set[bytes] = set()
     """Of a parcel of several: deliveries that have a result."""
+
+    leave_by: float = math.inf
+    """Until when it makes sense and its permits stand; monotonic seconds."""
 
     decided_ms: int = 0
     """When it was decided on it again, a moment ago; 0: it was not."""
@@ -132,7 +136,7 @@ class Hand:
             return
         settlement, lane, count = held.settlement, held.entry.lane, len(deliveries)
         settlement.ended += count
-        name = f"{lane}:{end.end}:{end.reason}"
+        name = _SENT_BY_LANE[lane] if end is SENT else f"{lane}:{end.end}:{end.reason}"
         settlement.ends[name] = settlement.ends.get(name, 0) + count
         if end.end == "sent":
             push = held.entry.parcel.push

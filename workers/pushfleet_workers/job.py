@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from pushfleet.message import Conversation, OfflineMessage, Recall, Recipient
@@ -24,8 +24,7 @@ ParcelName = tuple[str, str, bytes]
 """Vendor, credential and the parcel's id in that account's ledger."""
 
 
-@dataclass(slots=True)
-class Job:
+class Job(Struct):
     """One entry on its way through a batch."""
 
     raw: Raw
@@ -50,29 +49,29 @@ class Job:
     recalled: bool = False
     """The message was taken back: nothing of it is put any more."""
 
-    suppressed: dict[str, int] = field(default_factory=dict)
+    suppressed: dict[str, int] = {}
     """Recipients or devices that get no push, by reason."""
 
-    planned: dict[Group, list[Delivery]] = field(default_factory=dict)
-    texts: dict[tuple[str, bool, bool], tuple[str, str]] = field(default_factory=dict)
+    planned: dict[Group, list[Delivery]] = {}
+    texts: dict[tuple[str, bool, bool], tuple[str, str]] = {}
     """Language, whether mentioned and whether hidden to title and text."""
 
-    holds: dict[str, int] = field(default_factory=dict)
+    holds: dict[str, int] = {}
     """Users whose pushes are held: until when."""
 
-    carriers: dict[bytes, int] = field(default_factory=dict)
+    carriers: dict[bytes, int] = {}
     """Deliveries that wait for other messages to tell of: until when."""
 
-    carrying: dict[ParcelName, list[Delivery]] = field(default_factory=dict)
+    carrying: dict[ParcelName, list[Delivery]] = {}
     """Those by the parcel in which they were given to a ledger."""
 
-    parked: dict[bytes, int] = field(default_factory=dict)
+    parked: dict[bytes, int] = {}
     """Deliveries to devices in the foreground: when they are looked at first."""
 
-    capped: set[bytes] = field(default_factory=set)
+    capped: set[bytes] = set()
     """Deliveries to devices for which the vendor takes only so many a day, and which no other account reaches."""
 
-    capped_until_ms: dict[bytes, int] = field(default_factory=dict)
+    capped_until_ms: dict[bytes, int] = {}
     """Those of them that wait, and tell of others then: until when."""
 
     deliveries: int = 0

@@ -12,7 +12,6 @@ finds whom the message went to, or the message finds that it was recalled and ta
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 from collections import Counter
@@ -159,7 +158,7 @@ class Router:
     async def _finish_alone(self, stream: IngressStream, job: Job) -> None:
         try:
             # The batch may have got as far as the put.
-            raw = dataclasses.replace(job.raw, again=True)
+            raw = replace(job.raw, again=True)
             await self._finish(stream, [self._new_job(raw, job.recall or job.message)])
         except (RedisUnusable, ReplyError):
             raise

@@ -9,8 +9,9 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from pushfleet.message import LANES, Lane
 from pushfleet_workers.app import make_app

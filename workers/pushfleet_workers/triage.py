@@ -78,12 +78,12 @@ class Triage:
         *late_oks* are as in :class:`Claim`.
         """
         doubts = Doubts()
+        now_ms = self._clock.now_ms()
         for entry in entries:
             held = self._hand.take(entry)
             deliveries = entry.parcel.deliveries
             if late_oks:
                 deliveries = self.without_accepted(held, deliveries, late_oks)
-            now_ms = self._clock.now_ms()
             push = entry.parcel.push
             decided_ms = 0
             if entry.parcel.put_off is not None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from msgspec import Struct
+
 from pushfleet.message import Kind
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.errors import CredentialError
@@ -20,34 +22,35 @@ from pushfleet_workers.push import Delivery, Push
 __all__ = ["AuthAnswer", "Identity", "Request", "Response", "Staged", "Vendor", "VendorDefaults"]
 
 
-@dataclass(slots=True)
-class Request:
-    """One HTTP request. Its repr shows neither address nor body: both may hold tokens and texts.
+class Request(Struct):
+    """One HTTP request. Its repr shows neither address nor body: both may hold tokens and texts."""
 
-    Not frozen, as making it for each push would cost three times as much.
-    """
-
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
+    url: str
+    headers: Mapping[str, str]
     """Lower-case names."""
 
-    body: bytes = field(repr=False)
+    body: bytes
     method: str = "POST"
     leave_by: float = math.inf
     """Monotonic time after which it must not leave any more: its permit is void by then, or it has expired."""
 
+    def __repr__(self) -> str:
+        return f"Request(method={self.method!r})"
 
-@dataclass(slots=True)
-class Response:
-    """One HTTP answer."""
+
+class Response(Struct):
+    """One HTTP answer. Its repr shows neither headers nor body."""
 
     status: int
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str]
     """Lower-case names."""
 
-    body: bytes = field(repr=False)
+    body: bytes
     http_version: str = ""
     """``HTTP/2.0`` or ``HTTP/1.1``, as the transport saw it."""
+
+    def __repr__(self) -> str:
+        return f"Response(status={self.status}, http_version={self.http_version!r})"
 
 
 @dataclass(frozen=True, slots=True)

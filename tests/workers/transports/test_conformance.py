@@ -10,7 +10,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from h2.errors import ErrorCodes
+from msgspec.structs import replace
 from tests.workers.transports.certificates import a_certificate
 from tests.workers.transports.peer import Call, Peer, ok, silent
 from tests.workers.transports.peers1 import Http1Peer, Proxy

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
+
+from msgspec import Struct
 
 from pushfleet.message import Lane
 from pushfleet_workers.ingress.keys import IngressKeys
@@ -23,17 +24,19 @@ _ACKNOWLEDGE = load(__name__, "acknowledge")
 _REFUSE = load(__name__, "refuse")
 
 
-@dataclass(slots=True)
-class Raw:
-    """A stream entry as it came."""
+class Raw(Struct):
+    """A stream entry as it came. Its repr does not show what it says."""
 
     id: bytes
     time_ms: int
     """When it was written, by Redis' clock."""
 
-    fields: Mapping[bytes, bytes] = field(repr=False)
+    fields: Mapping[bytes, bytes]
     again: bool = False
     """Another router read it before: part of it may have been put already."""
+
+    def __repr__(self) -> str:
+        return f"Raw(id={self.id!r}, again={self.again})"
 
     @property
     def bucket(self) -> int:
@@ -41,8 +44,7 @@ class Raw:
         return self.time_ms // MARK_BUCKET_MS
 
 
-@dataclass(slots=True)
-class Routed:
+class Routed(Struct):
     """What the router decided on an entry."""
 
     raw: Raw

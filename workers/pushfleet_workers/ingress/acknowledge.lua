@@ -13,7 +13,11 @@ redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
 local done = redis.call('XDEL', KEYS[1], unpack(ids))
 
 local seen, marks = {}, {{}, {}, {}}
-for bucket = 1, 3 do seen[bucket] = redis.call('HMGET', KEYS[2 + bucket], unpack(parts)) end
+for bucket = 1, 3 do
+  -- Of the three there is mostly one.
+  local there = redis.call('EXISTS', KEYS[2 + bucket]) == 1
+  seen[bucket] = there and redis.call('HMGET', KEYS[2 + bucket], unpack(parts)) or {}
+end
 local function mark(bucket, part, deliveries)
   table.insert(marks[bucket], part)
   table.insert(marks[bucket], deliveries)

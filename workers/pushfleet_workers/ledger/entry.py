@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from hashlib import blake2b
+
+from msgspec import Struct
 
 from pushfleet.message import LANES, Lane
 from pushfleet_workers.push import Parcel, Push, decode_parcel, encode_parcel
@@ -16,8 +17,7 @@ _NEVER_MS = 2.0**53
 _LANE_NUMBERS = {lane: number for number, lane in enumerate(LANES, start=1)}
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """A parcel with its place in the ledger."""
 
     id: bytes

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import Struct
 
 from pushfleet_workers.ledger.entry import Entry, head_of, unpack
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS, AccountKeys
@@ -127,9 +128,8 @@ class Claim:
     """Deliveries wait for another attempt: what is sent may overtake them."""
 
 
-@dataclass(slots=True)
-class Settlement:
-    """What became of a leased parcel, as a whole or so far."""
+class Settlement(Struct):
+    """What became of a leased parcel, as a whole or so far. Its repr shows no entries."""
 
     id: bytes
     fence: int
@@ -137,19 +137,19 @@ class Settlement:
     """Deliveries in hand before this: tells a repeat of a partial settlement from the settlement itself."""
 
     ended: int = 0
-    ends: dict[str, int] = field(default_factory=dict)
+    ends: dict[str, int] = {}
     """``lane:end:reason`` to deliveries, for example ``normal:sent:``."""
 
-    later: list[tuple[int, bytes]] = field(default_factory=list, repr=False)
+    later: list[tuple[int, bytes]] = []
     """Milliseconds from now, and the packed entry that becomes due then."""
 
-    rest: bytes = field(default=b"", repr=False)
+    rest: bytes = b""
     """The packed entry of what is still in hand; empty when all of it is settled."""
 
     give_back: bool = False
     """Nothing was tried: the parcel returns to the head of its lane."""
 
-    dead: list[tuple[bytes, str, str, int]] = field(default_factory=list, repr=False)
+    dead: list[tuple[bytes, str, str, int]] = []
     """Dead letters: packed entry, reason, vendor code, attempts."""
 
     unknown: int = 0
@@ -157,6 +157,9 @@ class Settlement:
 
     accepted: tuple[bytes, ...] = ()
     """:func:`sent_id` of the deliveries that the vendor took, for the case that the lease is gone."""
+
+    def __repr__(self) -> str:
+        return f"Settlement(id={self.id.hex()}, fence={self.fence}, size={self.size}, ends={self.ends})"
 
     @property
     def plain(self) -> bool:
@@ -359,12 +362,10 @@ class Ledger:
         :class:`LinkLost`.
         """
         special = {one.id for one in settlements if not one.plain}
-        others: list[Settlement] = []
+        others = [one for one in settlements if one.id in special] if special else []
         by_end: dict[str, list[Settlement]] = {}
         for one in settlements:
-            if one.id in special:
-                others.append(one)
-            else:
+            if one.id not in special:
                 by_end.setdefault(next(iter(one.ends)), []).append(one)
         calls = [(self._settle, self._settle_keys, [self._letters_max, *_settle_arguments(others)])] if others else []
         for end, some in by_end.items():

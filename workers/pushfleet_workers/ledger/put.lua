@@ -26,7 +26,8 @@ while ARGV[at] do
   at = at + 3 + tonumber(ARGV[at + 1]) + 2 * tonumber(ARGV[at + 2])
 end
 for i = 2, 4 do
-  for first = 1, #parts, 1000 do
+  -- Of the three there is mostly one.
+  for first = 1, redis.call('EXISTS', KEYS[i]) * #parts, 1000 do
     local last = math.min(first + 999, #parts)
     for n, known in ipairs(redis.call('HMGET', KEYS[i], unpack(parts, first, last))) do
       marked[parts[first + n - 1]] = marked[parts[first + n - 1]] or known or nil

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 __all__ = ["Recent", "Sent"]
 
@@ -13,7 +14,7 @@ _KEPT_S = 10.0
 _KEPT_MAX = 20_000
 
 
-class Sent(NamedTuple):
+class Sent(Struct, gc=False):
     """What of one lease the vendor took."""
 
     id: bytes
@@ -33,7 +34,7 @@ class Recent:
         """Remember *sent*; what is ten seconds older goes. Where nothing comes, nothing goes."""
         now_s = self._clock_s()
         kept = self._sent
-        kept.extend((now_s, one) for one in sent)
+        kept.extend([(now_s, one) for one in sent])
         while kept and kept[0][0] < now_s - _KEPT_S:
             kept.popleft()
 

@@ -69,10 +69,12 @@ class CapSending:
         self._withdraws = withdraws
         self._void = void
 
+    def __bool__(self) -> bool:
+        """Whether the account has any."""
+        return bool(self._days)
+
     async def admit(self, load: Load) -> tuple[Load, dict[bytes, Counted]]:
         """What of *load* leaves now, and what was counted of that, by delivery id; the rest has been dealt with."""
-        if not self._days:
-            return load, {}
         counted: dict[bytes, Counted] = {}
         letters = [
             letter

@@ -236,8 +236,7 @@ class Apns(VendorDefaults):
             texts = ("", "") if quiet else (title, push.body)
             body = within(limit, *texts, delivery.remedy == "shrink", form)
         number = sent_id(push, delivery).hex()
-        headers = {} if account.certificate_file is not None else {"authorization": f"bearer {auth}"}
-        headers |= {
+        headers = {
             "apns-topic": topic,
             "apns-push-type": push_type,
             "apns-priority": priority,
@@ -247,6 +246,8 @@ class Apns(VendorDefaults):
             # Without a key of its own it replaces itself: a repeat does not show twice.
             "apns-collapse-id": _collapse_id(push.replace_key or push.message_id),
         }
+        if account.certificate_file is None:
+            headers["authorization"] = f"bearer {auth}"
         return Request(f"{account.base_url.rstrip('/') or HOSTS[account.environment]}/3/device/{token}", headers, body)
 
     def read(self, deliveries: Sequence[Delivery], response: Response) -> list[Outcome]:
