@@ -178,7 +178,11 @@ def test_what_is_read_is_what_was_sent(xiaomi: Xiaomi) -> None:
     )
 
 
-@pytest.mark.parametrize("authorization", ["", SECRET, f"Key={SECRET}", "key=wrong", f"Bearer {SECRET}"])
+@pytest.mark.parametrize(
+    "authorization",
+    ["", SECRET, f"Key={SECRET}", "key=wrong", f"Bearer {SECRET}"],
+    ids=["none", "no scheme", "scheme in capitals", "another secret", "another scheme"],
+)
 def test_a_secret_that_does_not_count_is_refused(xiaomi: Xiaomi, authorization: str) -> None:
     assert answer_of(send(xiaomi, authorization=authorization))["code"] == 21301
 
