@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test chaos lint format docs bench lock clean
@@ -26,8 +27,8 @@ demo: setup ## An hour of a made-up IM product, from enqueue to the fake vendors
 run: setup ## The same fleet, staying up until Ctrl-C
 	@exec $(BIN)/python examples/demo.py --stay
 
-test: setup ## Every test; they start their own Redis
-	@$(BIN)/python -m pytest
+test: setup ## Every test, two files at a time (JOBS=4: four); they start their own Redis
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 chaos: setup ## Break what can break under load and compare three books; a line of JSON for each scenario
 	@$(BIN)/python -m tests.chaos
