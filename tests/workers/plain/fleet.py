@@ -324,8 +324,10 @@ class Fleet(Registry):
         user, message = self.user(one.user), self.messages.get(one.message)
         read_up_to = user.read.get(_conversation(message), 0) if message is not None else 0
         told, left, by, refusal = None, [], "", ""
+        taken_back = not one.recall and one.message in self.recalled
         if not one.recall and message is not None and message.kind == "call_cancel" and self._never_rang(one, message):
-            return "call_over"
+            # Of what was taken back nothing else is said, whatever else there was to say.
+            return "recalled" if taken_back else "call_over"
         if one.later == "storm":
             told = self._told_by(one, now, read_up_to)
             left, by = told.left(read_up_to, self.recalled) if told is not None else ([], "")
@@ -347,7 +349,6 @@ class Fleet(Registry):
             )
         if not refusal and one.later == "storm" and not left:
             refusal = "stormed" if told is None else "read"
-        taken_back = not one.recall and one.message in self.recalled
         if taken_back and (refusal or not left):
             return "recalled"
         if one.recall and not refusal and self.screens.get(_screen(one)) != one.message:

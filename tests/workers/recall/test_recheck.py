@@ -12,7 +12,7 @@ from pushfleet import OfflineMessage, Target
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.recheck import Rechecker
-from pushfleet_workers.tokens.record import FOREGROUND
+from pushfleet_workers.tokens.record import FOREGROUND, Channel
 
 
 def on(url: str, scenario: Callable[[Stage], Awaitable[None]]) -> None:
@@ -57,6 +57,24 @@ def test_a_recall_that_is_claimed_after_its_message_was_stopped_is_stopped_too(r
         message, recall = await stage.entries()
         assert await ends(stage, [message]) == {("m1", False): ["recalled"]}
         assert await ends(stage, [recall]) == {("m1", True): ["not_shown"]}
+
+    on(redis_url, scenario)
+
+
+def test_a_call_that_is_taken_back_and_over_was_taken_back(redis_url: str) -> None:
+    """Nothing is said of it but that: what was taken back is `recalled`, whatever else speaks against it."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.device(channels=[Channel("apns", "main", "alert", 1), Channel("apns", "main", "voip", 1, "voip")])
+        await stage.route(chat("ring", kind="call"), chat("end", kind="call_cancel"))
+        ring, end = await stage.entries()
+        # Stopped before it rang, and noted for its end, which is claimed later.
+        assert await ends(stage, [ring]) == {("ring", False): ["call_over"]}
+        assert await ends(stage, [end]) == {("end", False): ["call_over"]}
+        await stage.recall("ring")
+        await stage.recall("end")
+        assert await ends(stage, [ring]) == {("ring", False): ["recalled"]}
+        assert await ends(stage, [end]) == {("end", False): ["recalled"]}
 
     on(redis_url, scenario)
 
