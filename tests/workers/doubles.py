@@ -65,6 +65,7 @@ class Cloud(VendorDefaults):
         self.under_way = 0
         self.most_under_way = 0
         self.renewed = 0
+        self.held_back = 0
         self.held = asyncio.Event()
         self.held.set()
         self.mixing = False
@@ -153,6 +154,9 @@ class Cloud(VendorDefaults):
             return self.script(token, auth)
         told = self.answers.get(token, [OK])
         return told.pop(0) if len(told) > 1 else told[0]
+
+    def hold_back(self) -> None:
+        self.held_back += 1
 
     async def renew(self) -> None:
         self.renewed += 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import msgspec
@@ -13,10 +15,11 @@ from tests.workers.ledger.support import put
 from tests.workers.test_courier import RETRY, named, on_bench
 
 from pushfleet_workers.gate_desk import GateDesk
-from pushfleet_workers.ledger import AccountKeys, Ledger, pack
+from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, pack
 from pushfleet_workers.ledger.pause import pause, resume
 from pushfleet_workers.ledger.waiting import hasten
 from pushfleet_workers.outcome import OK, Outcome, Scope, Verdict
+from pushfleet_workers.recheck import Rechecked
 
 
 async def pauses(bench: Bench, *, span_ms: int = 0, elsewhere: bool = False) -> None:
@@ -72,6 +75,64 @@ def test_a_claim_hears_of_it_as_well(redis_url: str, caplog: pytest.LogCaptureFi
         assert sorted(bench.cloud.tokens) == sorted(set(bench.cloud.tokens)), "nothing was sent twice"
 
     on_bench(redis_url, scenario, in_flight_max=2)
+
+
+@pytest.mark.parametrize("hears", ["by itself", "by a claim"])
+def test_what_waits_for_its_authorization_goes_back(redis_url: str, hears: str) -> None:
+    """No permit runs out where the account has no rate: only the pause keeps it from leaving."""
+
+    async def scenario(bench: Bench) -> None:
+        released = asyncio.Event()
+        asked = 0
+        obtain = bench.courier._authorization.obtain
+
+        async def slow() -> str:
+            nonlocal asked
+            asked += 1
+            await released.wait()
+            return await obtain()
+
+        bench.courier._authorization.obtain = slow  # type: ignore[method-assign]
+        await put(bench.link, *[named(f"m{number}") for number in range(5)])
+        await bench.courier.claim()
+        await until(lambda: asked == 5)
+        await pauses(bench)
+        if hears == "by itself":
+            await bench.courier.heed_operator()
+        else:
+            await bench.courier.claim()
+        released.set()
+        await bench.settled()
+        assert bench.cloud.requests == []
+        await bench.courier.claim()
+        assert bench.cloud.requests == []
+        await resume(bench.link, bench.keys, force=False)
+        assert await bench.finish() == {"sent": 5}
+        assert len(bench.cloud.tokens) == 5
+
+    on_bench(redis_url, scenario)
+
+
+def test_what_is_decided_again_just_then_goes_back(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        async def paused_meanwhile(entries: Sequence[Entry]) -> Rechecked:
+            monkeypatched.undo()
+            await pauses(bench)
+            await bench.courier.heed_operator()
+            return Rechecked()
+
+        monkeypatched.setattr(bench.courier._still_wanted, "_recheck", paused_meanwhile)
+        old = named("old", put_ms=time.time() * 1000 - 5_000)
+        await put(bench.link, old)
+        await bench.courier.claim()
+        await bench.settled()
+        assert bench.cloud.requests == []
+        assert bench.cloud.held_back == 1, "what waits for a connection does not leave either"
+        await resume(bench.link, bench.keys, force=False)
+        assert await bench.finish() == {"sent": 1}
+
+    with pytest.MonkeyPatch.context() as monkeypatched:
+        on_bench(redis_url, scenario, recheck_s=2.0)
 
 
 def test_nothing_is_asked_while_nothing_waits(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

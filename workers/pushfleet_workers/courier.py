@@ -113,6 +113,9 @@ class Courier:
         """A suspect waits: nothing more is claimed until nothing is in hand, since it travels alone."""
 
         self._refused_auth_at = -1e9
+        self._paused_at = -math.inf
+        """When an operator's pause was heard of last: what was claimed before it and has not left goes back."""
+
         self._claiming = asyncio.Lock()
         self._stopping = False
         self._gate = AccountGate(self.name, vendor.codes, ledger, clock, on_misconfigured)
@@ -193,7 +196,7 @@ class Courier:
         self._suspects_turn = not any(entry.lost > 1 for entry in claim.entries)
         await self._take_in(claim.entries, claim.late_oks)
         if claim.paused:
-            self._give_back_waiting()
+            self._hold_back_everything()
         self._elsewhere.evacuate(claim)
         self._clearing = bool(claim.suspects and self.busy and not self._hand.suspect)
         return claim
@@ -214,9 +217,9 @@ class Courier:
         return claim, held
 
     async def heed_operator(self) -> None:
-        """Give back what waits here while an operator pauses the account; with all hands full no claim hears of it."""
-        if self._waiting and await self.ledger.operator_until_ms() > self._clock.now_ms():
-            self._give_back_waiting()
+        """Give back what has not left while an operator pauses the account; with full hands no claim hears of it."""
+        if self._hand.holds and await self.ledger.operator_until_ms() > self._clock.now_ms():
+            self._hold_back_everything()
 
     async def beat(self) -> None:
         """Keep the leases, if there are any."""
@@ -326,13 +329,15 @@ class Courier:
 
     def _leave_by(self, held: Held) -> float:
         """Until when *held* makes sense and its permits stand; monotonic seconds."""
+        if held.claimed_at <= self._paused_at:
+            return -math.inf
         left_ms = held.entry.parcel.push.expires_at_ms - self._clock.now_ms()
         rate = self.ledger.rate
         stands_until = held.claimed_at + rate.permit_life_s if rate is not None else math.inf
         return min(stands_until, time.monotonic() + left_ms / 1000)
 
     def _void(self, held: Held) -> bool:
-        """Whether it has waited for too long: it is claimed again, and ends there where it has expired."""
+        """Whether it must not leave any more: it is claimed again, and ends there where it has expired."""
         return time.monotonic() > held.leave_by
 
     def _put_off(self, load: list[Chunk], *, counted_day: int | None = None) -> None:
@@ -538,6 +543,14 @@ class Courier:
         if not self.busy:
             self._clearing = False
             self._on_change()
+
+    def _hold_back_everything(self) -> None:
+        """Nothing leaves any more that is in hand: what has a sender may wait for an answer other than the vendor's."""
+        self._give_back_waiting()
+        self._paused_at = time.monotonic()
+        for held in self._hand.everything():
+            held.leave_by = -math.inf
+        self._exchange.hold_back()
 
     def _give_back_waiting(self) -> None:
         for queue in self._queues.values():

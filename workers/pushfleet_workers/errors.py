@@ -57,7 +57,7 @@ class NoAnswer(FleetError):
 
 
 class NotInTime(NoAnswer):
-    """The request waited for its connection until it was not to leave any more; the peer is not to blame."""
+    """The request waited until it was not to leave any more; the peer is not to blame."""
 
 
 class Distrusted(NoAnswer):

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.errors import Distrusted, NoAnswer, where_raised
+from pushfleet_workers.errors import Distrusted, NoAnswer, NotInTime, where_raised
 from pushfleet_workers.outcome import NOT_RECALLABLE, OK, Outcome, Remedy, Scope, Verdict
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.transports.base import Transport
@@ -58,6 +58,8 @@ class Exchange:
         self._staging: dict[bytes, asyncio.Lock] = {}
         self._no_staging: Outcome | None = None
         self._no_staging_until_ms = 0.0
+        self._held_back = 0
+        """How often what had not left was held back."""
 
     async def __call__(self, load: Sequence[Letters], auth: str, leave_by: float = math.inf) -> list[list[Outcome]]:
         """For each letters of *load* its outcomes, in order; nothing is sent any more after *leave_by* (monotonic).
@@ -76,6 +78,11 @@ class Exchange:
             for (push, _), outcomes_of in zip(load, _shared_out(load, outcomes), strict=True)
         ]
 
+    def hold_back(self) -> None:
+        """Let nothing leave that was asked for and has not left: it raises :class:`NotInTime`."""
+        self._held_back += 1
+        self._transport.hold_back()
+
     def withdraws(self, push: Push, deliveries: list[Delivery]) -> bool:
         """Whether *push*, which takes something back, is no push: the vendor has means of its own for that."""
         try:
@@ -91,7 +98,10 @@ class Exchange:
         try:
             request = self._request(load, auth)
             if isinstance(request, _Content):
+                held_back = self._held_back
                 request, staged = await self._with_staged(request, load[0], auth)
+                if self._held_back != held_back:
+                    raise NotInTime("its content was stored when it was held back", maybe_delivered=False)
         except NoAnswer:
             raise
         except Exception as problem:  # noqa: BLE001 - a defect of a vendor module costs only its own deliveries
@@ -159,6 +169,8 @@ class Exchange:
             response = await self._transport.send(request)
         except Distrusted as problem:
             return _distrusted(problem)
+        except NotInTime:
+            raise
         except NoAnswer as problem:
             # Content without targets reaches nobody, whether it arrived or not.
             raise NoAnswer(problem.problem, maybe_delivered=False) from None

@@ -76,6 +76,9 @@ class _Overheard:
         self.status = response.status
         return response
 
+    def hold_back(self) -> None:
+        self._inner.hold_back()
+
     async def renew(self) -> None:
         await self._inner.renew()
 

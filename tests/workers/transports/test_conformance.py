@@ -544,6 +544,23 @@ async def test_what_waited_for_a_connection_until_it_was_not_to_leave_any_more_i
         assert peer.calls_total == 6
 
 
+async def test_what_waits_for_a_connection_is_held_back(opened: OpenTransport, http2: ssl.SSLContext) -> None:
+    async with Peer(http2, silent) as peer, opened() as transport:
+        first = asyncio.create_task(transport.send(a_push(peer)))
+        await peer.until(lambda: bool(peer.calls))
+        waiting = asyncio.create_task(outcomes(transport, (a_push(peer, number) for number in range(1, 10))))
+        await asyncio.sleep(0.05)
+        transport.hold_back()
+        results = await waiting
+        assert [type(result) for result in results] == [NotInTime] * 9, "at once, not when the first is answered"
+        assert not any(result.maybe_delivered for result in results if isinstance(result, NotInTime))
+        peer.script = ok
+        peer.calls[0].answer()
+        assert (await first).status == 200, "what has left is under way"
+        assert answered(await outcomes(transport, (a_push(peer, number) for number in range(10, 15)))) == 5
+        assert peer.calls_total == 6
+
+
 async def test_what_was_not_to_leave_any_more_when_its_turn_came_is_not_sent(
     engine: str, opened: OpenTransport, http1: ssl.SSLContext, http2: ssl.SSLContext
 ) -> None:

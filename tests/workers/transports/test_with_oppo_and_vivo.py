@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -190,6 +191,27 @@ async def test_what_expires_while_vivo_stores_its_content_is_not_sent() -> None:
             assert cloud.received("vivo") == []
             (outcomes,) = await exchange([(a_push(), to([GOOD, OTHER]))], auth, time.monotonic() + 60)
             assert [outcome.verdict for outcome in outcomes] == [Verdict.OK] * 2, "the content is known by then"
+        finally:
+            await transport.close()
+
+
+async def test_what_is_held_back_while_vivo_stores_its_content_is_not_sent() -> None:
+    async with FakeCloud(vendors=["vivo"]) as cloud:
+        account = account_of(cloud, "vivo")
+        cloud.rule("vivo", "answer", endpoint="stage", delay_s=0.3)
+        transport = opened(cloud)
+        try:
+            auth = await auth_token(transport, "vivo", account)
+            exchange = Exchange(registry.load("vivo"), account, transport, FleetClock(), lambda _: None)
+            sending = asyncio.create_task(exchange([(a_push(), to([GOOD, OTHER]))], auth))
+            await asyncio.sleep(0.1)
+            exchange.hold_back()
+            with pytest.raises(NotInTime) as held_back:
+                await sending
+            assert not held_back.value.maybe_delivered
+            assert cloud.received("vivo") == []
+            (outcomes,) = await exchange([(a_push(), to([GOOD, OTHER]))], auth)
+            assert [outcome.verdict for outcome in outcomes] == [Verdict.OK] * 2
         finally:
             await transport.close()
 

@@ -47,9 +47,16 @@ class Transport(Protocol):
         Raises :class:`NoAnswer` when none came within ``timeout_s``; its ``maybe_delivered`` is False only where
         the peer provably never took the request: no connection was made, the peer does not speak the HTTP/2 that
         was demanded, or it said that it had not begun with the request; it is a :class:`NotInTime` where the
-        request's turn on a connection came only after its ``leave_by``, and a :class:`Distrusted` where the peer's
-        certificate is not taken. Never raises anything else; never times
-        out by cancelling. A cancelled caller breaks no other; whether its request was delivered is unknown.
+        request was held back or its turn on a connection came only after its ``leave_by``, and a :class:`Distrusted`
+        where the peer's certificate is not taken. Never raises anything else; never times out by cancelling. A
+        cancelled caller breaks no other; whether its request was delivered is unknown.
+        """
+        ...
+
+    def hold_back(self) -> None:
+        """Let no request leave that waits for its turn on a connection: it raises :class:`NotInTime`.
+
+        One that makes the connection which others wait for is under way.
         """
         ...
 

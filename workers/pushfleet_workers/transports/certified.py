@@ -34,6 +34,11 @@ class CertifiedTransport:
             raise NoAnswer(str(problem), maybe_delivered=False) from None
         return await transport.send(request)
 
+    def hold_back(self) -> None:
+        """As :meth:`Transport.hold_back`."""
+        if self._transport is not None:
+            self._transport.hold_back()
+
     async def renew(self) -> None:
         """As :meth:`Transport.renew`."""
         if self._transport is not None:

@@ -80,6 +80,9 @@ class LineTransport(ABC, Generic[ClientT]):
         self._lines = self._new_lines()
         self._retired: set[Line[ClientT]] = set()
         self._landed: asyncio.Future[Failure | None] | None = None
+        self._held_back = 0
+        """How often what waited for a connection was held back."""
+
         self._closed = False
 
     @abstractmethod
@@ -102,6 +105,11 @@ class LineTransport(ABC, Generic[ClientT]):
         if isinstance(outcome, Failure):
             raise outcome.as_error()
         return outcome
+
+    def hold_back(self) -> None:
+        """See :meth:`Transport.hold_back`."""
+        self._held_back += 1
+        self._wake(None)
 
     async def renew(self) -> None:
         """See :meth:`Transport.renew`."""
@@ -158,9 +166,9 @@ class LineTransport(ABC, Generic[ClientT]):
     async def _try_cold(self, request: Request) -> Response | Failure:
         """Be the first on a line, or find one that is warm, or wait for one."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_s
+        deadline, held_back = loop.time() + self._timeout_s, self._held_back
         while not self._closed:
-            if time.monotonic() > request.leave_by:
+            if time.monotonic() > request.leave_by or self._held_back != held_back:
                 # All that waited for the connection would leave at once.
                 return Failure(Reason.STALE)
             lines = self._lines
