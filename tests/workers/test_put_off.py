@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from tests.workers.doubles import Bench
 from tests.workers.ledger.support import put
@@ -202,3 +203,21 @@ def test_what_was_counted_yesterday_or_before_a_process_died_counts_again(redis_
         assert [await counted(bench, entry) for entry in entries] == [0, 1, 1]
 
     on_bench(redis_url, scenario, device_caps={"all": 5})
+
+
+def test_what_was_counted_and_says_something_else_by_now_does_not_count_again(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        entry = named("m", deliveries=2, put_ms=1)
+        cap = bench.courier._caps._days.cap_of(entry.parcel.push)
+        assert cap is not None
+        entry.parcel.put_off = PutOff(counted_day=cap.day_at(time.time() * 1000))
+        news = msgspec.structs.replace(entry.parcel.push, body="3 new messages")
+        bench.rendered = {entry.parcel.deliveries[1].id: news}
+        await put(bench.link, entry)
+        assert await bench.finish() == {"sent": 2}
+        assert bench.cloud.bodies == ["hi", "3 new messages"]
+        for delivery in entry.parcel.deliveries:
+            alone = Entry(entry.id, msgspec.structs.replace(entry.parcel, deliveries=[delivery]), "normal", 1)
+            assert await counted(bench, alone) == 0
+
+    on_bench(redis_url, scenario, recheck_s=2.0, device_caps={"all": 5})

@@ -217,7 +217,10 @@ class Hand:
             return []
         (push, stay), *others = groups.values()
         for other, some in others:
-            held.settlement.later.append((0, pack(_entry_of(held, some, other))))
+            entry = _entry_of(held, some, other)
+            # What a cap has counted is not counted once more because it says something else.
+            entry.parcel.put_off = old.parcel.put_off
+            held.settlement.later.append((0, pack(entry)))
             self._resolved(held, some)
         parcel = replace(old.parcel, push=push)
         held.entry = Entry(old.id, parcel, old.lane, old.put_ms, old.lost, old.fence)

@@ -13,7 +13,7 @@ from pushfleet.errors import InvalidMessage
 from pushfleet.message import OfflineMessage, Recall
 from pushfleet.wire import encode
 from pushfleet_workers.ledger import Entry, pack, unpack
-from pushfleet_workers.push import Delivery, Parcel, Push
+from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.tokens.erasures import Owner
 
 __all__ = ["Sought"]
@@ -62,7 +62,7 @@ class Sought:
         left = [one for one in entry.parcel.deliveries if not self._is_meant(push, one)]
         if len(left) == len(entry.parcel.deliveries):
             return None
-        return pack(Entry(entry.id, Parcel(push, left), entry.lane, entry.put_ms, entry.lost)) if left else b""
+        return pack(replace(entry, parcel=replace(entry.parcel, deliveries=left))) if left else b""
 
     def _is_meant(self, push: Push, delivery: Delivery) -> bool:
         return self.takes(push.app, delivery.user, push.enqueued_at_ms)
