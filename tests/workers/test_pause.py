@@ -19,6 +19,7 @@ from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, pack
 from pushfleet_workers.ledger.pause import pause, resume
 from pushfleet_workers.ledger.waiting import hasten
 from pushfleet_workers.outcome import OK, Outcome, Scope, Verdict
+from pushfleet_workers.push import PutOff
 from pushfleet_workers.recheck import Rechecked
 
 
@@ -50,6 +51,28 @@ def test_what_waits_in_a_process_goes_back_and_what_is_under_way_comes_in(redis_
         assert await bench.finish() == {"sent": 40}
 
     on_bench(redis_url, scenario, in_flight_max=3)
+
+
+@pytest.mark.parametrize("deliveries", [1, 3])
+def test_what_goes_back_is_decided_again_after_it(redis_url: str, deliveries: int) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.held.clear()
+        entries = [named(name, deliveries=deliveries, put_ms=1) for name in ("a", "b")]
+        for one in entries:
+            one.parcel.put_off = PutOff(int(time.time() * 1000) - 100)
+        await put(bench.link, *entries)
+        await bench.courier.claim()
+        await until(lambda: bench.cloud.under_way == 1)
+        assert bench.rechecked == [], "of what was decided on a moment ago"
+        await pauses(bench)
+        await bench.courier.heed_operator()
+        bench.cloud.held.set()
+        await bench.settled()
+        bench.refused.update({delivery.id: "read" for one in entries for delivery in one.parcel.deliveries})
+        await resume(bench.link, bench.keys, force=False)
+        assert await bench.finish() == {"sent": 1, "suppressed:read": 2 * deliveries - 1}
+
+    on_bench(redis_url, scenario, in_flight_max=1, recheck_s=2.0)
 
 
 def test_a_claim_hears_of_it_as_well(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -549,7 +549,7 @@ class Courier:
         self._give_back_waiting()
         self._paused_at = time.monotonic()
         for held in self._hand.everything():
-            held.leave_by = -math.inf
+            held.leave_by, held.decided_ms = -math.inf, 0
         self._exchange.hold_back()
 
     def _give_back_waiting(self) -> None:

@@ -227,8 +227,13 @@ class Hand:
         return stay
 
     def give_back(self, held: Held, deliveries: list[Delivery]) -> None:
-        """Nothing was tried with *deliveries*: they return to the head of their lane."""
-        if held.open == len(deliveries) == len(held.entry.parcel.deliveries):
+        """Nothing was tried with *deliveries*: they return to the head of their lane.
+
+        It may take a while until they are claimed again, and then it is decided on them again.
+        """
+        parcel, held.decided_ms = held.entry.parcel, 0
+        noted = parcel.put_off is not None and parcel.put_off.decided_ms
+        if held.open == len(deliveries) == len(parcel.deliveries) and not noted:
             held.settlement.give_back = True
             self._resolved(held, deliveries)
         else:
