@@ -1,6 +1,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from tests.workers.ledger.support import KEYS, PLENTY, a_ledger, an_entry, books, put
@@ -64,6 +65,27 @@ def test_what_waits_counts_in_the_share_of_the_ledger(redis_url: str) -> None:
         await link.run_many([Ledger.put_call(KEYS, 1, [(b"part", entries)], 2)])
         book = await books(link)
         assert (book["put"], book["delayed"], book["end:bulk:dropped:backlog"]) == (3, 2, 1)
+
+    on_redis(redis_url, scenario)
+
+
+def test_whoever_puts_again_hears_what_there_was_no_room_for(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        held, *lost = [an_entry(f"b{n}", lane="bulk") for n in range(4)]
+        more = an_entry("more", lane="bulk")
+
+        def put_call(bucket: int, most: int) -> Any:
+            for_later: list[PutEntry] = [(2**50, pack(one)) for one in (held, *lost)]
+            parts = [(b"part", for_later), (b"more", [(2**50, pack(more))]), (b"now", [pack(an_entry("n"))])]
+            return Ledger.put_call(KEYS, bucket, parts, most)
+
+        expected = [one.id for one in (*lost, more)]
+        first, second = await link.run_many([put_call(1, 1), put_call(2, 0)])
+        assert (first[1:], second[1:]) == ([0, [4, 1, 1], expected], [3, [4, 1, 1], expected])
+        (unasked,) = await link.run_many([Ledger.put_call(KEYS, 1, [(b"now", [])], 0)])
+        assert unasked[3] == []
+        book = await books(link)
+        assert (book["put"], book["end:bulk:dropped:backlog"]) == (6, 4)
 
     on_redis(redis_url, scenario)
 

@@ -410,6 +410,38 @@ def test_what_a_dropped_carrier_would_have_told_the_next_message_tells(redis_url
     on(redis_url, scenario)
 
 
+def test_whoever_takes_over_lets_the_next_message_tell_what_a_dropped_carrier_would_have(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(name="pad", vendor="huawei")
+        tight(stage, 1)
+        await stage.route(said(0, lane="bulk"))
+        await stage.queue.call("HSET", AccountKeys(PREFIX, "huawei", "main").books, "ready", 0)
+
+        async def die(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        stage.enqueue(*(said(number, lane="bulk") for number in range(1, 4)))
+        raws = await stage.read("bulk")
+        with monkeypatch.context() as patch:
+            patch.setattr(stage.router._storms, "pass_on", die)
+            with pytest.raises(KeyboardInterrupt):
+                await stage.router.route(stage.streams["bulk"], raws)
+        assert (await storm(stage)).waiting.message, "it counts on a push that there is no room for"
+        tight(stage, 0)
+        await stage.put_and_die(*await stage.read_again("bulk"), lane="bulk")
+        assert (await storm(stage)).waiting.message == ""
+        await stage.router.route(stage.streams["bulk"], await stage.read_again("bulk"))
+        await stage.route(said(4, lane="bulk"))
+        ((_, entry),) = await stage.delayed()
+        assert await bodies(stage, entry) == ["User 4 and 3 others in Team"]
+        assert [one.parcel.push.message_id for _, one in await stage.delayed("huawei")] == ["m1"], "there was room"
+        assert await stage.suppressed() == {"stormed": 5}
+
+    on(redis_url, scenario)
+
+
 def test_what_a_dropped_carrier_would_have_told_too_late_is_told_no_more(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         tight(stage, 1)

@@ -271,8 +271,9 @@ class Ledger:
         """The script call that puts *parts* (part id, packed entries), for :meth:`Link.run_many`.
 
         An entry for later comes with the time when it is due. It answers ``[now_ms, repeats, [deliveries of each part's
-        first write], [ids of entries for later that there was no room for]]``. *bucket* is the stream entry's time
-        divided by ``MARK_BUCKET_MS``; *share_max* is the number of deliveries above which new bulk work is dropped.
+        first write], [ids of entries for later that the first write had no room for]]``. *bucket* is the stream
+        entry's time divided by ``MARK_BUCKET_MS``; *share_max* is the number of deliveries above which new bulk work is
+        dropped.
         """
         arguments: list[Any] = [bucket, share_max]
         for part, entries in parts:

@@ -6,7 +6,11 @@
 --       then for each part: its id, how many entries, how many for later, the entries, and for each later one when it
 --       is due (Unix ms) and the entry
 -- Returns the time, how many parts were repeats, for each part the deliveries of its first write, and the ids of entries
--- for later that there was no room for.
+-- for later that there was no room for when their parts were first written.
+--
+-- A mark is the part with the deliveries of its first write, and where there was no room for some of it that was for
+-- later, their ids under the part and ':lost'.
+local LOST, ID_SIZE = ':lost', 16
 local books = KEYS[1]
 local share = tonumber(ARGV[2])
 local now = now_ms()
@@ -53,8 +57,13 @@ while ARGV[at] do
   if known then
     repeats = repeats + 1
     table.insert(counts, tonumber(known))
+    -- Who wrote it first may have died before anybody heard of these.
+    for i = 2, 4 do
+      local ids = redis.call('HGET', KEYS[i], part .. LOST) or ''
+      for first = 1, #ids, ID_SIZE do table.insert(lost, string.sub(ids, first, first + ID_SIZE - 1)) end
+    end
   else
-    local before = put
+    local before, lost_before = put, #lost
     for i = at + 3, at + 2 + entries do
       local n, lane = place(ARGV[i])
       if lane then
@@ -79,6 +88,10 @@ while ARGV[at] do
     marked[part] = total
     table.insert(marks, part)
     table.insert(marks, total)
+    if #lost > lost_before then
+      table.insert(marks, part .. LOST)
+      table.insert(marks, table.concat(lost, '', lost_before + 1))
+    end
     table.insert(counts, total)
   end
   at = at + 3 + entries + 2 * later
