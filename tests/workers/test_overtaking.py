@@ -130,6 +130,18 @@ def test_a_retry_that_nothing_newer_replaces_is_sent(redis_url: str, at_ms: int,
     on_bench(redis_url, scenario)
 
 
+def test_a_call_that_rings_by_voip_is_overtaken_by_no_chat(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        ring = a_chat("ring", 0)
+        ring.parcel.deliveries[0].token_kind = "voip"
+        await tried_first(bench, ring)
+        await put(bench.link, a_chat("pick up!", 5))
+        assert await bench.finish() == {"sent": 2}
+        assert bench.cloud.tokens == ["ring", "pick up!", "ring"]
+
+    on_bench(redis_url, scenario)
+
+
 def test_where_nothing_replaces_anything_nothing_is_overtaken(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         await tried_first(bench, a_chat("older", 0))
@@ -198,6 +210,47 @@ def test_what_was_noted_while_redis_was_away_is_written_later(redis_url: str) ->
         assert await overtaking.overtaken([(older.push, older.deliveries)]) == set()
         await overtaking.write()
         assert await overtaking.overtaken([(older.push, older.deliveries)]) == {older.deliveries[0].id}
+
+    on_bench(redis_url, scenario)
+
+
+def test_the_newest_counts_whatever_was_noted_while_redis_was_away(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        overtaking = Overtaking(bench.link, KEYS, bench.cloud)
+        older, newer, late = (a_chat(name, at_ms).parcel for name, at_ms in [("older", 5), ("newer", 9), ("late", 1)])
+        older.deliveries[0].tries = 1
+        overtaking.retry_waits(older.push, older.deliveries, 300_000)
+        overtaking.sent(newer.push, newer.deliveries)
+
+        async def meanwhile(calls: object) -> Any:
+            overtaking.retry_waits(late.push, late.deliveries, 10)
+            overtaking.sent(late.push, late.deliveries)
+            raise ConnectionError
+
+        working, bench.link.run_many = bench.link.run_many, meanwhile  # type: ignore[method-assign]
+        with pytest.raises(ConnectionError):
+            await overtaking.write()
+        bench.link.run_many = working  # type: ignore[method-assign]
+        await overtaking.write()
+        assert await overtaking.overtaken([(older.push, older.deliveries)]) == {older.deliveries[0].id}
+        (place,) = await bench.link.call("KEYS", KEYS.newest("*"))
+        assert await bench.link.call("PTTL", place) > 800_000
+
+    on_bench(redis_url, scenario)
+
+
+def test_any_number_of_retries_is_asked_about(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        overtaking = Overtaking(bench.link, KEYS, bench.cloud)
+        retries = an_entry("m", deliveries=2_500).parcel
+        older = replace(retries.push, replace_key="c1", sent_at_ms=WRITTEN_MS)
+        for one in retries.deliveries:
+            one.tries = 1
+        overtaking.retry_waits(older, retries.deliveries, 10)
+        overtaking.sent(replace(older, sent_at_ms=WRITTEN_MS + 5), retries.deliveries[::2])
+        await overtaking.write()
+        found = await overtaking.overtaken([(older, retries.deliveries)])
+        assert found == {one.id for one in retries.deliveries[::2]}
 
     on_bench(redis_url, scenario)
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain
 
 from pushfleet_workers.ledger.keys import AccountKeys
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall.memory import is_visible
 from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.scripts import Script, load
 from pushfleet_workers.vendor import Vendor
 
@@ -60,18 +62,19 @@ class Overtaking:
         """*deliveries* were tried, and are tried again after *wait_ms*."""
         if not self._concerns(push):
             return
+        places = self._places(push, self._shown(push, deliveries))
+        if not places:
+            return
         life_ms = wait_ms + _BEYOND_THE_WAIT_MS
         self._we_wait_until = max(self._we_wait_until, time.monotonic() + life_ms / 1000)
-        for place in self._places(push, deliveries):
-            self._waiting[place] = max(life_ms, self._waiting.get(place, 0))
+        _keep_most(self._waiting, dict.fromkeys(places, life_ms))
 
     def sent(self, push: Push, deliveries: Sequence[Delivery]) -> None:
         """*deliveries* were taken by the vendor."""
         if not self._concerns(push):
             return
-        shown = [one for one in deliveries if is_visible(push.options, self._vendor, one)]
-        for place in self._places(push, shown):
-            self._sent[place] = max(push.sent_at_ms, self._sent.get(place, 0))
+        places = self._places(push, self._shown(push, deliveries))
+        _keep_most(self._sent, dict.fromkeys(places, push.sent_at_ms))
 
     async def write(self) -> None:
         """Write down what was noted, retries first: what was sent in the same moment may have overtaken them."""
@@ -84,7 +87,8 @@ class Overtaking:
             for some in _bites(sent):
                 await self._run(_OVERTAKE, [place for place, _ in some], [at_ms for _, at_ms in some])
         except BaseException:
-            self._waiting, self._sent = {**waiting, **self._waiting}, {**sent, **self._sent}
+            _keep_most(self._waiting, waiting)
+            _keep_most(self._sent, sent)
             raise
 
     async def overtaken(self, chunks: Sequence[tuple[Push, Sequence[Delivery]]]) -> set[bytes]:
@@ -93,21 +97,26 @@ class Overtaking:
             (one.id, push.sent_at_ms, place)
             for push, deliveries in chunks
             if self._concerns(push)
-            for tried in ([one for one in deliveries if one.tries],)
+            for tried in (self._shown(push, [one for one in deliveries if one.tries]),)
             for one, place in zip(tried, self._places(push, tried), strict=True)
         ]
         if not asked:
             return set()
-        newest = await self._link.call("MGET", *(place for *_, place in asked))
+        some = [asked[first : first + _AT_ONCE] for first in range(0, len(asked), _AT_ONCE)]
+        replies = good(await self._link.pipeline([("MGET", *(place for *_, place in one)) for one in some]))
         return {
             identity
-            for (identity, sent_at_ms, _), at in zip(asked, newest, strict=True)
+            for (identity, sent_at_ms, _), at in zip(asked, chain.from_iterable(replies), strict=True)
             if at is not None and int(at) > sent_at_ms
         }
 
     def _concerns(self, push: Push) -> bool:
         # What tells of others says how many there are by now, whenever it comes.
         return self._replaces and push.replace_key != "" and not push.tells_of_others
+
+    def _shown(self, push: Push, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Those that become a notification: a call by VoIP rings, and no text takes its place."""
+        return [one for one in deliveries if is_visible(push.options, self._vendor, one)]
 
     def _places(self, push: Push, deliveries: Sequence[Delivery]) -> list[str]:
         return [self._keys.newest(_place(push, one)) for one in deliveries]
@@ -123,6 +132,11 @@ def _place(push: Push, delivery: Delivery) -> str:
     whose = (delivery.user, delivery.device) if delivery.user else ("", delivery.token)
     name = "\0".join([str(len(push.replace_key)), push.replace_key, str(len(whose[0])), *whose])
     return blake2b(name.encode(errors="surrogatepass"), digest_size=12, person=b"pushfleet-place").hexdigest()
+
+
+def _keep_most(noted: dict[str, int], also: Mapping[str, int]) -> None:
+    for place, number in also.items():
+        noted[place] = max(number, noted.get(place, 0))
 
 
 def _bites(noted: dict[str, int]) -> list[list[tuple[str, int]]]:
