@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Literal
@@ -14,10 +16,11 @@ from pushfleet_workers.catalogue import STANDARD, Catalogue
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.compose import compose_hidden
 from pushfleet_workers.decision import refuse_delivered, refuse_device, refuse_hour, refuse_read, refuse_receiver
+from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.meanwhile import Learned, Meanwhile
 from pushfleet_workers.overrides import without_texts
-from pushfleet_workers.peace.calls import note_commands, say_no_end
+from pushfleet_workers.peace.calls import NeverRang, note_commands, say_no_end
 from pushfleet_workers.peace.device_day import DeviceDays
 from pushfleet_workers.peace.gathers import Gathered, tell, tells_only
 from pushfleet_workers.peace.parking import Going, Parking
@@ -32,6 +35,8 @@ from pushfleet_workers.tokens.lookup import Lookup, UserState
 from pushfleet_workers.tokens.record import Device
 
 __all__ = ["Rechecked", "Rechecker"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -97,7 +102,8 @@ class Rechecker:
         """Decide again on *entries*; renews tokens and badges in their deliveries.
 
         Of devices that were addressed directly only recalls are asked about; what was gathered from several
-        conversations takes one more round trip. Raises :class:`RedisUnusable`.
+        conversations takes one more round trip. Raises :class:`RedisUnusable` where nothing can be found out; what was
+        stands, whether it can be written down or not.
         """
         asked = [
             (entry.parcel.push, delivery) for entry in entries for delivery in entry.parcel.deliveries if delivery.user
@@ -133,14 +139,39 @@ class Rechecker:
         recalled = self._recalls.taken_back(recallable, marks)
         _stop(recalled, found)
         done = {delivery.id: one.done for (_, delivery), one in zip(asked, learned, strict=True)}
-        notes = note_commands(self._prefix, say_no_end(entries, found.refused, done))
-        good(await self._state.pipeline(notes) if notes else ())
+        silent = say_no_end(entries, found.refused, done)
         confirmed_ms = {delivery.id: one.confirmed_ms for (_, delivery), one in zip(asked, learned, strict=True)}
-        await self._release(entries, devices, confirmed_ms, found)
-        await self._recalls.look_at_screens(recallable, marks, found.refused, found.later)
-        meanwhile = await self._recalls.show(recallable, {*found.refused, *found.later}, found.counting)
-        await self._decide_anew([entry for entry in meanwhile if not any(entry is one for one in recalled)], found)
+        try:
+            # A full server takes no notes: what was refused is not sent for that.
+            with self._noting():
+                await self._note(silent)
+            with self._noting():
+                await self._release(entries, devices, confirmed_ms, found)
+            with self._noting():
+                await self._recalls.look_at_screens(recallable, marks, found.refused, found.later)
+            with self._noting():
+                meanwhile = await self._recalls.show(recallable, {*found.refused, *found.later}, found.counting)
+                await self._decide_anew(
+                    [entry for entry in meanwhile if not any(entry is one for one in recalled)], found
+                )
+        except RedisUnusable as problem:
+            self._log_trouble(problem)
         return found
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except ReplyError as problem:
+            self._log_trouble(problem)
+
+    def _log_trouble(self, problem: Exception) -> None:
+        log.warning("of %s:%s it cannot be noted what goes: %s", self._vendor, self._credential, problem)
+
+    async def _note(self, silent: Sequence[NeverRang]) -> None:
+        """Let the ends of *silent* calls be told to nobody, whenever they are claimed."""
+        notes = note_commands(self._prefix, silent)
+        good(await self._state.pipeline(notes) if notes else ())
 
     async def _decide_anew(self, entries: Sequence[Entry], found: Rechecked) -> None:
         """What was taken back at the very moment when devices were to show it, is decided once more."""

@@ -197,6 +197,21 @@ def test_the_end_of_a_call_that_never_rang_is_not_told_when_it_is_claimed_later(
     on(redis_url, scenario)
 
 
+def test_a_call_that_is_over_does_not_ring_where_that_cannot_be_noted(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.route(chat("ring", kind="call"))
+        await stage.route(chat("end", kind="call_cancel"))
+        ring, end = await stage.entries()
+        await stage.queue.call("CONFIG", "SET", "maxmemory", 1)
+        try:
+            assert await reasons(stage, [ring]) == {"ring": "call_over"}
+        finally:
+            await stage.queue.call("CONFIG", "SET", "maxmemory", 0)
+        assert await reasons(stage, [end]) == {"end": ""}, "nobody knows that nothing rang"
+
+    on(redis_url, scenario)
+
+
 def test_the_end_of_a_call_that_may_ring_is_told_when_it_is_claimed_later(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.device(name="pad")

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.workers.routing import PREFIX, RECALLS, Stage, chat, group, now_ms, play
 
 from pushfleet import OfflineMessage, Target
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.recheck import Rechecker
+from pushfleet_workers.redis_link import LinkLost
 from pushfleet_workers.tokens.record import FOREGROUND, Channel
 
 
@@ -45,6 +47,35 @@ def test_queued_work_of_a_recalled_message_is_stopped_and_nothing_replaces_it(re
             ("m1", True): ["not_shown", "not_shown"],
             ("m2", False): [""],
         }
+
+    on(redis_url, scenario)
+
+
+@pytest.mark.parametrize("trouble", ["full", "gone"])
+def test_what_is_stopped_stays_so_where_nothing_can_be_written_down(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    async def away(calls: object) -> None:
+        raise LinkLost("the connection to Redis broke")
+
+    async def scenario(stage: Stage) -> None:
+        await stage.device("a")
+        await stage.device("b")
+        await stage.route(chat("m1", "a"), chat("m2", "b"))
+        await stage.recall("m1")
+        entries = await stage.entries()
+        for entry in entries:
+            entry.parcel.push = replace(entry.parcel.push, later="held")
+        if trouble == "full":
+            await stage.queue.call("CONFIG", "SET", "maxmemory", 1)
+        else:
+            monkeypatch.setattr(stage.queue, "run_many", away)
+        try:
+            found = await ends(stage, entries)
+        finally:
+            await stage.queue.call("CONFIG", "SET", "maxmemory", 0)
+        assert found == {("m1", False): ["recalled"], ("m1", True): ["not_shown"], ("m2", False): [""]}
+        assert "it cannot be noted what goes" in caplog.text
 
     on(redis_url, scenario)
 
