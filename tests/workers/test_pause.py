@@ -15,12 +15,14 @@ from tests.workers.ledger.support import put
 from tests.workers.test_courier import RETRY, named, on_bench
 
 from pushfleet_workers.gate_desk import GateDesk
-from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, pack
+from pushfleet_workers.ledger import AccountKeys, Claim, Entry, Ledger, pack
+from pushfleet_workers.ledger.ledger import Want
 from pushfleet_workers.ledger.pause import pause, resume
 from pushfleet_workers.ledger.waiting import hasten
 from pushfleet_workers.outcome import OK, Outcome, Scope, Verdict
 from pushfleet_workers.push import PutOff
 from pushfleet_workers.recheck import Rechecked
+from pushfleet_workers.redis_link import LinkLost
 
 
 async def pauses(bench: Bench, *, span_ms: int = 0, elsewhere: bool = False) -> None:
@@ -51,6 +53,39 @@ def test_what_waits_in_a_process_goes_back_and_what_is_under_way_comes_in(redis_
         assert await bench.finish() == {"sent": 40}
 
     on_bench(redis_url, scenario, in_flight_max=3)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_a_lost_answer_brought_does_not_leave_either(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        ledger = bench.courier.ledger
+        claims = ledger._claim_now
+
+        async def is_lost(want: Want) -> Claim:
+            await claims(want)
+            raise LinkLost("the connection to Redis broke")
+
+        await put(bench.link, named("first"))
+        assert await bench.finish() == {"sent": 1}
+        await put(bench.link, *[named(f"m{number}") for number in range(5)])
+        if elsewhere:
+            await pauses(bench, elsewhere=True)
+        monkeypatch.setattr(ledger, "_claim_now", is_lost)
+        with pytest.raises(LinkLost):
+            await ledger.claim(Want(10, 10, 10, elsewhere=elsewhere))
+        monkeypatch.setattr(ledger, "_claim_now", claims)
+        assert (await bench.book()).leased == 5
+        await pauses(bench)
+        await bench.courier.claim()
+        await bench.settled()
+        assert bench.cloud.tokens == ["first-0"]
+        await resume(bench.link, bench.keys, force=False)
+        assert await bench.finish() == {"sent": 6}
+        assert bench.cloud.tokens[1:] == [f"m{number}-0" for number in range(5)]
+
+    on_bench(redis_url, scenario)
 
 
 @pytest.mark.parametrize("deliveries", [1, 3])

@@ -177,10 +177,10 @@ class Courier:
 
     async def _claim(self) -> Claim:
         if await self.ledger.lost_track():
-            await self._take_in(*await self.ledger.regain(self._hand.leases))
-            if self._hand.suspect:
-                # Nothing travels beside it.
-                return Claim(self._clock.now_ms(), 0, 0)
+            for entry in await self.ledger.regain(self._hand.leases):
+                # Its permits are old, if it has any, and the gate may have shut since.
+                held = self._hand.take(entry)
+                self._hand.give_back(held, held.left)
         bulk_waiting = len(self._queues["bulk"])
         room = max(1, self._window + self._high_water - self._waiting + bulk_waiting - len(self._senders))
         bulk_room = max(0, self._bulk_window + self._high_water - bulk_waiting - self._in_flight["bulk"])

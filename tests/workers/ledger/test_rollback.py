@@ -101,7 +101,7 @@ def test_what_was_settled_and_forgotten_is_not_sent_again(redis_url: str, histor
         assert await ledger.settle([sent(a, a.fence), sent(b, b.fence)]) == []
         await go_back(link, history, moment)
         assert await ledger.lost_track()
-        assert await ledger.regain([(c.id, c.fence, 1)]) == ([], frozenset())
+        assert await ledger.regain([(c.id, c.fence, 1)]) == []
         assert not await ledger.lost_track()
         now = await balanced(link)
         assert (now["leased"], now["ready"], now.get("ended", 0)) == (1, 3, 0)

@@ -409,8 +409,8 @@ class Ledger:
         await self.link.ready()
         return self._strays or self._data_changed
 
-    async def regain(self, in_hand: Sequence[tuple[bytes, int, int]]) -> tuple[list[Entry], frozenset[bytes]]:
-        """Entries to take in hand, and late acceptances as a claim brings them.
+    async def regain(self, in_hand: Sequence[tuple[bytes, int, int]]) -> list[Entry]:
+        """Entries that are leased to this process without its having seen them: they are to go back.
 
         *in_hand*: id, fence and deliveries of what this process has in hand, or has settled without knowing how that
         went. After a failover or a restart the data may be older than our memory. Then no entry comes from here: leases
@@ -419,11 +419,10 @@ class Ledger:
         if self._data_changed:
             await self._reconcile_with(in_hand)
             self._strays = False
-            return [], frozenset()
+            return []
         entries = await self.recover({identity for identity, _, _ in in_hand})
-        late_oks = await self._late_oks(entries)
         self._strays = False
-        return entries, late_oks
+        return entries
 
     async def _reconcile_with(self, in_hand: Sequence[tuple[bytes, int, int]]) -> None:
         history, keys = self.link.history, self.keys
