@@ -29,6 +29,8 @@ from pushfleet import Conversation, OfflineMessage
 from pushfleet.message import Lane
 from pushfleet.wire import decode_message
 from pushfleet_workers.audit import Books
+from pushfleet_workers.erasure.ledgers import LedgerErasure, Swept
+from pushfleet_workers.erasure.sought import Sought
 from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ingress import IngressKeys
 from pushfleet_workers.ingress.refused import Readmission, RefusedEntries
@@ -161,6 +163,29 @@ def test_no_key_holds_name_token_or_text_of_an_erased_user(redis_url: str, user:
         assert {name for name in ends if "user_erased" in name} == {
             f"{lane}:suppressed:user_erased" for lane in ("urgent", "normal", "bulk")
         }
+
+    on(redis_url, scenario)
+
+
+def test_what_is_claimed_before_its_ledger_is_walked_is_waited_for(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        await register(stage, PLAIN)
+        await stage.route(secret("m1", PLAIN))
+        await desk_of(stage).erase("demo", PLAIN)
+        sweep = LedgerErasure.sweep
+
+        async def sweep_after_a_claim(ledger: LedgerErasure, sought: Sought) -> Swept:
+            await claimed(stage, "w9")
+            return await sweep(ledger, sought)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(LedgerErasure, "sweep", sweep_after_a_claim)
+            assert await look_until_ripe(stage) == (1, 0), "whoever is back would get it if its worker died"
+        await die(stage, "w9")
+        assert await look_until_ripe(stage) == (1, 1)
+        assert await traces(stage.queue, PLAIN, SECRET) == {}
 
     on(redis_url, scenario)
 

@@ -54,12 +54,16 @@ class LedgerErasure:
         self._link = link
         self._keys = keys
         self._kept_from_ms = kept_from_ms
+        self._fence: bytes | None = None
+        """That of the last claim before it was looked at what workers have in hand."""
+
         self._script_keys = (
             keys.books, *keys.ready, keys.suspect, keys.delayed, keys.delayed_entries, keys.dead
         )  # fmt: skip
 
     async def in_hand(self, sought: Sought) -> set[Owner]:
         """Users whose deliveries workers have in hand: they end by themselves, or come back."""
+        self._fence = await self._last_fence()
         found: set[Owner] = set()
         for owner in await self._link.call("ZRANGE", self._keys.owners, 0, -1):
             async for values in self._hash_pages(self._keys.leased(owner.decode())):
@@ -68,16 +72,19 @@ class LedgerErasure:
         return found
 
     async def sweep(self, sought: Sought) -> Swept:
-        """Take out what is theirs."""
+        """Take out what is theirs, after :meth:`in_hand`."""
         swept = Swept()
-        fence = await self._link.call("HGET", self._keys.books, "fence")
         await self._dead(sought, swept)
         await self._waiting(sought, swept)
-        if await self._link.call("HGET", self._keys.books, "fence") != fence:
-            # Of what was claimed meanwhile some may have been put back behind us.
+        if await self._last_fence() != self._fence:
+            # Of what was claimed meanwhile some is in hand, and some may have been put back behind us.
             swept.missed |= await self.in_hand(sought)
             await self._waiting(sought, swept)
         return swept
+
+    async def _last_fence(self) -> bytes | None:
+        fence: bytes | None = await self._link.call("HGET", self._keys.books, "fence")
+        return fence
 
     async def _dead(self, sought: Sought, swept: Swept) -> None:
         async for letters in DeadLetters(self._link, self._keys).oldest_first():
