@@ -6,9 +6,15 @@ import pytest
 from msgspec.structs import replace
 from tests.workers.ledger.support import an_entry
 
+from pushfleet.message import OfflineMessage
 from pushfleet_workers.dead_letters.renewal import Renewed
+from pushfleet_workers.hand import Held
+from pushfleet_workers.ingress import Raw
 from pushfleet_workers.ingress.refused import Readmission
-from pushfleet_workers.ledger import Return, Settlement, pack
+from pushfleet_workers.job import Job
+from pushfleet_workers.ledger import Return, Settlement, pack, unpack
+from pushfleet_workers.push import Push
+from pushfleet_workers.recheck import Rechecked
 from pushfleet_workers.redis_address import RedisAddress, master_address, read_url
 
 SECRETS = ["s3cret", "token-0", "hi there"]
@@ -23,6 +29,17 @@ def packed() -> bytes:
     return data
 
 
+def a_push() -> Push:
+    return unpack(packed()).parcel.push
+
+
+def a_job() -> Job:
+    message = OfflineMessage(id="m", app="demo", kind="chat", body="hi there", recipients=("bob",))
+    job = Job(Raw(b"1-0", 1, {b"m": b"hi there"}), message, b"p", [])
+    job.texts["en", False, False] = "Ann", "hi there"
+    return job
+
+
 def behind_sentinels() -> RedisAddress:
     address = read_url("redis+sentinel://ann:s3cret@h:1/fleet/0?sentinel_password=s3cret")
     assert not isinstance(address, RedisAddress)
@@ -34,6 +51,10 @@ def behind_sentinels() -> RedisAddress:
     [
         RedisAddress.from_url("rediss://ann:s3cret@h:1/0"),
         behind_sentinels(),
+        a_push(),
+        a_job(),
+        Rechecked(rendered={b"x": a_push()}, later={b"x": (1, a_push())}),
+        Held(unpack(packed()), Settlement(b"x", 1, 1), 0, 1),
         Renewed(packed(), 5),
         Return("1-0", 5, packed()),
         Readmission("1-0", b"1", "m", b'{"title": "hi there"}'),

@@ -25,7 +25,7 @@ ParcelName = tuple[str, str, bytes]
 
 
 class Job(Struct):
-    """One entry on its way through a batch."""
+    """One entry on its way through a batch. Its repr does not show what it says."""
 
     raw: Raw
     message: OfflineMessage
@@ -75,6 +75,9 @@ class Job(Struct):
     """Those of them that wait, and tell of others then: until when."""
 
     deliveries: int = 0
+
+    def __repr__(self) -> str:
+        return f"Job({self.raw!r}, {self.message!r}, suppressed={self.suppressed}, deliveries={self.deliveries})"
 
     @property
     def people(self) -> int:

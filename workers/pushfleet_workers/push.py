@@ -32,7 +32,7 @@ Parking = Literal["", "parked", "released"]
 
 
 class Push(Struct, frozen=True, array_like=True):
-    """What all deliveries of a parcel share, text already composed.
+    """What all deliveries of a parcel share, text already composed. Its repr does not show what it says.
 
     Array-like on the wire: new fields are appended, with a default.
     """
@@ -86,6 +86,9 @@ class Push(Struct, frozen=True, array_like=True):
 
     confirmed_ms: int = 0
     """Of what was parked: until when its device had everything as it was released."""
+
+    def __repr__(self) -> str:
+        return f"Push({self.app}/{self.message_id}, {self.kind}, {self.lane})"
 
     @property
     def variant(self) -> tuple[object, ...]:
