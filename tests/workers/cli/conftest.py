@@ -13,6 +13,7 @@ import pytest
 from tests.workers.commands import settings_file
 
 from pushfleet_workers.cli import main
+from pushfleet_workers.cli.context import console, errors
 
 
 @dataclass
@@ -38,12 +39,18 @@ Cli = Callable[..., Said]
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """`pushfleet` with these words, in an empty folder and without settings in the environment."""
+    """`pushfleet` with these words, in an empty folder and without settings in the environment.
+
+    Its lines are as long as *columns* say, whatever terminal the tests run in, if any.
+    """
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("PUSHFLEET_")]:
         monkeypatch.delenv(name)
 
-    def run(*words: str | Path, stdin: bytes = b"") -> Said:
+    def run(*words: str | Path, stdin: bytes = b"", columns: int = 200) -> Said:
+        for one in (console, errors):
+            monkeypatch.setattr(one, "_width", columns)
+            monkeypatch.setattr(one, "_height", 50)
         monkeypatch.setattr(sys, "argv", ["pushfleet", *map(str, words)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         capsys.readouterr()

@@ -63,17 +63,14 @@ def test_a_credential_from_its_beginning_to_its_end(cli: Cli, key_file: Path) ->
 
 
 @pytest.mark.usefixtures("fleet")
-def test_the_list_has_a_line_for_each_whatever_the_width(
-    cli: Cli, key_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
+def test_the_list_has_a_line_for_each_whatever_the_width(cli: Cli, key_file: Path) -> None:
     assert cli("credentials", "add", "apns", "main", *APNS, "--file", f"key_file={key_file}").code == 0
-    settled, stored = cli("credentials", "list").out.splitlines()
+    settled, stored = cli("credentials", "list", columns=40).out.splitlines()
     assert settled.startswith("huawei:settled: app demo, production, settings, key ")
     assert stored.startswith(f"apns:main: app demo, production, stored, key {sha256(P8).hexdigest()[:16]}, created 20")
     key_file.write_bytes(OTHER_P8)
     cli("credentials", "rotate", "apns", "main", "--file", f"key_file={key_file}")
-    assert ", old key kept until 20" in cli("credentials", "list").out.splitlines()[1]
+    assert ", old key kept until 20" in cli("credentials", "list", columns=40).out.splitlines()[1]
 
 
 @pytest.mark.usefixtures("fleet")

@@ -67,7 +67,6 @@ def done(said: Said) -> dict[str, Any]:
 
 
 def test_letters_are_listed_the_newest_first(cli: Cli, fleet: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
     names = letters(fleet, "m1", "m2", "m3")
     assert listed(cli) == names[::-1]
     assert listed(cli, "--limit", "2") == names[:0:-1]
@@ -105,10 +104,7 @@ def test_filters(cli: Cli, fleet: str, words: list[str], found: int) -> None:
     assert done(cli("dlq", "drop", "--dry-run", "--json", *words))["dropped"] == found
 
 
-def test_a_letter_is_shown_with_all_that_helps_and_neither_token_nor_text(
-    cli: Cli, fleet: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_a_letter_is_shown_with_all_that_helps_and_neither_token_nor_text(cli: Cli, fleet: str) -> None:
     (name,) = letters(fleet, "m1", conversation_id="c1")
     said = cli("dlq", "show", name)
     assert (said.code, said.err) == (0, "")
@@ -121,8 +117,7 @@ def test_a_letter_is_shown_with_all_that_helps_and_neither_token_nor_text(
         assert secret not in said.out + cli("dlq", "show", name, "--json").out
 
 
-def test_of_a_large_letter_some_deliveries_are_shown(cli: Cli, fleet: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_of_a_large_letter_some_deliveries_are_shown(cli: Cli, fleet: str) -> None:
     users = [f"user-{number}-" for number in range(30)]
     name = staged(fleet, lambda stage: stage.dies(an_entry("m1", *users)))
     said = cli("dlq", "show", name).out
@@ -211,7 +206,7 @@ def test_a_new_life_has_an_end(cli: Cli, fleet: str) -> None:
 
 def test_somebody_who_looks_sees_a_bar(cli: Cli, fleet: str, monkeypatch: pytest.MonkeyPatch) -> None:
     letters(fleet, "m1", "m2")
-    monkeypatch.setattr(dlq, "errors", Console(stderr=True, force_terminal=True))
+    monkeypatch.setattr(dlq, "errors", Console(stderr=True, force_terminal=True, _environ={"TERM": "xterm"}))
     said = cli("dlq", "replay", "--all")
     assert "2/2" in said.err
     assert "2 letters went back" in said.out

@@ -73,8 +73,7 @@ def test_the_vendors_word_stands_unless_it_is_forced(cli: Cli, fleet: str) -> No
     assert "breaker open, next probe" in said, "half open until a good answer is heard"
 
 
-def test_it_shows_in_the_audit_and_among_the_vendors(cli: Cli, fleet: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_it_shows_in_the_audit_and_among_the_vendors(cli: Cli, fleet: str) -> None:
     cli("pause", "huawei", "--account", "main", "--for", "2h", "--reason", "wrong text")
     vendor_pauses(fleet)
     said = cli("audit")

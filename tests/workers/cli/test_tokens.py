@@ -77,8 +77,7 @@ def listed(cli: Cli, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in said.out.splitlines()]
 
 
-def test_dead_tokens_are_listed_and_never_shown(cli: Cli, fleet: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_dead_tokens_are_listed_and_never_shown(cli: Cli, fleet: str) -> None:
     die(fleet, ["ann", "bob"], CERTAIN)
     said = cli("tokens", "dead")
     assert (said.code, said.err) == (0, "")

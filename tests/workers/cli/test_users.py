@@ -24,8 +24,7 @@ def register(cli: Cli, **fields: object) -> None:
     assert cli("devices", "import", "-", stdin=line.encode()).code == 0
 
 
-def test_a_user_is_shown_with_the_reason_why_no_push_goes(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_a_user_is_shown_with_the_reason_why_no_push_goes(cli: Cli) -> None:
     register(cli, state="logged_out")
     said = cli("users", "show", "demo", "bob")
     assert (said.code, said.err) == (0, "")

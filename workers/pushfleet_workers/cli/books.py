@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import click
 import msgspec
-from rich.table import Table
 
 from pushfleet_workers.audit import AccountBook, Books, read_books
 from pushfleet_workers.checks import Finding, check_all
 from pushfleet_workers.cli.context import Context, console, json_option, pass_context, with_link
+from pushfleet_workers.cli.tables import print_table
 from pushfleet_workers.cli.times import shown_date
 
 __all__ = ["audit", "check"]
@@ -35,16 +35,22 @@ def audit(context: Context, as_json: bool) -> None:
 
 
 def _show(books: Books) -> None:
-    ingress = Table("lane", "added", "present", "routed", "malformed", "balanced", title="Ingress")
-    for lane, book in books.lanes.items():
-        row: Sequence[object] = (lane, book.added, book.present, book.routed, book.malformed, book.balanced)
-        ingress.add_row(*map(str, row))
-    ledger = Table("account", "put", "ready", "leased", "delayed", "ended", "dead letters", "balanced", title="Ledger")
-    for name, account in books.accounts.items():
-        row = (name, account.put, account.ready, account.leased, account.delayed, account.ended,
-               account.dead_letters, account.balanced)  # fmt: skip
-        ledger.add_row(*map(str, row))
-    console.print(ingress, ledger)
+    print_table(
+        ("lane", "added", "present", "routed", "malformed", "balanced"),
+        [
+            (lane, book.added, book.present, book.routed, book.malformed, book.balanced)
+            for lane, book in books.lanes.items()
+        ],
+        title="Ingress",
+    )
+    print_table(
+        ("account", "put", "ready", "leased", "delayed", "ended", "dead letters", "balanced"),
+        [
+            (name, one.put, one.ready, one.leased, one.delayed, one.ended, one.dead_letters, one.balanced)
+            for name, one in books.accounts.items()
+        ],
+        title="Ledger",
+    )
     for name, account in books.accounts.items():
         for line in _gate(account):
             console.print(f"{name} {line}.", markup=False, highlight=False, soft_wrap=True)

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import click
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from pushfleet.message import LANES
 from pushfleet_workers.cli.context import Context, console, errors, json_option, pass_context
+from pushfleet_workers.cli.tables import print_table
 from pushfleet_workers.cli.times import Duration, shown_date
 from pushfleet_workers.credential_store import Accounts
 from pushfleet_workers.dead_letters import (
@@ -122,11 +122,16 @@ def list_(context: Context, /, limit: int, as_json: bool, **given: Any) -> None:
         for one in found:
             click.echo(msgspec.json.encode(one))
         return
-    table = Table("letter", "since", "app", "lane", "reason", "code", "attempts", "deliveries", "message")
-    for one in found:
-        table.add_row(*map(str, (one.letter, shown_date(one.at_ms), one.app, one.lane, one.reason, one.code,
-                                 one.attempts, one.deliveries, one.message_id)))  # fmt: skip
-    console.print(table)
+    print_table(
+        ("letter", "since", "app", "lane", "reason", "code", "attempts", "deliveries", "message"),
+        [
+            (
+                one.letter, shown_date(one.at_ms), one.app, one.lane, one.reason, one.code, one.attempts,
+                one.deliveries, one.message_id,
+            )
+            for one in found
+        ],
+    )  # fmt: skip
 
 
 @dlq.command()
@@ -284,11 +289,13 @@ def _show(shown: LetterDetail) -> None:
         if value:
             _print(f"{name + ':':14}{value}")
     if shown.parcel:
-        table = Table("delivery", "user", "device", "token", "kind", "attempts", "unknown")
-        for one in shown.parcel[:_DELIVERIES_SHOWN]:
-            table.add_row(*map(str, (one.id, one.user, one.device, one.token_fingerprint, one.token_kind, one.attempts,
-                                     one.unknown)))  # fmt: skip
-        console.print(table)
+        print_table(
+            ("delivery", "user", "device", "token", "kind", "attempts", "unknown"),
+            [
+                (one.id, one.user, one.device, one.token_fingerprint, one.token_kind, one.attempts, one.unknown)
+                for one in shown.parcel[:_DELIVERIES_SHOWN]
+            ],
+        )
     if len(shown.parcel) > _DELIVERIES_SHOWN:
         _print(f"and {len(shown.parcel) - _DELIVERIES_SHOWN} more; --json has all of them.")
     _print(shown.replay)

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-from rich.table import Table
 
 from pushfleet_workers.cli.context import Context, console, json_option, pass_context
+from pushfleet_workers.cli.tables import print_table
 from pushfleet_workers.cli.times import Moment, shown_date
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credential_store import Accounts
@@ -72,10 +72,7 @@ def dead(context: Context, /, app: str | None, fate: str | None, limit: int, as_
         for one in found:
             click.echo(msgspec.json.encode(one))
         return
-    table = Table("heard of", "fate", "user", "device", "account", "code", "dead since", "token")
-    for one in found:
-        table.add_row(*_row(one))
-    console.print(table)
+    print_table(("heard of", "fate", "user", "device", "account", "code", "dead since", "token"), map(_row, found))
 
 
 @tokens.command()
@@ -115,12 +112,10 @@ def guards(context: Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(found)))
     else:
-        table = Table("account", "guard", "passed over", "undated deaths lately", "accepted in that time")
-        for one in found:
-            guard = f"tripped {shown_date(one.guarded_since_ms)}" if one.guarded_since_ms else ""
-            counts = (one.quarantined, one.window_deaths, one.window_accepted)
-            table.add_row(f"{one.vendor}:{one.credential}", guard, *map(str, counts))
-        console.print(table)
+        print_table(
+            ("account", "guard", "passed over", "undated deaths lately", "accepted in that time"),
+            map(_guard_row, found),
+        )
     if any(one.guarded_since_ms for one in found):
         raise SystemExit(1)
 
@@ -213,6 +208,11 @@ def _say(done: RestoreDone | Decided, as_json: bool, sentence: str) -> None:
         click.echo(json.dumps(msgspec.to_builtins(done)))
     else:
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def _guard_row(one: AccountDeaths) -> Sequence[object]:
+    guard = f"tripped {shown_date(one.guarded_since_ms)}" if one.guarded_since_ms else ""
+    return f"{one.vendor}:{one.credential}", guard, one.quarantined, one.window_deaths, one.window_accepted
 
 
 def _row(one: DeathTold) -> Sequence[str]:

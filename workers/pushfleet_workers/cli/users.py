@@ -6,17 +6,16 @@ import asyncio
 import json
 import sys
 import time
-from datetime import UTC, datetime
 from typing import cast, get_args
 
 import click
 import msgspec
-from rich.table import Table
 
 from pushfleet.message import Kind
 from pushfleet_workers.api.users import PushShown, UserShown, show_user
 from pushfleet_workers.cli.context import Context, console, json_option, pass_context
-from pushfleet_workers.cli.times import Duration
+from pushfleet_workers.cli.tables import print_table
+from pushfleet_workers.cli.times import Duration, shown_date
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credential_store import Accounts
 from pushfleet_workers.erasure import EraseDesk, Erasing, ErasureKeeper
@@ -55,12 +54,16 @@ def show(context: Context, app: str, user: str, conversation: str, kind: str, me
     if not shown.devices:
         console.print(f"No push: {SUPPRESSED['no_device'].sentence} (no_device).", highlight=False)
         return
-    table = Table("device", "platform", "state", "since", "push now", "why")
-    for name, device in shown.devices.items():
-        since = datetime.fromtimestamp(device.state_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        told = since if device.state_at_ms else ""
-        table.add_row(name, device.platform, device.state, told, device.push.channel or "no", _why(device.push))
-    console.print(table)
+    print_table(
+        ("device", "platform", "state", "since", "push now", "why"),
+        [
+            (
+                name, device.platform, device.state, shown_date(device.state_at_ms), device.push.channel or "no",
+                _why(device.push),
+            )
+            for name, device in shown.devices.items()
+        ],
+    )  # fmt: skip
 
 
 @users.command()
