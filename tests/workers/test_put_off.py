@@ -89,7 +89,7 @@ def test_what_was_decided_long_ago_or_before_a_process_died_is_decided_again(red
         now_ms = int(time.time() * 1000)
         fresh, stale, lost, tried = old("fresh"), old("stale"), old("lost"), old("tried")
         fresh.parcel.put_off = PutOff(now_ms)
-        stale.parcel.put_off = PutOff(now_ms - 31_000)
+        stale.parcel.put_off = PutOff(now_ms - 1_100)
         lost.parcel.put_off, lost.lost = PutOff(now_ms), 1
         tried.parcel.put_off = PutOff(now_ms)
         bench.cloud.answer("tried-0", Outcome(Verdict.RETRY), OK)

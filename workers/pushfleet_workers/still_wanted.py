@@ -49,9 +49,9 @@ class StillWanted:
             log.error("recheck of %s raised %s", self._name, where_raised(problem))
             found = Rechecked()
         left = [(held, some) for held, deliveries in aged if (some := self._heed(held, deliveries, found))]
-        return await self.not_overtaken(left)
+        return await self._not_overtaken(left)
 
-    async def not_overtaken(self, chunks: list[_Chunk]) -> list[_Chunk]:
+    async def _not_overtaken(self, chunks: list[_Chunk]) -> list[_Chunk]:
         """Those of *chunks* that no newer push of their conversation has overtaken; the others end."""
         try:
             overtaken = await self._overtaking.overtaken([(held.entry.parcel.push, some) for held, some in chunks])

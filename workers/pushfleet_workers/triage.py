@@ -18,12 +18,8 @@ __all__ = ["Chunk", "Doubts", "Triage"]
 Chunk = tuple[Held, list[Delivery]]
 """An entry in hand, and deliveries of it."""
 
-_DECISION_HOLDS_MS = 30_000
+_DECISION_HOLDS_MS = 1_000
 """How long what was found out of work that could not leave in time is not asked again: long enough for new permits."""
-
-_OVERTAKEN_AFTER_MS = 1_000
-"""From then on a retry among these is asked about all the same whether something newer has left: by the ledger's Redis,
-which is as quick as claims are."""
 
 _OF_CALLS = frozenset({"call", "call_cancel"})
 
@@ -38,11 +34,8 @@ class Doubts:
     lost: list[Chunk] = field(default_factory=list)
     """A process died with it."""
 
-    retried: list[Chunk] = field(default_factory=list)
-    """It was decided on lately, and something newer may have left since."""
-
     def __bool__(self) -> bool:
-        return bool(self.aged or self.lost or self.retried)
+        return bool(self.aged or self.lost)
 
 
 class Triage:
@@ -97,21 +90,16 @@ class Triage:
                 self._hand.finish(held, deliveries, End("dropped", "expired"))
             elif not decided_ms and (now_ms - entry.put_ms > self._recheck_ms or _had_its_chance(entry)):
                 doubts.aged.append((held, deliveries))
-            elif decided_ms and now_ms - decided_ms > _OVERTAKEN_AFTER_MS and entry.parcel.deliveries[0].tries:
-                doubts.retried.append((held, deliveries))
             else:
                 self._queue(held, deliveries)
         return doubts
 
     async def queue_what_is_wanted(self, doubts: Doubts) -> None:
         """Ask about what :meth:`take` left, and queue what of it is still to be sent."""
-        aged, retried = doubts.aged, doubts.retried
+        aged = doubts.aged
         if doubts.lost:
             aged += await self._of_the_dead(doubts.lost)
-        wanted = await self._still_wanted.of(aged) if aged else []
-        if retried:
-            wanted += await self._still_wanted.not_overtaken(retried)
-        for held, deliveries in wanted:
+        for held, deliveries in await self._still_wanted.of(aged) if aged else ():
             self._queue(held, deliveries)
 
     def without_accepted(self, held: Held, deliveries: list[Delivery], late_oks: frozenset[bytes]) -> list[Delivery]:
