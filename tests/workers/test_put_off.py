@@ -221,3 +221,20 @@ def test_what_was_counted_and_says_something_else_by_now_does_not_count_again(re
             assert await counted(bench, alone) == 0
 
     on_bench(redis_url, scenario, recheck_s=2.0, device_caps={"all": 5})
+
+
+def test_what_was_counted_and_waits_for_its_kind_does_not_count_again(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        entry = named("m")
+        cap = bench.courier._caps._days.cap_of(entry.parcel.push)
+        assert cap is not None
+        entry.parcel.put_off = PutOff(int(time.time() * 1000), 0, cap.day_at(time.time() * 1000))
+        bench.courier._gate._class_pauses_ms["chat"] = time.time() * 1000 + 100
+        await put(bench.link, entry)
+        await bench.courier.claim()
+        await bench.settled()
+        assert (await bench.book()).delayed == 1
+        assert await bench.finish() == {"sent": 1}
+        assert await counted(bench, entry) == 0
+
+    on_bench(redis_url, scenario, device_caps={"all": 5})

@@ -172,6 +172,7 @@ class Hand:
             size = 1
         # What costs no attempt and stays what it is waits for the account.
         gated = not step.counts and push is None
+        before = held.entry.parcel.put_off
         for first in range(0, len(deliveries), size):
             entry = _entry_of(held, deliveries[first : first + size], push)
             if held.entry.parcel.push.parking == "parked" and not any(one.tries for one in entry.parcel.deliveries):
@@ -182,6 +183,9 @@ class Hand:
                 entry.lost = min(entry.lost, 1)
                 for delivery in entry.parcel.deliveries:
                     delivery.tries += 1
+            elif before is not None and before.counted_day:
+                # It is counted still, and has to be decided on anew.
+                entry.parcel.put_off = PutOff(0, before.lost, before.counted_day)
             entry.parcel.gated = gated
             held.settlement.later.append((step.wait_ms, pack(entry)))
         self._resolved(held, deliveries)
