@@ -17,6 +17,7 @@ from pushfleet_workers.ledger import Entry, pack, unpack
 from pushfleet_workers.outcome import OK, Outcome, Verdict
 from pushfleet_workers.overtaking import Overtaking
 from pushfleet_workers.push import Parcel, PutOff
+from pushfleet_workers.vendor import Request, Response
 
 BUSY = Outcome(Verdict.RETRY_AFTER, code="Busy", wait_s=0.4)
 WRITTEN_MS = 1_000_000
@@ -66,6 +67,46 @@ def test_a_retry_is_not_sent_on_top_of_a_newer_push_of_its_conversation(redis_ur
         assert bench.cloud.tokens == ["older", "newer"]
 
     on_bench(redis_url, scenario)
+
+
+class Slow(Cloud):
+    """A vendor that lets one token wait for its answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers_older = asyncio.Event()
+
+    async def send(self, request: Request) -> Response:
+        if b"older" in request.body:
+            await self.answers_older.wait()
+        return await super().send(request)
+
+
+@pytest.mark.parametrize("answer", [BUSY, OK])
+def test_what_is_newer_than_work_under_way_overtakes_its_retry(
+    redis_url: str, answer: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pushfleet_workers.courier._LONG_S", 0.0)
+    cloud = Slow()
+
+    async def scenario(bench: Bench) -> None:
+        cloud.answer("older", answer, OK)
+        await put(bench.link, a_chat("older", 0))
+        await bench.courier.claim()
+        await bench.courier.heed_slow_answers()
+        await put(bench.link, a_chat("newer", 5))
+        await bench.courier.claim()
+
+        async def sent() -> bool:
+            return await bench.ends() == {"sent": 1}
+
+        await until(sent)
+        cloud.answers_older.set()
+        ends = {"sent": 1, "dropped:superseded": 1} if answer is BUSY else {"sent": 2}
+        assert await bench.finish() == ends
+        assert cloud.tokens == ["newer", "older"]
+
+    on_bench(redis_url, scenario, cloud=cloud)
 
 
 @pytest.mark.parametrize(("ago_ms", "ends"), [(5_000, {"sent": 1, "dropped:superseded": 1}), (0, {"sent": 2})])

@@ -51,6 +51,9 @@ _LOW_WATER = 50
 """With fewer waiting to be sent it claims again."""
 
 _BULK_WINDOW_SHARE = 0.7
+_LONG_S = 1.0
+"""After so long in hand a push is as good as one that is tried again: something newer may leave meanwhile."""
+
 _LAST_SETTLE_S = 3.0
 _AUTH_DOUBT_S = 60.0
 
@@ -220,6 +223,19 @@ class Courier:
         """Give back what has not left while an operator pauses the account; with full hands no claim hears of it."""
         if self._hand.holds and await self.ledger.operator_until_ms() > self._clock.now_ms():
             self._hold_back_everything()
+
+    async def heed_slow_answers(self) -> None:
+        """Let what is newer than work that has been in hand for long say so; meant for once a second.
+
+        Bulk is left out: a slow vendor may have a hundred thousand of it in hand. Raises :class:`RedisUnusable`.
+        """
+        long_ago = time.monotonic() - _LONG_S
+        in_hand = self._hand.everything()
+        slow = [held for held in in_hand if held.claimed_at < long_ago and held.entry.lane != "bulk"]
+        for held in slow:
+            self._overtaking.unanswered(held.entry.parcel.push, held.left)
+        if slow:
+            await self._overtaking.write()
 
     async def beat(self) -> None:
         """Keep the leases, if there are any."""

@@ -1,8 +1,8 @@
 """Retries that a newer push of their conversation has overtaken: sent now, they would put the older text on top.
 
 Whoever lets a delivery wait for another attempt leaves word at its *place*: the device, and what the push replaces on
-it. Whoever sends something newer to a place where word was left notes when that was written; the retry finds it when it
-is claimed again.
+it; and so does whoever waits for long for an answer, since it may have to be tried again. Whoever sends something newer
+to a place where word was left notes when that was written; the retry finds it when it is claimed again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ _LEAVE_WORD = load("pushfleet_workers", "overtaking_wait")
 _OVERTAKE = load("pushfleet_workers", "overtaking_sent")
 _BEYOND_THE_WAIT_MS = 600_000
 """A retry may be claimed long after it is due. If it is later still its account stands still, and newer pushes too."""
+
+_UNANSWERED_MS = 5_000
+"""How long word stands of what is under way: it is left again as long as no answer comes."""
 
 _AT_ONCE = 1_000
 
@@ -60,12 +63,18 @@ class Overtaking:
 
     def retry_waits(self, push: Push, deliveries: Sequence[Delivery], wait_ms: int) -> None:
         """*deliveries* were tried, and are tried again after *wait_ms*."""
+        self._leave_word(push, deliveries, wait_ms + _BEYOND_THE_WAIT_MS)
+
+    def unanswered(self, push: Push, deliveries: Sequence[Delivery]) -> None:
+        """*deliveries* have been under way for long; to be said again as long as they are."""
+        self._leave_word(push, deliveries, _UNANSWERED_MS)
+
+    def _leave_word(self, push: Push, deliveries: Sequence[Delivery], life_ms: int) -> None:
         if not self._concerns(push):
             return
         places = self._places(push, self._shown(push, deliveries))
         if not places:
             return
-        life_ms = wait_ms + _BEYOND_THE_WAIT_MS
         self._we_wait_until = max(self._we_wait_until, time.monotonic() + life_ms / 1000)
         _keep_most(self._waiting, dict.fromkeys(places, life_ms))
 

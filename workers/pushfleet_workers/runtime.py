@@ -280,7 +280,7 @@ class FleetRuntime:
             await asyncio.sleep(_LOOK_S)
 
     async def _watch(self, drain: Drain) -> None:
-        """Give back the work of processes that died, and of accounts that an operator pauses."""
+        """Give back the work of processes that died, and of accounts that an operator pauses; heed what is slow."""
         while True:
             for courier in [courier for courier in drain.couriers if courier.ledger.knows_the_dead]:
                 # One account's trouble is no other's.
@@ -289,6 +289,7 @@ class FleetRuntime:
                     given_back = await courier.ledger.reap()
                     if given_back:
                         log.warning("%d deliveries of %s came back from a dead process", given_back, courier.name)
+                    await courier.heed_slow_answers()
             await asyncio.sleep(_LOOK_S)
 
     async def _beat(self) -> None:
