@@ -1,5 +1,6 @@
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -116,6 +117,43 @@ def test_bulk_keeps_a_minimum_share_under_a_flood_of_urgent_work(redis_url: str)
         ledger = a_ledger(link)
         lanes = [entry.lane for _ in range(20) for entry in (await ledger.claim(Want(1, 1, 1))).entries]
         assert lanes.count("bulk") == 2
+
+    on_redis(redis_url, scenario)
+
+
+async def claimed_by_lane(link: Link, rate: Rate, *, until: str, parcels: int) -> dict[str, int]:
+    """Claim one after another as soon as there is more; deliveries by lane once *until* got so many *parcels*."""
+    ledger, found, left = a_ledger(link, rate=rate), Counter[str](), parcels
+    while left > 0:
+        claim = await ledger.claim(PLENTY)
+        found.update({entry.lane: 0 for entry in claim.entries})
+        for entry in claim.entries:
+            found[entry.lane] += len(entry.parcel.deliveries)
+            left -= entry.lane == until
+        assert claim.left, "it came last"
+        await asyncio.sleep(claim.wait_ms / 1000)
+    return dict(found)
+
+
+def test_bulk_parcels_larger_than_what_others_leave_keep_a_minimum_share(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        await put(link, *[an_entry(f"b{n}", deliveries=20, lane="bulk") for n in range(9)])
+        await put(link, *[an_entry(f"n{n}") for n in range(3_000)])
+        found = await claimed_by_lane(link, Rate(1_000.0, 100), until="bulk", parcels=3)
+        assert found["bulk"] == 60
+        assert 300 < found["normal"] < 900, "about a tenth is for bulk"
+
+    on_redis(redis_url, scenario)
+
+
+def test_parcels_that_fill_the_bucket_are_not_kept_waiting_by_what_bulk_saves(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        rate = Rate(1_000.0, 100)
+        assert rate.capacity == 50
+        await put(link, *[an_entry(f"b{n}", deliveries=50, lane="bulk") for n in range(40)])
+        await put(link, *[an_entry(f"u{n}", deliveries=50, lane="urgent") for n in range(40)])
+        found = await claimed_by_lane(link, rate, until="urgent", parcels=20)
+        assert 50 <= found["bulk"] <= 250
 
     on_redis(redis_url, scenario)
 

@@ -10,6 +10,7 @@
 -- go another way, 1 when what was taken is a probe, 1 when an operator pauses the account, 1 when retries wait.
 local books, gate, owners, leased = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local READY = {KEYS[6], KEYS[7], KEYS[8]}
+local BULK, BULK_SHARE = 3, 0.1
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local now_us = t[1] * 1000000 + t[2]
@@ -46,7 +47,7 @@ end
 
 local g = redis.call(
   'HMGET', gate, 'pause_until', 'open_until', 'level', 'level_at', 'factor', 'classes', 'probing', 'operator_until',
-  'operator_elsewhere'
+  'operator_elsewhere', 'bulk_saved'
 )
 local classes = g[6] or ''
 local operator = tonumber(g[8]) or 0
@@ -67,11 +68,19 @@ local live_max = g[2] and not elsewhere and 1 or math.huge
 
 local rate, capacity = tonumber(ARGV[6]), tonumber(ARGV[7])
 local level = math.huge
+-- The next bulk parcel may be larger than what the others ever leave: a tenth of the rate is saved for it.
+local saved, bulk_cost = 0, 0
 if elsewhere then rate = 0 end
 if rate > 0 then
   rate = rate * (tonumber(g[5]) or 1)
-  level = tonumber(g[3]) or capacity
-  level = math.min(capacity, level + math.max(0, now_us - (tonumber(g[4]) or now_us)) * rate / 1000000)
+  local before = tonumber(g[3]) or capacity
+  level = math.min(capacity, before + math.max(0, now_us - (tonumber(g[4]) or now_us)) * rate / 1000000)
+  local next_bulk = redis.call('LINDEX', READY[BULK], 0)
+  if next_bulk then
+    local n, _, _, expires = header(next_bulk)
+    bulk_cost = expires > now and math.min(n, capacity) or 0
+    saved = math.min(bulk_cost, (tonumber(g[10]) or 0) + math.max(0, level - before) * BULK_SHARE)
+  end
 end
 
 local fence = redis.call('HINCRBY', books, 'fence', 1)
@@ -80,7 +89,8 @@ local taken, lease = {}, {}
 local parcels, deliveries, live = 0, 0, 0
 local starved = nil
 
-local function take(key, quota, most)
+-- *kept* permits are not for it.
+local function take(key, quota, most, kept)
   if quota <= 0 or most <= 0 then return end
   local entries = redis.call('LRANGE', key, 0, most - 1)
   local count, got = 0, 0
@@ -90,8 +100,8 @@ local function take(key, quota, most)
     local cost = expires > now and n or 0
     if cost > 0 and live >= live_max then break end
     -- A parcel above the capacity passes when the bucket is full, and is paid back before the next.
-    if cost > level and not (cost > capacity and level >= capacity) then
-      starved = math.min(cost, capacity)
+    if cost > level - kept and not (cost > capacity - kept and level >= capacity) then
+      starved = math.min(cost + kept, capacity)
       break
     end
     level = level - cost
@@ -107,26 +117,40 @@ local function take(key, quota, most)
   deliveries = deliveries + got
 end
 
-local room = tonumber(ARGV[4])
+local room, bulk_max = tonumber(ARGV[4]), tonumber(ARGV[5])
 local suspects = redis.call('LLEN', KEYS[5])
 local function lane(number)
   local quota = room - deliveries
-  if number == 3 then quota = math.min(quota, tonumber(ARGV[5])) end
-  if not starved then take(READY[number], quota, parcels_max - parcels) end
+  if number ~= BULK then
+    -- Who has no room for bulk leaves it nothing.
+    if not starved then take(READY[number], quota, parcels_max - parcels, bulk_max > 0 and saved or 0) end
+    return
+  end
+  local before = level
+  if not starved then take(READY[BULK], math.min(quota, bulk_max), parcels_max - parcels, 0) end
+  if rate > 0 then saved = math.max(0, saved - (before - level)) end
 end
 if ARGV[8] == '1' and suspects > 0 then
   -- Whatever it does to the process, it does to nobody else.
-  take(KEYS[5], room, 1)
+  take(KEYS[5], room, 1, 0)
   suspects = suspects - parcels
 else
-  -- Every tenth claim serves bulk first: a minimum share, whatever the others want.
-  if fence % 10 == 0 then lane(3) end
+  -- Every tenth claim serves bulk first, and whoever finds its next parcel saved for: a minimum share, whatever the
+  -- others want.
+  local bulk_first = fence % 10 == 0 or (bulk_cost > 0 and saved >= bulk_cost)
+  local bulk_starved = nil
+  if bulk_first then
+    lane(BULK)
+    -- What it cannot have yet is saved for; the others need not wait for it.
+    bulk_starved, starved = starved, nil
+  end
   lane(1)
   lane(2)
-  if fence % 10 ~= 0 then lane(3) end
+  if not bulk_first then lane(BULK) end
+  if bulk_starved then starved = math.min(bulk_starved, starved or bulk_starved) end
 end
 
-if rate > 0 then redis.call('HSET', gate, 'level', level, 'level_at', now_us) end
+if rate > 0 then redis.call('HSET', gate, 'level', level, 'level_at', now_us, 'bulk_saved', saved) end
 local probe = g[2] and live > 0 and not elsewhere
 if probe then redis.call('HSET', gate, 'open_until', now + 15000, 'probing', 1) end
 local wait = 0
