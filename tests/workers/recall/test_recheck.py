@@ -12,6 +12,7 @@ from tests.workers.routing import PREFIX, RECALLS, Stage, chat, group, now_ms, p
 from pushfleet import OfflineMessage, Target
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.ledger import Entry
+from pushfleet_workers.recall.keys import message_key, screen_key
 from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.redis_link import LinkLost
 from pushfleet_workers.tokens.record import FOREGROUND, Channel
@@ -47,6 +48,23 @@ def test_queued_work_of_a_recalled_message_is_stopped_and_nothing_replaces_it(re
             ("m1", True): ["not_shown", "not_shown"],
             ("m2", False): [""],
         }
+
+    on(redis_url, scenario)
+
+
+def test_a_damaged_key_of_one_message_does_not_spare_the_others(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device("a")
+        await stage.device("b")
+        await stage.route(chat("m1", "a"), chat("m2", "b"), chat("m3", "a", replace_key="other"))
+        await stage.recall("m2")
+        await stage.recall("m3")
+        for key in (message_key(PREFIX, "demo", "m1"), screen_key(PREFIX, "demo", "m3", "other")):
+            await stage.queue.pipeline([("DEL", key), ("SET", key, "not a hash")])
+        found = await ends(stage, await stage.entries())
+        assert found[("m1", False)] == [""]
+        assert found[("m2", False)] == ["recalled"]
+        assert found[("m3", True)] == ["not_shown"]
 
     on(redis_url, scenario)
 

@@ -10,7 +10,7 @@ from pushfleet_workers.ledger import Entry
 from pushfleet_workers.push import Delivery, Push
 from pushfleet_workers.recall.memory import Call, RecallMemory, is_visible
 from pushfleet_workers.redis_link import Link
-from pushfleet_workers.redis_replies import checked, good
+from pushfleet_workers.redis_replies import good, is_damaged
 
 __all__ = ["ClaimedRecalls"]
 
@@ -50,13 +50,13 @@ class ClaimedRecalls:
     def taken_back(entries: Sequence[Entry], replies: Sequence[Any]) -> list[Entry]:
         """Those of *entries* whose message was taken back, by the *replies* to their :meth:`question`."""
         found = zip(entries, replies, strict=True)
-        return [entry for entry, reply in found if not entry.parcel.push.recall and checked(reply) is not None]
+        return [entry for entry, reply in found if not entry.parcel.push.recall and _is_marked(reply)]
 
     async def taken_back_of(self, digests: Iterable[str]) -> set[str]:
         """Which of the messages with those digests were taken back."""
         asked = list(dict.fromkeys(digests)) if self._window_s else []
         replies = await self._state.pipeline([self._memory.marked_digest(one) for one in asked]) if asked else []
-        return {digest for digest, reply in zip(asked, replies, strict=True) if checked(reply) is not None}
+        return {digest for digest, reply in zip(asked, replies, strict=True) if _is_marked(reply)}
 
     async def look_at_screens(
         self, entries: Sequence[Entry], replies: Sequence[Any], refused: dict[bytes, str], waiting: Collection[bytes]
@@ -70,7 +70,8 @@ class ClaimedRecalls:
         for entry, reply in zip(entries, replies, strict=True):
             push = entry.parcel.push
             if push.recall:
-                shows = self._memory.shows(push.message_id, checked(reply))
+                screens = reply if not is_damaged(reply) else [None] * len(entry.parcel.deliveries)
+                shows = self._memory.shows(push.message_id, screens)
                 for delivery, place, shown in zip(entry.parcel.deliveries, self._places(entry), shows, strict=True):
                     if not shown or (_message(push), place) in blank:
                         refused.setdefault(delivery.id, "not_shown")
@@ -131,6 +132,11 @@ class ClaimedRecalls:
 
     def _place(self, delivery: Delivery) -> bytes:
         return self._memory.place_of(delivery, self._vendor, self._credential)
+
+
+def _is_marked(reply: Any) -> bool:
+    """Whether a message was taken back; where its key is not what it should be, it alone was not."""
+    return reply is not None and not is_damaged(reply)
 
 
 def _waited(push: Push) -> bool:
