@@ -961,6 +961,27 @@ def test_stop_counts_what_got_no_answer_in_time_as_unknown(redis_url: str) -> No
     on_bench(redis_url, scenario, in_flight_max=3)
 
 
+def test_what_waits_for_an_authorization_at_the_stop_goes_back_as_it_was(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        asked = asyncio.Event()
+
+        async def never() -> str:
+            asked.set()
+            await asyncio.Event().wait()
+            return ""
+
+        bench.courier._authorization.obtain = never  # type: ignore[method-assign]
+        await put(bench.link, named("m"))
+        await bench.courier.claim()
+        await asked.wait()
+        await bench.courier.stop(0.05)
+        book = await bench.book()
+        assert (book.ready + book.delayed, book.unknown, bench.cloud.tokens) == (1, 0, [])
+        assert await bench.ends() == {}
+
+    on_bench(redis_url, scenario, policy=replace(QUICK, drop_unknown=True))
+
+
 def test_a_claim_under_way_at_the_stop_goes_back_unsent(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         claim = bench.courier.ledger.claim

@@ -183,6 +183,16 @@ def test_a_call_that_rings_by_voip_is_overtaken_by_no_chat(redis_url: str) -> No
     on_bench(redis_url, scenario)
 
 
+def test_a_chat_overtakes_no_call(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await tried_first(bench, a_chat("ringing", 0, kind="call"))
+        await put(bench.link, a_chat("newer", 5))
+        assert await bench.finish() == {"sent": 2}
+        assert bench.cloud.tokens == ["ringing", "newer", "ringing"]
+
+    on_bench(redis_url, scenario)
+
+
 def test_where_nothing_replaces_anything_nothing_is_overtaken(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         await tried_first(bench, a_chat("older", 0))

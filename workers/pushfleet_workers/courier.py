@@ -245,7 +245,8 @@ class Courier:
     async def stop(self, budget_s: float) -> None:
         """Give back what has not left, wait for what has, settle all.
 
-        What is still without an answer after *budget_s* goes back as an unknown outcome.
+        What is still without an answer after *budget_s* goes back as an unknown outcome; what waits for an
+        authorization, or is asked about, as it was.
         """
         self._stopping = True
         self._give_back_waiting()
@@ -264,10 +265,10 @@ class Courier:
         for held in self._hand.everything():
             if held.entry.id in gone_perhaps:
                 continue
-            if held.entry.parcel.push.parking == "parked":
-                self._hand.give_back(held, held.left)
-            else:
+            if held.under_way and held.entry.parcel.push.parking != "parked":
                 self._apply_no_answer(held, held.left, maybe_delivered=True)
+            else:
+                self._hand.give_back(held, held.left)
         await self._hand.written(deadline + _LAST_SETTLE_S)
 
     # ---- from a claim to requests
@@ -412,10 +413,13 @@ class Courier:
             return
         auth = self._authorization.current() or await self._obtain_auth(load)
         counted: dict[bytes, Counted] = {}
-        if auth and self._caps:
-            load, counted = await self._caps.admit(load)
-        if not (auth and load):
+        if not auth:
             return
+        _set_out(load)
+        if self._caps:
+            load, counted = await self._caps.admit(load)
+            if not load:
+                return
         asked_at = time.monotonic()
         try:
             letters = [(held.entry.parcel.push, deliveries) for held, deliveries in load]
@@ -433,10 +437,7 @@ class Courier:
             return
         everything = answers[0] if len(answers) == 1 else [one for outcomes in answers for one in outcomes]
         if all(outcome.verdict is Verdict.OK for outcome in everything):
-            self._gate.good()
-            for held, deliveries in load:
-                self._answers.count(Verdict.OK, everything[0].code, len(deliveries))
-                self._hand.finish(held, deliveries, SENT)
+            self._taken(load, everything[0].code)
             return
         await self._caps.heed(counted, load, answers)
         for (held, deliveries), outcomes in zip(load, answers, strict=True):
@@ -446,10 +447,17 @@ class Courier:
             left = await self._elsewhere.without_moved(held, deliveries, outcomes, self._count)
             self._apply(held, *self._caps.without_full(held, left, counted, self._count))
 
+    def _taken(self, load: list[Chunk], code: str) -> None:
+        self._gate.good()
+        for held, deliveries in load:
+            self._answers.count(Verdict.OK, code, len(deliveries))
+            self._hand.finish(held, deliveries, SENT)
+
     async def _hold_back(self, load: list[Chunk], wait_ms: int) -> None:
         """The class of *load* pauses: it goes another way, or waits, or has expired by then."""
         now_ms = self._clock.now_ms()
         for held, deliveries in load:
+            held.under_way = True
             left: list[Delivery] | None = deliveries
             if wait_ms >= SHUT_MS:
                 left = await self._elsewhere.moved_on(held, deliveries, "class_paused")
@@ -574,3 +582,8 @@ class Courier:
                 held, deliveries = queue.popleft()
                 self._waiting -= 1
                 self._hand.give_back(held, deliveries)
+
+
+def _set_out(load: list[Chunk]) -> None:
+    for held, _ in load:
+        held.under_way = True

@@ -46,6 +46,9 @@ class Held(Struct, eq=False):
     done: set[bytes] = set()
     """Of a parcel of several: deliveries that have a result."""
 
+    under_way: bool = False
+    """Whether any of it may have left, by a request or to another account."""
+
     leave_by: float = math.inf
     """Until when it makes sense and its permits stand; monotonic seconds."""
 

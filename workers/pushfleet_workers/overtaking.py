@@ -70,9 +70,7 @@ class Overtaking:
         self._leave_word(push, deliveries, _UNANSWERED_MS)
 
     def _leave_word(self, push: Push, deliveries: Sequence[Delivery], life_ms: int) -> None:
-        if not self._concerns(push):
-            return
-        places = self._places(push, self._shown(push, deliveries))
+        places = self._places(push, self._shown(push, deliveries)) if self._may_be_overtaken(push) else []
         if not places:
             return
         self._we_wait_until = max(self._we_wait_until, time.monotonic() + life_ms / 1000)
@@ -105,7 +103,7 @@ class Overtaking:
         asked = [
             (one.id, push.sent_at_ms, place)
             for push, deliveries in chunks
-            if self._concerns(push)
+            if self._may_be_overtaken(push)
             for tried in (self._shown(push, [one for one in deliveries if one.tries]),)
             for one, place in zip(tried, self._places(push, tried), strict=True)
         ]
@@ -122,6 +120,10 @@ class Overtaking:
     def _concerns(self, push: Push) -> bool:
         # What tells of others says how many there are by now, whenever it comes.
         return self._replaces and push.replace_key != "" and not push.tells_of_others
+
+    def _may_be_overtaken(self, push: Push) -> bool:
+        # A call rings until it is over, whatever is written meanwhile.
+        return self._concerns(push) and push.kind != "call"
 
     def _shown(self, push: Push, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Those that become a notification: a call by VoIP rings, and no text takes its place."""
