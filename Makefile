@@ -27,7 +27,7 @@ demo: setup ## An hour of a made-up IM product, from enqueue to the fake vendors
 run: setup ## The same fleet, staying up until Ctrl-C
 	@exec $(BIN)/python examples/demo.py --stay
 
-test: setup ## Every test, two files at a time (JOBS=4: four); they start their own Redis
+test: setup ## Every test, two files at a time (JOBS=0: one after the other); they start their own Redis
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 chaos: setup ## Break what can break under load and compare three books; a line of JSON for each scenario

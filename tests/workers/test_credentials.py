@@ -313,14 +313,15 @@ def test_what_a_killed_process_was_about_to_renew_another_renews_seconds_later(
 def test_a_renewal_that_takes_long_is_left_to_the_one_who_began_it(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(credentials, "_LOCK_S", 0.3)
+    monkeypatch.setattr(credentials, "_LOCK_S", 1.5)
     monkeypatch.setattr(credentials, "_POLL_S", 0.01)
 
     async def scenario(office: Office) -> None:
         office.may_answer.clear()
         asking = [asyncio.create_task(member.obtain()) for member in office.members]
         await until(lambda: office.fetched == 1)
-        await asyncio.sleep(1)
+        # For longer than the lock lives unless it is renewed.
+        await asyncio.sleep(2)
         office.may_answer.set()
         assert await asyncio.gather(*asking) == ["value-1"] * 2
         assert office.fetched == 1
