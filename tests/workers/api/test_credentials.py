@@ -114,7 +114,7 @@ def test_a_device_registers_with_a_stored_credential_without_a_restart(play: Cal
         ("POST", "", {**HUAWEI, "id": "a/b"}, 422, "invalid_id", "id"),
         ("POST", "", {**HUAWEI, "settings": {"client_id": "1"}}, 422, "credential_wrong", ""),
         ("POST", "", {**HUAWEI, "settings": {"colour": "red"}}, 422, "invalid_setting", "client_id"),
-        ("POST", "", {**HUAWEI, "colour": "red"}, 422, "invalid_field", ""),
+        ("POST", "", {**HUAWEI, "colour": "red"}, 422, "invalid_field", "colour"),
         ("POST", "", {**APNS, "files": {"key_file": {"content": "!"}}}, 422, "invalid_field", "files[...].content"),
         ("POST", "", {**HUAWEI, "settings": {"x": "y" * 600_000}}, 413, "body_too_large", ""),
         ("POST", "/huawei/none/rotate", {"settings": {"client_id": "2"}}, 404, "unknown_credential", "id"),

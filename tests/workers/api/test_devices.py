@@ -242,7 +242,7 @@ def test_an_unknown_app_is_told_the_known_ones(redis_url: str) -> None:
 
 
 WRONG_BODIES: list[tuple[Any, str]] = [
-    ({}, ""),
+    ({}, "channels"),
     ([], ""),
     (a_body(at_ms=NOW_MS + 300_001), "at_ms"),
     (a_body(at_ms=NOW_MS // 1_000), "at_ms"),
@@ -255,7 +255,7 @@ WRONG_BODIES: list[tuple[Any, str]] = [
     (a_body(state="asleep"), "state"),
     (a_body(unread=1), ""),
     (a_body(unread=1_000_001, state="killed"), "unread"),
-    (a_body(colour="red"), ""),
+    (a_body(colour="red"), "colour"),
     (a_body(locale="x" * 36), "locale"),
     (a_body(maker="x" * 65), "maker"),
     ({"channels": []}, "channels"),

@@ -90,8 +90,8 @@ def test_one_login_per_platform_asks_for_the_platform_or_knows_it(redis_url: str
     [
         (f"{DEVICE}/logout", {"at_ms": NOW_MS + 300_001}, "at_ms"),
         (f"{DEVICE}/logout", {"at_ms": -1}, "at_ms"),
-        (f"{DEVICE}/logout", {"state": "killed"}, ""),
-        (f"{USER}/logins", {}, ""),
+        (f"{DEVICE}/logout", {"state": "killed"}, "state"),
+        (f"{USER}/logins", {}, "device"),
         (f"{USER}/logins", {"device": ""}, ""),
         (f"{USER}/logins", {"device": "x" * 129}, ""),
         (f"{USER}/logins", {"device": "d1", "at_ms": NOW_MS + 300_001}, "at_ms"),

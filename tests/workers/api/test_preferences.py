@@ -176,8 +176,8 @@ NIGHT = {"start": "22:00", "end": "07:00"}
     ("body", "code", "field"),
     [
         ({"push": "no"}, "invalid_field", "push"),
-        ({"silence": True}, "invalid_field", ""),
-        ({"do_not_disturb": {"days": []}}, "invalid_field", "do_not_disturb"),
+        ({"silence": True}, "invalid_field", "silence"),
+        ({"do_not_disturb": {"days": []}}, "invalid_field", "do_not_disturb.days"),
         ({"do_not_disturb": {"time_zone": "Mars/Olympus"}}, "unknown_time_zone", "do_not_disturb.time_zone"),
         ({"do_not_disturb": {"time_zone": "../../etc/passwd"}}, "unknown_time_zone", "do_not_disturb.time_zone"),
         ({"do_not_disturb": {"time_zone": "x" * 41}}, "invalid_field", "do_not_disturb.time_zone"),

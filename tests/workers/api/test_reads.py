@@ -47,10 +47,10 @@ def test_a_read_is_taken_down_and_lowers_the_badge(redis_url: str) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "status", "code", "field"),
     [
-        (READ, {}, 422, "invalid_field", ""),
+        (READ, {}, 422, "invalid_field", "up_to_ms"),
         (READ, {"up_to_ms": 0}, 422, "invalid_field", "up_to_ms"),
         (READ, {"up_to_ms": 1, "unread": -1}, 422, "invalid_field", "unread"),
-        (READ, {"up_to_ms": 1, "until": 2}, 422, "invalid_field", ""),
+        (READ, {"up_to_ms": 1, "until": 2}, 422, "invalid_field", "until"),
         (READ, {"up_to_ms": NOW_MS + 600_000}, 422, "time_in_future", "up_to_ms"),
         (READ, {"up_to_ms": 1, "at_ms": NOW_MS + 600_000}, 422, "time_in_future", "at_ms"),
         (READ.replace("demo", "lite"), {"up_to_ms": 1}, 409, "reads_off", ""),

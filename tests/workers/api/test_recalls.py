@@ -64,7 +64,7 @@ def test_a_recall_is_in_the_queue_when_it_is_answered(redis_url: str, redis_clie
         (RECALL, {"recipients": [f"u{number}" for number in range(10_001)]}, 422, "invalid_field", "recipients"),
         (RECALL, {"recipients": [""]}, 422, "invalid_recall", ""),
         (RECALL, {"conversation": "c" * 257}, 422, "invalid_recall", ""),
-        (RECALL, {"for_all": True}, 422, "invalid_field", ""),
+        (RECALL, {"for_all": True}, 422, "invalid_field", "for_all"),
         (RECALL, [], 422, "invalid_field", ""),
     ],
 )

@@ -101,7 +101,7 @@ def test_an_entry_may_tell_both() -> None:
         (many(*[ONE] * 1_001), "length <= 1000"),
         (many(ONE, {**ONE, "at_ms": NOW_MS + 300_001}), "report 1: the time lies more than five minutes in the future"),
         ({**FLAT, b"at_ms": b"1750000000"}, "is it in milliseconds?"),
-        (many(ONE, {"user": "ann"}), "at `[1]`"),
+        (many(ONE, {"user": "ann"}), "at `[1].device`"),
         ({b"app": b"demo", b"reports": b"nonsense"}, "not JSON"),
         ({b"app": b"demo", b"reports": b"[" * 60_000}, "at `[0]`"),
     ],

@@ -62,7 +62,7 @@ Accounts = Mapping[tuple[str, str], str]
 """Vendor and credential to the app they belong to."""
 
 _AT = re.compile(r" - at `\$?\.?(?P<field>.*)`$", re.DOTALL)
-_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
+_NAMED_FIELD = re.compile(r"Object (?P<what>contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
 _FIELD_NAME = re.compile(r"[a-z_]{1,24}")
 
 StateName = Literal["foreground", "background", "killed", "logged_out"]
@@ -136,8 +136,10 @@ def explain(problem: msgspec.ValidationError) -> tuple[str, str]:
     sentence = sentence[: at.start()] if at is not None else sentence
     if sentence.startswith("Invalid enum value"):
         sentence = "this is none of the values that are allowed"
-    elif (unknown := _UNKNOWN_FIELD.fullmatch(sentence)) is not None and not _FIELD_NAME.fullmatch(unknown["name"]):
-        sentence = "Object contains an unknown field"
+    elif (named := _NAMED_FIELD.fullmatch(sentence)) is not None:
+        if named["what"] == "contains unknown" and not _FIELD_NAME.fullmatch(named["name"]):
+            return "Object contains an unknown field", field
+        field = f"{field}.{named['name']}" if field else named["name"]
     return sentence, field
 
 
