@@ -552,6 +552,16 @@ def said(number: int) -> Any:
     return group(f"m{number}", "bob", sender=Sender(id=f"u{number}", name=f"User {number}"))
 
 
+async def release_a_carrier(fleet: Fleet) -> None:
+    """Of two messages that were parked the first goes, and the second waits to tell of what comes."""
+    await fleet.foreground()
+    await fleet.stage.route(said(0), said(1))
+    await fleet.background()
+    await fleet.look()
+    ((_, carrier, _),) = await fleet.waiting()
+    assert (carrier.later, carrier.parking) == ("storm", "released")
+
+
 def test_many_that_are_released_together_are_told_by_few(redis_url: str) -> None:
     async def scenario(fleet: Fleet) -> None:
         await fleet.foreground()
@@ -660,12 +670,7 @@ def test_a_carrier_all_of_which_was_confirmed_is_not_sent(redis_url: str) -> Non
 
 def test_a_confirmation_does_not_reach_what_a_carrier_tells_of_that_was_never_parked(redis_url: str) -> None:
     async def scenario(fleet: Fleet) -> None:
-        await fleet.foreground()
-        await fleet.stage.route(said(0), said(1))
-        await fleet.background()
-        await fleet.look()
-        ((_, carrier, _),) = await fleet.waiting()
-        assert (carrier.later, carrier.parking) == ("storm", "released")
+        await release_a_carrier(fleet)
         await fleet.stage.route(said(2), said(3))
         await fleet.confirm()
         await fleet.look()
@@ -677,12 +682,7 @@ def test_a_confirmation_does_not_reach_what_a_carrier_tells_of_that_was_never_pa
 
 def test_a_confirmation_stops_a_released_carrier_of_itself_alone(redis_url: str) -> None:
     async def scenario(fleet: Fleet) -> None:
-        await fleet.foreground()
-        await fleet.stage.route(said(0), said(1))
-        await fleet.background()
-        await fleet.look()
-        ((_, carrier, _),) = await fleet.waiting()
-        assert (carrier.later, carrier.parking) == ("storm", "released")
+        await release_a_carrier(fleet)
         await fleet.confirm()
         await fleet.look()
         assert await fleet.ends() == {"sent": 1, "suppressed:delivered": 1}
