@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
+from pushfleet_workers.errors import where_raised
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.recheck import Rechecked
 from pushfleet_workers.still_wanted import Recheck
 from pushfleet_workers.tokens.erasures import Erasures
 
 __all__ = ["RecheckErased"]
+
+log = logging.getLogger(__name__)
 
 
 class RecheckErased:
@@ -21,12 +25,16 @@ class RecheckErased:
         self._erasures = erasures
 
     async def __call__(self, entries: Sequence[Entry]) -> Rechecked:
-        """As :data:`Recheck`; raises what that does, and :class:`RedisUnusable`."""
-        asking = asyncio.create_task(self._erased(entries))
-        try:
-            found = await self._recheck(entries)
-        finally:
-            erased = await asking
+        """As :data:`Recheck`; raises what that does where nobody was erased, and :class:`RedisUnusable`."""
+        found, erased = await asyncio.gather(self._recheck(entries), self._erased(entries), return_exceptions=True)
+        if isinstance(erased, BaseException):
+            raise erased
+        if isinstance(found, BaseException):
+            if not erased:
+                raise found
+            # What is known of the erased must not get lost with what is not known of the others.
+            log.error("the recheck beside an erasure raised %s", where_raised(found))
+            found = Rechecked()
         for identity in erased:
             found.refused[identity] = "user_erased"
         return found
