@@ -25,8 +25,8 @@ __all__ = [
 LATE_S = 1.0
 """What a request may be on its way, and lie unread at a fake vendor that shares two cores with the fleet."""
 
-DEATH_SETTLES_S = 3.0
-"""What was put before its token's death was known may go unasked for `worker.recheck_s`, and be in hand by then."""
+DEATH_SETTLES_S = 2.0 + 1.0 + LATE_S
+"""What was put before its token's death was known may go unasked for `worker.recheck_s`, and a second more in hand."""
 
 SLOW_S = 1.0
 """A push that took longer waited for something."""

@@ -312,7 +312,7 @@ def test_without_the_state_the_first_decision_stands(
         async def broken(entries: Sequence[Entry]) -> Rechecked:
             raise problem
 
-        bench.courier._recheck = broken
+        bench.courier._still_wanted._recheck = broken
         await put(bench.link, named("a", put_ms=1), named("b", put_ms=1))
         assert await bench.finish() == {"sent": 2}
 
@@ -644,6 +644,27 @@ def test_permits_do_not_outlive_a_wait_for_the_connection(redis_url: str) -> Non
         assert await bench.link.call("HGET", bench.keys.gate, "fails") is None, "the vendor is not to blame"
 
     on_bench(redis_url, scenario, rate=Rate(400.0, 40))
+
+
+def test_what_waited_in_hand_for_long_is_decided_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pushfleet_workers.courier._DECISION_STANDS_S", 0.05)
+    monkeypatch.setattr("pushfleet_workers.triage._DECISION_HOLDS_MS", 50)
+
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.held.clear()
+        first, second = named("first", put_ms=1), named("second", put_ms=1)
+        await put(bench.link, first, second)
+        await bench.courier.claim()
+        await until(lambda: bench.cloud.under_way == 1)
+        assert bench.rechecked == [first.id, second.id]
+        await asyncio.sleep(0.06)
+        for delivery in second.parcel.deliveries:
+            bench.refused[delivery.id] = "token_dead"
+        bench.cloud.held.set()
+        assert await bench.finish() == {"sent": 1, "suppressed:token_dead": 1}
+        assert bench.cloud.tokens == ["first-0"]
+
+    on_bench(redis_url, scenario, in_flight_max=1, recheck_s=2.0)
 
 
 def test_what_expires_while_it_waits_in_hand_is_not_sent(redis_url: str) -> None:
@@ -1046,10 +1067,10 @@ def test_two_processes_share_the_work_of_one_account(redis_url: str) -> None:
 
 def test_work_that_comes_in_while_the_last_sender_goes_is_sent(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
-        look, came = bench.courier._next, []
+        look, came = bench.courier._waiting.next, []
 
-        def look_and_miss() -> object:
-            found = look()
+        def look_and_miss(*, mixes: bool) -> object:
+            found = look(mixes=mixes)
             if not found and not came:
                 # As when a claim's answer arrives after a sender has looked, and before its end is known.
                 entry = late.pop()
@@ -1060,7 +1081,7 @@ def test_work_that_comes_in_while_the_last_sender_goes_is_sent(redis_url: str) -
 
         await put(bench.link, named("late"), named("first"))
         late = (await bench.courier.ledger.claim(Want(1, 1, 1))).entries
-        bench.courier._next = look_and_miss  # type: ignore[method-assign]
+        bench.courier._waiting.next = look_and_miss  # type: ignore[method-assign,assignment]
         await bench.courier.claim()
         await until(lambda: len(bench.cloud.tokens) == 2)
         assert came

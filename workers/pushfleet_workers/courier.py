@@ -11,11 +11,9 @@ import logging
 import math
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from pushfleet.message import LANES, Lane
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.credentials import Authorization, AuthRefused
 from pushfleet_workers.elsewhere import SHUT_MS, Elsewhere, Mover
@@ -38,6 +36,7 @@ from pushfleet_workers.still_wanted import Recheck, StillWanted
 from pushfleet_workers.transports.base import Transport
 from pushfleet_workers.triage import Chunk, Triage
 from pushfleet_workers.vendor import Vendor
+from pushfleet_workers.waiting import CLAIM_PARCELS, Waiting
 
 __all__ = ["Courier", "Feedback"]
 
@@ -46,11 +45,9 @@ log = logging.getLogger(__name__)
 Feedback = Callable[[str, Sequence[Delivery], Sequence[Outcome]], Awaitable[None]]
 """Tells the token state what one answer says of devices: app, all deliveries that it answers, their outcomes."""
 
-CLAIM_PARCELS = 100
-_LOW_WATER = 50
-"""With fewer waiting to be sent it claims again."""
+_DECISION_STANDS_S = 1.0
+"""What has not left so long after it was decided on goes back: its token may be dead by now, its message read."""
 
-_BULK_WINDOW_SHARE = 0.7
 _LONG_S = 1.0
 """After so long in hand a push is as good as one that is tried again: something newer may leave meanwhile."""
 
@@ -101,12 +98,7 @@ class Courier:
         self._mixes = vendor.mixes(account)
         self._rng = rng or random.Random()  # noqa: S311
         self._window: int = account.in_flight_max
-        self._bulk_window = max(1, int(self._window * _BULK_WINDOW_SHARE))
-        # Few entries a claim would make each cost twice as much, many would wait here for long where requests are few.
-        self._high_water = _LOW_WATER + min(CLAIM_PARCELS, self._window // 2)
-        self._queues: dict[Lane, deque[Chunk]] = {lane: deque() for lane in LANES}
-        self._waiting = 0
-        self._in_flight: dict[Lane, int] = dict.fromkeys(LANES, 0)
+        self._waiting = Waiting(vendor, self._window, void=self._void, put_off=self._put_off, on_low=on_change)
         self._senders: set[asyncio.Task[None]] = set()
         self._starting = 0
         """Senders that have not looked for work yet: some that still counts as waiting is meant for each."""
@@ -166,7 +158,7 @@ class Courier:
         """Whether a claim would be served."""
         if self._stopping or self._hand.suspect or self._clearing:
             return False
-        return self._waiting - len(self._queues["bulk"]) < _LOW_WATER
+        return self._waiting.is_low
 
     async def claim(self) -> Claim:
         """Claim what fits and start sending it.
@@ -184,9 +176,7 @@ class Courier:
                 # Its permits are old, if it has any, and the gate may have shut since.
                 held = self._hand.take(entry)
                 self._hand.give_back(held, held.left)
-        bulk_waiting = len(self._queues["bulk"])
-        room = max(1, self._window + self._high_water - self._waiting + bulk_waiting - len(self._senders))
-        bulk_room = max(0, self._bulk_window + self._high_water - bulk_waiting - self._in_flight["bulk"])
+        room, bulk_room = self._waiting.room(len(self._senders))
         size = self._vendor.batch_size
         want = Want(
             min(CLAIM_PARCELS, room), room * size, bulk_room * size, suspect=self._suspects_turn and not self.busy
@@ -287,19 +277,12 @@ class Courier:
             self._pump()
 
     def _queue(self, held: Held, deliveries: list[Delivery]) -> None:
+        held.queued_at = time.monotonic()
         held.leave_by = self._leave_by(held)
-        queue = self._queues[held.entry.lane]
-        size = self._vendor.batch_size
-        if size == 1:
-            queue.extend([(held, [one]) for one in deliveries])
-            self._waiting += len(deliveries)
-            return
-        for first in range(0, len(deliveries), size):
-            queue.append((held, deliveries[first : first + size]))
-            self._waiting += 1
+        self._waiting.add(held, deliveries)
 
     def _pump(self) -> None:
-        wanted = min(self._waiting - self._starting, self._window - len(self._senders))
+        wanted = min(len(self._waiting) - self._starting, self._window - len(self._senders))
         if wanted <= 0:
             return
         # Of a vendor that mixes nobody knows how many requests will carry what waits: each sender calls the next one.
@@ -316,23 +299,17 @@ class Courier:
         if not sender.cancelled() and (problem := sender.exception()) is not None:
             log.error("a sender of %s failed: %s", self.name, type(problem).__name__)
         # What came in after the sender looked for the last time counted on it still.
-        if self._waiting and self._may_go:
+        if self._waiting.may_go:
             self._pump()
         if not self._senders:
             self._on_change()
 
-    @property
-    def _may_go(self) -> bool:
-        """Whether anything waits that a free sender would take."""
-        bulk_goes = self._in_flight["bulk"] < self._bulk_window
-        return any(queue and (lane != "bulk" or bulk_goes) for lane, queue in self._queues.items())
-
     async def _send_until_dry(self) -> None:
         self._starting -= 1
-        while load := self._next():
+        while load := self._waiting.next(mixes=self._mixes):
             lane = load[0][0].entry.lane
-            self._in_flight[lane] += 1
-            if self._mixes and self._waiting and self._may_go:
+            self._waiting.began(lane)
+            if self._mixes and self._waiting.may_go:
                 self._pump()
             try:
                 await self._send(load)
@@ -342,16 +319,16 @@ class Courier:
                 for held, deliveries in load:
                     self._apply_no_answer(held, deliveries, maybe_delivered=True)
             finally:
-                self._in_flight[lane] -= 1
+                self._waiting.ended(lane)
 
     def _leave_by(self, held: Held) -> float:
-        """Until when *held* makes sense and its permits stand; monotonic seconds."""
+        """Until when *held* makes sense, and what was decided and granted stands; monotonic seconds."""
         if held.claimed_at <= self._paused_at:
             return -math.inf
         left_ms = held.entry.parcel.push.expires_at_ms - self._clock.now_ms()
+        leave_by = held.queued_at + min(_DECISION_STANDS_S, left_ms / 1000)
         rate = self.ledger.rate
-        stands_until = held.claimed_at + rate.permit_life_s if rate is not None else math.inf
-        return min(stands_until, time.monotonic() + left_ms / 1000)
+        return leave_by if rate is None else min(leave_by, held.claimed_at + rate.permit_life_s)
 
     def _void(self, held: Held) -> bool:
         """Whether it must not leave any more: it is claimed again, and ends there where it has expired."""
@@ -361,47 +338,6 @@ class Courier:
         """Nothing of *load* has left: it is claimed again, with new permits."""
         for held, deliveries in load:
             self._hand.put_off(held, deliveries, counted_day=counted_day)
-
-    def _next(self) -> list[Chunk]:
-        """What the next request carries: a chunk, or several where the vendor mixes pushes; empty: nothing may go."""
-        for lane, queue in self._queues.items():
-            if lane == "bulk" and self._in_flight["bulk"] >= self._bulk_window:
-                continue
-            while queue:
-                chunk = self._take(queue)
-                if self._void(chunk[0]):
-                    self._put_off([chunk])
-                    continue
-                load = [chunk]
-                if self._mixes:
-                    self._fill(load, queue)
-                return load
-        return []
-
-    def _take(self, queue: deque[Chunk]) -> Chunk:
-        chunk = queue.popleft()
-        self._waiting -= 1
-        if _LOW_WATER - 1 in (self._waiting, self._waiting - len(self._queues["bulk"])):
-            self._on_change()
-        return chunk
-
-    def _fill(self, load: list[Chunk], queue: deque[Chunk]) -> None:
-        """Let what waits behind *load* travel along, as far as it fits and what is said of one holds for all."""
-        name = self._vendor.name
-
-        def nature(chunk: Chunk) -> object:
-            held, deliveries = chunk
-            push = held.entry.parcel.push
-            alone = held.entry.lost or push.recall or any(one.remedy for one in deliveries)
-            return (push.kind, getattr(push.options, name, None)) if not alone else None
-
-        shared = nature(load[0])
-        size = len(load[0][1])
-        while queue and shared is not None and nature(queue[0]) == shared and not self._void(queue[0][0]):
-            size += len(queue[0][1])
-            if size > self._vendor.batch_size:
-                return
-            load.append(self._take(queue))
 
     # ---- from a request to results
 
@@ -577,11 +513,8 @@ class Courier:
         self._exchange.hold_back()
 
     def _give_back_waiting(self) -> None:
-        for queue in self._queues.values():
-            while queue:
-                held, deliveries = queue.popleft()
-                self._waiting -= 1
-                self._hand.give_back(held, deliveries)
+        for held, deliveries in self._waiting.drain():
+            self._hand.give_back(held, deliveries)
 
 
 def _set_out(load: list[Chunk]) -> None:

@@ -49,8 +49,11 @@ class Held(Struct, eq=False):
     under_way: bool = False
     """Whether any of it may have left, by a request or to another account."""
 
+    queued_at: float = 0.0
+    """When it was found that it may leave; monotonic seconds, as all of these."""
+
     leave_by: float = math.inf
-    """Until when it makes sense and its permits stand; monotonic seconds."""
+    """Until when it makes sense, and what was decided and granted stands."""
 
     decided_ms: int = 0
     """When it was decided on it again, a moment ago; 0: it was not."""
