@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
+from tests.workers.courier_play import named, on_bench
 from tests.workers.doubles import Bench, until
 from tests.workers.ledger.support import PLENTY, a_ledger, put
-from tests.workers.test_courier import named, on_bench
 
 from pushfleet_workers.ledger import Entry, GateNews
 from pushfleet_workers.ledger.ledger import Breaker, Rate

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.workers.courier_play import DEAD_TOKEN, UNKNOWN, named, on_bench
 from tests.workers.doubles import Bench, Cloud, OtherChannels, a_bench, neighbour, until
 from tests.workers.ledger.support import a_ledger, put, put_at
-from tests.workers.test_courier import DEAD_TOKEN, UNKNOWN, named, on_bench
 
 from pushfleet_workers.ledger import GateNews
 from pushfleet_workers.next_channel import Moving

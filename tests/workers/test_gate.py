@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.workers.courier_play import UNKNOWN, named, on_bench
 from tests.workers.doubles import Bench, Cloud, until
 from tests.workers.ledger.support import put
-from tests.workers.test_courier import UNKNOWN, named, on_bench
 
 from pushfleet_workers.ledger import GateNews
 from pushfleet_workers.ledger.ledger import Breaker

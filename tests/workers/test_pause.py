@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from tests.workers.courier_play import RETRY, named, on_bench
 from tests.workers.doubles import Bench, Cloud, until
 from tests.workers.ledger.support import put
-from tests.workers.test_courier import RETRY, named, on_bench
 
 from pushfleet_workers.gate_desk import GateDesk
 from pushfleet_workers.ledger import AccountKeys, Claim, Entry, Ledger, pack

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.workers.courier_play import named, on_bench
 from tests.workers.doubles import Bench
 from tests.workers.ledger.support import put
 from tests.workers.test_carriers import a_carrier, most_in_a_second, tell_of_others
-from tests.workers.test_courier import named, on_bench
 
 from pushfleet_workers.errors import NotInTime, RedisUnusable
 from pushfleet_workers.ledger import Entry
