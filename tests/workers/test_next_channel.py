@@ -100,8 +100,8 @@ def test_what_an_account_that_is_shut_did_not_show_is_not_taken_back_there(
         message = push.app, push.message_id, push.replace_key
         await stage.link.run(*memory.show_call(message, [place], 60, b"1-1", again=False))
         assert await stage.move(push, [delivery], same_account=same_account) == {delivery.id}
-        replies = await stage.link.call(*memory.shown(*message, [place]))
-        assert memory.shows(push.message_id, replies) == [still_shown]
+        replies = await stage.link.call(*memory.shown(message, [place]))
+        assert memory.shows(message, replies) == [still_shown]
 
     with_stage(redis_url, scenario)
 

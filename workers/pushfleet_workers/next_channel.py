@@ -22,9 +22,9 @@ from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pac
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
 from pushfleet_workers.push import Delivery, Parcel, Push
-from pushfleet_workers.recall.memory import RecallMemory
+from pushfleet_workers.recall import RecallMemory
+from pushfleet_workers.recall.screens import At, Screens
 from pushfleet_workers.redis_link import Link, ReplyError
-from pushfleet_workers.redis_replies import good
 from pushfleet_workers.tokens.erasures import Erasures
 from pushfleet_workers.tokens.lookup import Counted, Lookup, read_badges
 from pushfleet_workers.tokens.record import Channel, Device, channel_name
@@ -66,7 +66,7 @@ class NextChannel:
         self._clock = clock
         self._trigger = trigger
         self._lookup = Lookup(prefix)
-        self._memory = RecallMemory(prefix)
+        self._screens = Screens(state, queue, prefix)
         self._erasures = Erasures(state, prefix)
 
     @property
@@ -129,13 +129,16 @@ class NextChannel:
 
         Raises :class:`RedisUnusable`.
         """
-        calls = [
-            self._memory.forget_call(
-                push.app, push.message_id, push.replace_key, [self._memory.place_of(delivery, *self._here)]
-            )
-            for push, delivery in elsewhere
-        ]
-        good(await self._state.run_many(calls))
+        await self._screens.change(
+            forget=[
+                At(
+                    (push.app, push.message_id, push.replace_key),
+                    RecallMemory.place_of(delivery, *self._here),
+                    delivery.user,
+                )
+                for push, delivery in elsewhere
+            ]
+        )
 
     async def _devices(self, asked: Sequence[tuple[Push, Delivery]]) -> dict[tuple[str, str, str], Device]:
         """By app, user and device: the devices of every user who is asked about."""

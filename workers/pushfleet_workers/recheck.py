@@ -60,6 +60,7 @@ class Rechecked:
 class Rechecker:
     """Asks the token state about the deliveries of entries, in one round trip.
 
+    * **queue** - the Redis of the ingress; absent: that of the token state.
     * **recall_window_s** - how long messages of the account's app can be taken back; 0: not at all, nothing is asked.
     * **reads** - whether it counts how far users have read.
     * **parking** - what becomes of pushes to devices in the foreground; absent: they are not parked.
@@ -77,6 +78,7 @@ class Rechecker:
         vendor: str,
         credential: str,
         *,
+        queue: Link | None = None,
         recall_window_s: int = 0,
         reads: bool = False,
         parking: Parking | None = None,
@@ -87,7 +89,7 @@ class Rechecker:
     ) -> None:
         self._state = state
         self._lookup = Lookup(prefix)
-        self._recalls = ClaimedRecalls(state, prefix, clock, vendor, credential, recall_window_s)
+        self._recalls = ClaimedRecalls(state, queue or state, prefix, clock, vendor, credential, recall_window_s)
         self._clock = clock
         self._vendor = vendor
         self._credential = credential

@@ -238,6 +238,7 @@ class FleetRuntime:
             self._clock,
             vendor_name,
             credential,
+            queue=queue,
             recall_window_s=app.recall_window_s,
             reads=app.reads,
             parking=parking,

@@ -25,10 +25,11 @@ from pushfleet.message import (
 )
 from pushfleet_workers.push import Delivery
 from pushfleet_workers.recall import RecallMemory, message_key, overrides_of_recall, screen_key
+from pushfleet_workers.recall.memory import HIDDEN_MAX
 from pushfleet_workers.redis_link import Link
 
 MEMORY = RecallMemory("t")
-M1, M2 = ("demo", "m1", "c1"), ("demo", "m2", "c1")
+M1, M2, M3 = ("demo", "m1", "c1"), ("demo", "m2", "c1"), ("demo", "m3", "c1")
 
 
 def on_redis(url: str, scenario: Callable[[Link], Awaitable[None]]) -> None:
@@ -47,7 +48,7 @@ def a_place(name: str) -> bytes:
 
 
 async def shown(link: Link, message: tuple[str, str, str], *places: bytes) -> list[bool]:
-    return MEMORY.shows(message[1], await link.call(*MEMORY.shown(*message, places)))
+    return MEMORY.shows(message, await link.call(*MEMORY.shown(message, places)))
 
 
 # ---- names
@@ -106,7 +107,8 @@ def test_the_scripts_are_those_of_one_key_each() -> None:
         MEMORY.keep_call("demo", "m1", 0, b"", 120, 0),
         MEMORY.mark_call("demo", "m1", 120),
         MEMORY.show_call(M1, [b"p"], 120, b"1-0", again=False),
-        MEMORY.forget_call(*M1, [b"p"]),
+        MEMORY.forget_call(M1, [b"p"]),
+        MEMORY.recalled_call(M1, [b"p"]),
     ]
     assert all(len(keys) == 1 for _, keys, _ in calls), "so that they can live in a Cluster"
 
@@ -145,9 +147,83 @@ def test_only_what_was_to_be_shown_is_forgotten(redis_url: str) -> None:
         a, b = a_place("a"), a_place("b")
         await link.run(*MEMORY.show_call(M1, [a, b], 120, b"1-0", again=False))
         await link.run(*MEMORY.show_call(M2, [b], 120, b"2-0", again=False))
-        assert await link.run(*MEMORY.forget_call(*M1, [a, b, a_place("c")])) == 1
+        assert await link.run(*MEMORY.forget_call(M1, [a, b, a_place("c")])) == [b"", b"", b""], "nothing was hidden"
         assert await shown(link, M1, a, b) == [False, False]
         assert await shown(link, M2, b) == [True]
+        await link.run(*MEMORY.forget_call(M2, [b]))
+        assert await link.call("EXISTS", MEMORY.screen(M1)) == 0, "what was forgotten does not come back"
+
+    on_redis(redis_url, scenario)
+
+
+def test_what_was_hidden_is_shown_again_and_goes_with_the_rest(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        a, b = a_place("a"), a_place("b")
+        for message, places in ((M1, [a, b]), (M2, [a, b]), (M3, [b])):
+            await link.run(*MEMORY.show_call(message, places, 120, b"1-0", again=False))
+        fronts = await link.run(*MEMORY.forget_call(M2, [a, b]))
+        assert [MEMORY.uncovered(front) for front in fronts] == [MEMORY.digest_in(MEMORY.layer(M1)), None]
+        assert (await shown(link, M1, a, b), await shown(link, M3, a, b)) == ([True, False], [False, True])
+        assert 0 < await link.call("PTTL", MEMORY.screen(M1)) <= 120_000
+        await link.run(*MEMORY.forget_call(M3, [b]))
+        assert await shown(link, M1, b) == [True]
+
+    on_redis(redis_url, scenario)
+
+
+def test_what_a_process_uncovered_that_died_is_found_by_the_next(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        a = a_place("a")
+        await link.run(*MEMORY.show_call(M1, [a], 120, b"1-0", again=False))
+        await link.run(*MEMORY.show_call(M2, [a], 120, b"2-0", again=False))
+        assert await link.run(*MEMORY.forget_call(M2, [a], lost=True)) == [b""]
+        assert await shown(link, M2, a) == [True], "it may have got there"
+        await link.run(*MEMORY.forget_call(M2, [a]))
+        assert await link.run(*MEMORY.forget_call(M2, [a], lost=True)) == [MEMORY.layer(M1)]
+
+    on_redis(redis_url, scenario)
+
+
+def test_what_says_that_a_message_was_recalled_is_not_it(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        a = a_place("a")
+        await link.run(*MEMORY.show_call(M1, [a], 120, b"1-0", again=False))
+        await link.run(*MEMORY.recalled_call(M1, [a]))
+        assert await shown(link, M1, a) == [False]
+        replies = await link.call(*MEMORY.shown(M1, [a]))
+        assert MEMORY.shows(M1, replies, or_recall=True) == [True]
+        await link.run(*MEMORY.show_call(M2, [a], 120, b"2-0", again=False))
+        (front,) = await link.run(*MEMORY.forget_call(M2, [a]))
+        assert MEMORY.uncovered(front) is None, "it is recalled but once"
+        assert await link.run(*MEMORY.recalled_call(M1, [a], undone=True)) == [MEMORY.layer(M1)]
+        assert await shown(link, M1, a) == [True]
+
+    on_redis(redis_url, scenario)
+
+
+def test_so_many_hidden_messages_are_remembered_each_once(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        a = a_place("a")
+        messages = [("demo", f"m{number}", "c1") for number in range(12)]
+        for message in [*messages, messages[8]]:
+            await link.run(*MEMORY.show_call(message, [a], 120, b"1-0", again=False))
+        (reply,) = await link.call(*MEMORY.shown(M1, [a]))
+        newest_first = [messages[number] for number in (8, 11, 10, 9, 7, 6, 5)]
+        assert MEMORY.layers(reply)[:-1] == [MEMORY.layer(message) for message in newest_first]
+        assert len(MEMORY.layers(reply)) == HIDDEN_MAX + 1
+
+    on_redis(redis_url, scenario)
+
+
+def test_what_is_routed_again_stays_where_it_was_put_first(redis_url: str) -> None:
+    """Its entry may be the later one all the same: lanes are read one beside the other."""
+
+    async def scenario(link: Link) -> None:
+        a = a_place("a")
+        await link.run(*MEMORY.show_call(M1, [a], 120, b"9-0", again=False))
+        await link.run(*MEMORY.show_call(M2, [a], 120, b"5-0", again=False))
+        await link.run(*MEMORY.show_call(M1, [a], 120, b"9-0", again=True))
+        assert await shown(link, M2, a) == [True]
 
     on_redis(redis_url, scenario)
 

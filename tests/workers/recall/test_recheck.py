@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from tests.workers.routing import PREFIX, RECALLS, Stage, chat, group, now_ms, play
 
 from pushfleet import OfflineMessage, Target
+from pushfleet.message import Recall
+from pushfleet.wire import decode_recall
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.ledger import Entry
+from pushfleet_workers.ledger import AccountKeys, Entry
 from pushfleet_workers.recall.keys import message_key, screen_key
 from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.redis_link import LinkLost
@@ -244,5 +246,142 @@ def test_where_recalls_are_off_no_command_is_spent_on_them(redis_url: str, monke
         await ends(stage, entries, recalls=False)
         await ends(stage, entries, recalls=True)
         assert trips[-2:] == [6, 8], "one round trip, and one command more for each message where they are on"
+
+    on(redis_url, scenario)
+
+
+# ---- what one message hides of another
+
+
+async def recalls_asked_for(stage: Stage) -> list[Recall]:
+    """What is in the stream of recalls."""
+    found = await stage.queue.call("XRANGE", stage.streams["urgent"].keys.stream, "-", "+")
+    fields = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in found]
+    return [decode_recall(one[b"r"]) for one in fields]
+
+
+async def hidden_and_recalled(stage: Stage) -> Entry:
+    """A device that shows m1, which was recalled while m2 was to replace it; m2 waits still."""
+    await stage.device()
+    await stage.route(chat("m1"))
+    await stage.queue.call("DEL", AccountKeys(PREFIX, "apns", "main").ready[1])
+    await stage.route(chat("m2"))
+    await stage.recall("m1")
+    assert await stage.suppressed() == {"not_shown": 1}
+    (waiting,) = await stage.entries()
+    return waiting
+
+
+@pytest.mark.parametrize("why", ["recalled", "muted"])
+def test_what_was_recalled_while_another_hid_it_is_taken_back_where_that_never_left(redis_url: str, why: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        waiting = await hidden_and_recalled(stage)
+        if why == "recalled":
+            await stage.recall("m2")
+        else:
+            await stage.option("bob", "c1", "none")
+        assert await ends(stage, [waiting]) == {("m2", False): [why]}
+        # A process that died before it could say so finds nothing else.
+        waiting.lost = 1
+        assert await ends(stage, [waiting]) == {("m2", False): [why]}
+        assert (
+            await recalls_asked_for(stage) == [Recall(id="m1", app="demo", conversation="c1", recipients=("bob",))] * 2
+        )
+        await stage.route()
+        recalls = [entry for entry in await stage.entries() if entry.parcel.push.recall]
+        assert [one.parcel.push.message_id for one in recalls] == (["m2", "m1"] if why == "recalled" else ["m1"])
+        assert recalls[-1].parcel.push.body == "Ann recalled a message"
+        assert (await ends(stage, recalls))["m1", True] == [""]
+
+    on(redis_url, scenario)
+
+
+def test_a_backends_recall_from_the_same_recipients_is_no_reason_not_to(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        waiting = await hidden_and_recalled(stage)
+        await stage.recall("m1", "bob")
+        await stage.recall("m2", "bob")
+        await ends(stage, [waiting])
+        await stage.route()
+        assert [entry.parcel.push.message_id for entry in await stage.entries()] == ["m2", "m2", "m1"]
+
+    on(redis_url, scenario)
+
+
+def test_what_was_taken_back_already_is_not_taken_back_again(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"))
+        await stage.recall("m1")
+        _, recall = await stage.entries()
+        assert await ends(stage, [recall]) == {("m1", True): [""]}
+        await stage.route(chat("m2"))
+        await stage.option("bob", "c1", "none")
+        assert await ends(stage, [(await stage.entries())[-1]]) == {("m2", False): ["muted"]}
+        assert await recalls_asked_for(stage) == []
+        assert await ends(stage, [recall]) == {("m1", True): [""]}, "its retry"
+
+    on(redis_url, scenario)
+
+
+def test_a_recall_that_was_put_off_and_overtaken_is_asked_for_again_where_that_never_left(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"))
+        await stage.recall("m1")
+        _, recall = await stage.entries()
+        assert await ends(stage, [recall]) == {("m1", True): [""]}
+        await stage.route(chat("m2"))
+        assert await ends(stage, [recall]) == {("m1", True): ["not_shown"]}
+        await stage.option("bob", "c1", "none")
+        assert await ends(stage, [(await stage.entries())[-1]]) == {("m2", False): ["muted"]}
+        assert [one.id for one in await recalls_asked_for(stage)] == ["m1"]
+
+    on(redis_url, scenario)
+
+
+def test_a_recall_goes_together_with_the_stop_of_what_hid_its_message(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"))
+        await stage.recall("m1")
+        _, recall = await stage.entries()
+        await stage.route(chat("m2"))
+        await stage.option("bob", "c1", "none")
+        waiting = (await stage.entries())[-1]
+        assert await ends(stage, [waiting, recall]) == {("m2", False): ["muted"], ("m1", True): [""]}
+        assert await recalls_asked_for(stage) == [], "it is on its way"
+
+    on(redis_url, scenario)
+
+
+def test_devices_addressed_directly_are_found_by_what_the_message_was_for(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        one, two = (Target(vendor="apns", credential="main", token=token) for token in ("one", "two"))
+        fields = {"app": "demo", "body": "1234", "replace_key": "codes"}
+        await stage.route(OfflineMessage(id="m1", targets=(one, two), **fields))
+        await stage.route(OfflineMessage(id="m2", targets=(one,), **fields))
+        await stage.recall("m1")
+        await stage.recall("m2")
+        _, second, first_recall, second_recall = await stage.entries()
+        assert await ends(stage, [first_recall]) == {("m1", True): [""]}
+        assert await ends(stage, [second, second_recall]) == {("m2", False): ["recalled"], ("m2", True): ["not_shown"]}
+        await stage.route()
+        recall = (await stage.entries())[-1].parcel
+        assert (recall.push.message_id, [delivery.token for delivery in recall.deliveries]) == ("m1", ["one"])
+
+    on(redis_url, scenario)
+
+
+def test_where_nothing_was_recalled_a_stopped_message_asks_for_nothing(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"), chat("m2"))
+        await stage.recall("m2")
+        assert await ends(stage, [(await stage.entries())[1]]) == {("m2", False): ["recalled"]}
+        assert await recalls_asked_for(stage) == []
+        await stage.recall("m1")
+        recalls = [one.parcel.push.message_id for one in await stage.entries() if one.parcel.push.recall]
+        assert recalls == ["m2", "m1"], "what is shown again can be taken back"
 
     on(redis_url, scenario)

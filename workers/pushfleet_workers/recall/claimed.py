@@ -8,27 +8,27 @@ from typing import Any
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.push import Delivery, Push
-from pushfleet_workers.recall.memory import Call, RecallMemory, is_visible
+from pushfleet_workers.recall.memory import Call, Message, RecallMemory, is_visible
+from pushfleet_workers.recall.screens import At, Screens
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.redis_replies import good, is_damaged
 
 __all__ = ["ClaimedRecalls"]
 
-_Message = tuple[str, str, str]
-"""App, message and replace key."""
-
 
 class ClaimedRecalls:
     """Asks and tells what is remembered for recalls, for entries that one account's worker has claimed.
 
+    * **state**, **queue** - the Redis of the token state, and of the ingress.
     * **window_s** - how long messages of the account's app can be taken back; 0: not at all, then only of recalls
       themselves anything is asked.
     """
 
     def __init__(
-        self, state: Link, prefix: str, clock: FleetClock, vendor: str, credential: str, window_s: int
+        self, state: Link, queue: Link, prefix: str, clock: FleetClock, vendor: str, credential: str, window_s: int
     ) -> None:
         self._state = state
+        self._screens = Screens(state, queue, prefix)
         self._memory = RecallMemory(prefix)
         self._clock = clock
         self._vendor = vendor
@@ -43,7 +43,7 @@ class ClaimedRecalls:
         """The command that asks of a message whether it was taken back, of a recall whether its message is shown."""
         push = entry.parcel.push
         if push.recall:
-            return self._memory.shown(push.app, push.message_id, push.replace_key, self._places(entry))
+            return self._memory.shown(_message(push), self._places(entry))
         return self._memory.marked(push.app, push.message_id)
 
     @staticmethod
@@ -66,16 +66,33 @@ class ClaimedRecalls:
         *entries* are :meth:`concerned`, *replies* those to their :meth:`question`, *waiting* ids of deliveries.
         """
         gone = {*refused, *waiting}
-        blank = {screen for entry in entries if not entry.parcel.push.recall for screen in self._blank(entry, gone)}
+        stopped = [at for entry in entries if not entry.parcel.push.recall for at in self._stopped(entry, gone)]
+        blank: dict[tuple[str, bytes], set[bytes]] = {}
+        for at in stopped:
+            if not at.lost:
+                digest = self._memory.digest_in(self._memory.layer(at.message))
+                blank.setdefault((self._memory.screen(at.message), at.place), set()).add(digest)
+        recalled: list[At] = []
+        not_recalled: list[At] = []
         for entry, reply in zip(entries, replies, strict=True):
             push = entry.parcel.push
-            if push.recall:
-                screens = reply if not is_damaged(reply) else [None] * len(entry.parcel.deliveries)
-                shows = self._memory.shows(push.message_id, screens)
-                for delivery, place, shown in zip(entry.parcel.deliveries, self._places(entry), shows, strict=True):
-                    if not shown or (_message(push), place) in blank:
-                        refused.setdefault(delivery.id, "not_shown")
-        await self._forget(blank)
+            if not push.recall:
+                continue
+            message = _message(push)
+            itself, says_so = self._memory.layer(message), self._memory.recalled_layer(message)
+            screen = self._memory.screen(message)
+            found = reply if not is_damaged(reply) else [None] * len(entry.parcel.deliveries)
+            for delivery, place, shown in zip(entry.parcel.deliveries, self._places(entry), found, strict=True):
+                nothing = blank.get((screen, place), set())
+                layers = [one for one in self._memory.layers(shown) if self._memory.digest_in(one) not in nothing]
+                if layers[:1] not in ([itself], [says_so]):
+                    refused.setdefault(delivery.id, "not_shown")
+                stays = delivery.id in refused or delivery.id in waiting
+                if itself in layers and not stays:
+                    recalled.append(At(message, place, delivery.user))
+                if says_so in layers and stays and not (delivery.unknown or entry.lost):
+                    not_recalled.append(At(message, place, delivery.user))
+        await self._screens.change(forget=stopped, recalled=recalled, not_recalled=not_recalled)
 
     async def show(
         self, entries: Sequence[Entry], refused: Collection[bytes], counting: Collection[bytes]
@@ -108,24 +125,16 @@ class ClaimedRecalls:
                     _message(push), places, self._window_s, b"%d-0" % self._clock.now_ms(), again=False, nobodys=nobodys
                 )
 
-    def _blank(self, entry: Entry, gone: Collection[bytes]) -> Iterable[tuple[_Message, bytes]]:
-        """The screens that the *gone* deliveries of *entry* would have reached, and surely did not."""
+    def _stopped(self, entry: Entry, gone: Collection[bytes]) -> Iterable[At]:
+        """The screens that the *gone* deliveries of *entry* would have reached."""
         if entry.parcel.push.parking == "parked":
             # It has reached none yet.
             return []
         return [
-            (_message(entry.parcel.push), self._place(one))
+            At(_message(entry.parcel.push), self._place(one), one.user, entry.lost > 0)
             for one in entry.parcel.deliveries
-            if one.id in gone and not (one.unknown or entry.lost)
+            if one.id in gone and not one.unknown
         ]
-
-    async def _forget(self, screens: Iterable[tuple[_Message, bytes]]) -> None:
-        """What did not get there needs not be taken back either."""
-        places: dict[_Message, list[bytes]] = {}
-        for message, place in screens:
-            places.setdefault(message, []).append(place)
-        calls = [self._memory.forget_call(*message, some) for message, some in places.items()]
-        good(await self._state.run_many(calls) if calls else ())
 
     def _places(self, entry: Entry) -> list[bytes]:
         return [self._place(one) for one in entry.parcel.deliveries]
@@ -144,5 +153,5 @@ def _waited(push: Push) -> bool:
     return bool(push.later or push.parking)
 
 
-def _message(push: Push) -> _Message:
+def _message(push: Push) -> Message:
     return push.app, push.message_id, push.replace_key

@@ -12,7 +12,7 @@ from pushfleet.wire import decode_message, encode
 from pushfleet_workers.job import Group, Job
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.push import Delivery
-from pushfleet_workers.recall.memory import RecallMemory, is_visible
+from pushfleet_workers.recall.memory import Message, RecallMemory, is_visible
 from pushfleet_workers.recall.overrides import overrides_of_recall
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.redis_replies import checked, good
@@ -54,7 +54,7 @@ class RecallDesk:
         """Remember what devices will show, and leave in recalls only devices that show their message."""
         calls = [
             self._memory.show_call(
-                (job.message.app, job.message.id, job.replace_key),
+                _message(job),
                 places,
                 job.window_s,
                 job.raw.id,
@@ -65,11 +65,10 @@ class RecallDesk:
         ]
         good(await self._state.run_many(calls))
         recalls = [job for job in jobs if job.recall is not None]
-        questions = [
-            self._memory.shown(job.message.app, job.message.id, job.replace_key, _places(job)) for job in recalls
-        ]
+        questions = [self._memory.shown(_message(job), _places(job)) for job in recalls]
         for job, reply in zip(recalls, await self._state.pipeline(questions), strict=True):
-            shown = iter(self._memory.shows(job.message.id, checked(reply)))
+            # What its dead router put may have been sent by now.
+            shown = iter(self._memory.shows(_message(job), checked(reply), or_recall=job.raw.again))
             planned = job.planned_deliveries
             job.planned = {group: [one for one in some if next(shown)] for group, some in job.planned.items()}
             job.suppress("not_shown", planned - job.planned_deliveries)
@@ -109,6 +108,10 @@ def taken_back(job: Job) -> Job:
         )
     recall = Recall(id=message.id, app=message.app)
     return Job(job.raw, message, parcel_id(job.part, b"recall"), [], job.window_s, recall, planned=planned)
+
+
+def _message(job: Job) -> Message:
+    return job.message.app, job.message.id, job.replace_key
 
 
 def _kept(job: Job) -> bytes:
