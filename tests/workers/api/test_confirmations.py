@@ -64,8 +64,14 @@ def test_the_verdict_says_that_the_push_would_wait(redis_url: str) -> None:
         (CONFIRMATIONS, given(), 422, "invalid_field", "confirmations"),
         (CONFIRMATIONS, given(*[ONE] * 1_001), 422, "invalid_field", "confirmations"),
         (CONFIRMATIONS, given(ONE, {**ONE, "up_to_ms": 0}), 422, "invalid_field", "confirmations[1].up_to_ms"),
-        (CONFIRMATIONS, given(ONE, {**ONE, "device": ""}), 422, "invalid_field", "confirmations[1]"),
-        (CONFIRMATIONS, given({**ONE, "conversation": "x" * 257}), 422, "invalid_field", "confirmations[0]"),
+        (CONFIRMATIONS, given(ONE, {**ONE, "device": ""}), 422, "invalid_field", "confirmations[1].device"),
+        (
+            CONFIRMATIONS,
+            given({**ONE, "conversation": "x" * 257}),
+            422,
+            "invalid_field",
+            "confirmations[0].conversation",
+        ),
         (CONFIRMATIONS, given({"user": "ann", "up_to_ms": 1}), 422, "invalid_field", "confirmations[0].device"),
         (CONFIRMATIONS, given({**ONE, "message": "m1"}), 422, "invalid_field", "confirmations[0].message"),
         (

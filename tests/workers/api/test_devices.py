@@ -113,7 +113,8 @@ def test_one_wrong_report_refuses_the_batch(redis_url: str) -> None:
             ({"state": "asleep"}, "reports[1].state"),
             ({"at_ms": NOW_MS + 300_001}, "reports[1].at_ms"),
             ({"at_ms": NOW_MS // 1_000}, "reports[1].at_ms"),
-            ({"user": "用" * 86}, "reports[1]"),
+            ({"user": "用" * 86}, "reports[1].user"),
+            ({"device": ""}, "reports[1].device"),
             ({"unread": -1}, "reports[1].unread"),
         ):
             body = reports(2)
@@ -253,14 +254,14 @@ WRONG_BODIES: list[tuple[Any, str]] = [
     ({"channels": [{"vendor": "apns", "token": "70ce"}, {"vendor": "apns", "token": "70c"}]}, "channels[1].token"),
     (a_body(at_ms="now"), "at_ms"),
     (a_body(state="asleep"), "state"),
-    (a_body(unread=1), ""),
+    (a_body(unread=1), "unread"),
     (a_body(unread=1_000_001, state="killed"), "unread"),
     (a_body(colour="red"), "colour"),
     (a_body(locale="x" * 36), "locale"),
     (a_body(maker="x" * 65), "maker"),
     ({"channels": []}, "channels"),
     ({"channels": [{"vendor": "apns", "token": f"t{n}"} for n in range(9)]}, "channels"),
-    ({"channels": [{"vendor": "apns", "token": TOKEN}] * 2}, ""),
+    ({"channels": [{"vendor": "apns", "token": TOKEN}] * 2}, "channels[1].token"),
     (a_body(""), "channels[0].token"),
     (a_body(TOKEN + "\n"), "channels[0].token"),
     (a_body("用" + TOKEN), "channels[0].token"),
@@ -316,14 +317,15 @@ def test_a_body_that_is_no_json_is_refused(redis_url: str) -> None:
 
 def test_a_wrong_option_is_refused(redis_url: str) -> None:
     async def scenario(api: Api) -> None:
-        wrong = [
-            {"receive": "some"},
-            {"receive": "all", "until_ms": NOW_MS + 1},
-            {"receive": "none", "until_ms": 5},
-            {},
+        wrong: list[tuple[Any, str]] = [
+            ({"receive": "some"}, "receive"),
+            ({"receive": "all", "until_ms": NOW_MS + 1}, "until_ms"),
+            ({"receive": "none", "until_ms": 5}, "until_ms"),
+            ({}, "receive"),
         ]
-        for body in wrong:
-            assert (await api.put(f"{USER}/conversations/c/receive-option", body)).status_code == 422
+        for body, field in wrong:
+            answer = await api.put(f"{USER}/conversations/c/receive-option", body)
+            assert (answer.status_code, answer.json()["field"]) == (422, field)
         assert (await api.get(USER))["receive_options"] == {}
 
     served(redis_url, scenario)

@@ -46,7 +46,7 @@ class ReceiptGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     at_ms: UnixMs = 0
 
     def __post_init__(self) -> None:
-        check_id("message", self.mid, ID_BYTES_MAX)
+        check_id("message", self.mid, ID_BYTES_MAX, "mid")
         check_id("user", self.user, ID_BYTES_MAX)
         check_id("device", self.device, DEVICE_BYTES_MAX)
 

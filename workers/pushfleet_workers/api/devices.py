@@ -24,6 +24,7 @@ from pushfleet_workers.tokens.changes import (
     StateName,
     UnixMs,
     Unread,
+    WrongField,
 )
 from pushfleet_workers.tokens.intake import fault_in
 from pushfleet_workers.tokens.record import Device
@@ -63,7 +64,7 @@ class OptionGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def __post_init__(self) -> None:
         if self.receive == "all" and self.until_ms:
-            raise ValueError("until_ms ends a mute; all is what there is without one")
+            raise WrongField("until_ms", "until_ms ends a mute; all is what there is without one")
 
 
 class ChannelShown(Struct, frozen=True):

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from pushfleet_workers.api.documented import documented, schemas_of
 from pushfleet_workers.api.paths import AppId, UserId, app_id, user_id
 from pushfleet_workers.api.problems import Problem, decode
+from pushfleet_workers.tokens.changes import WrongField
 from pushfleet_workers.tokens.preference_store import PreferenceStore
 from pushfleet_workers.tokens.preferences import DAY_S, Preferences, Window, find_overlap, find_zone
 
@@ -47,9 +48,9 @@ class WindowGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     def __post_init__(self) -> None:
         if (self.end is None) == (self.duration_s is None):
-            raise ValueError("give end or duration_s, one of the two")
+            raise WrongField("end", "give end or duration_s, one of the two")
         if self.end is not None and _seconds(self.end) == _seconds(self.start):
-            raise ValueError("it ends when it starts: for the whole day say duration_s 86400")
+            raise WrongField("end", "it ends when it starts: for the whole day say duration_s 86400")
 
     @property
     def window(self) -> Window:

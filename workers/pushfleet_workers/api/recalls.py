@@ -15,7 +15,7 @@ from pushfleet_workers.api.documented import REFUSALS, documented, schemas_of
 from pushfleet_workers.api.paths import AppId, app_id, identity
 from pushfleet_workers.api.problems import Problem, decode
 from pushfleet_workers.settings import AppSettings
-from pushfleet_workers.tokens.changes import ID_BYTES_MAX
+from pushfleet_workers.tokens.changes import ID_BYTES_MAX, check_id
 
 __all__ = ["recall_routes", "recall_schemas"]
 
@@ -76,6 +76,7 @@ class _Recalls:
         given = await decode(request, _recall, _BYTES_MAX)
         if not self._apps[app].recall_window_s:
             raise Problem(409, "recalls_off", f"recalls are off for this app: set apps.{app}.recall_window_s")
+        _check(given)
         try:
             taken = await self._producer.recall(
                 app, message, conversation=given.conversation, recipients=given.recipients
@@ -88,6 +89,18 @@ class _Recalls:
             why = "Redis does not answer; try again: it is safe"
             raise Problem(503, "redis_unavailable", why, headers={"Retry-After": "1"}) from None
         return Response(_encode(RecallTaken(taken.parts)), 202, media_type="application/json")
+
+
+def _check(given: RecallGiven) -> None:
+    """Raise :class:`Problem` with the path of what no message can have."""
+    ids = [(f"recipients[{number}]", "user", one) for number, one in enumerate(given.recipients)]
+    if given.conversation:
+        ids.append(("conversation", "conversation", given.conversation))
+    for field, what, one in ids:
+        try:
+            check_id(what, one, ID_BYTES_MAX)
+        except ValueError as problem:
+            raise Problem(422, "invalid_recall", str(problem), field) from None
 
 
 def recall_routes(producer: AsyncProducer, apps: Mapping[str, AppSettings]) -> APIRouter:

@@ -38,6 +38,7 @@ __all__ = [
     "UnixMs",
     "Unread",
     "UserId",
+    "WrongField",
     "check_id",
     "explain",
     "in_future",
@@ -121,11 +122,22 @@ UnixMs = Annotated[
 ]
 
 
-def check_id(what: str, identity: str, limit: int) -> None:
-    """Raise :class:`ValueError` unless *identity* has 1 to *limit* UTF-8 bytes."""
+class WrongField(ValueError):
+    """What a shape's ``__post_init__`` finds wrong; :func:`explain` adds *field* to the path of the object."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(problem)
+        self.field = field
+
+
+def check_id(what: str, identity: str, limit: int, field: str = "") -> None:
+    """Raise :class:`WrongField` unless *identity* has 1 to *limit* UTF-8 bytes.
+
+    * **field** - where it was given; absent: *what*.
+    """
     size = len(identity.encode(errors="surrogatepass"))
     if not 0 < size <= limit:
-        raise ValueError(f"the {what} id has {size} bytes; 1 to {limit} are allowed")
+        raise WrongField(field or what, f"the {what} id has {size} bytes; 1 to {limit} are allowed")
 
 
 def explain(problem: msgspec.ValidationError) -> tuple[str, str]:
@@ -134,13 +146,19 @@ def explain(problem: msgspec.ValidationError) -> tuple[str, str]:
     at = _AT.search(sentence)
     field = at["field"] if at is not None else ""
     sentence = sentence[: at.start()] if at is not None else sentence
+    if isinstance(problem.__cause__, WrongField):
+        return sentence, _within(field, problem.__cause__.field)
     if sentence.startswith("Invalid enum value"):
         sentence = "this is none of the values that are allowed"
     elif (named := _NAMED_FIELD.fullmatch(sentence)) is not None:
         if named["what"] == "contains unknown" and not _FIELD_NAME.fullmatch(named["name"]):
             return "Object contains an unknown field", field
-        field = f"{field}.{named['name']}" if field else named["name"]
+        field = _within(field, named["name"])
     return sentence, field
+
+
+def _within(path: str, field: str) -> str:
+    return f"{path}.{field}" if path else field
 
 
 def in_future(at_ms: int, now_ms: int) -> bool:
@@ -194,10 +212,12 @@ class Registration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def __post_init__(self) -> None:
         if self.unread is not None and self.state is None:
-            raise ValueError("unread says nothing without state")
-        addresses = {(channel.vendor, channel.token) for channel in self.channels}
-        if len(addresses) < len(self.channels):
-            raise ValueError("the same token is given twice")
+            raise WrongField("unread", "unread says nothing without state")
+        addresses: set[tuple[str, str]] = set()
+        for number, channel in enumerate(self.channels):
+            if (channel.vendor, channel.token) in addresses:
+                raise WrongField(f"channels[{number}].token", "the same token is given twice")
+            addresses.add((channel.vendor, channel.token))
 
 
 class Report(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
