@@ -149,7 +149,7 @@ class TokenState:
         """Say that a user has read a conversation up to what was sent at *up_to_ms*; False when that is no news.
 
         What waits of it is not pushed. ``unread`` is what is left in all conversations, as of ``at_ms``: badges count
-        on from there. It needs the app's ``reads``.
+        on from there. The user needs no device. It needs the app's ``reads``.
         """
         return self._drive(self._api.mark_read(user, conversation, up_to_ms, unread, at_ms))
 

@@ -44,6 +44,18 @@ def test_a_read_is_taken_down_and_lowers_the_badge(redis_url: str) -> None:
     on(redis_url, scenario)
 
 
+def test_whoever_reads_elsewhere_needs_no_device(redis_url: str) -> None:
+    async def scenario(api: Api) -> None:
+        answer = await api.post(READ, {"up_to_ms": NOW_MS - 5, "unread": 3})
+        assert (answer.status_code, answer.json()) == (200, {"applied": True})
+        assert (await api.get(USER))["devices"] == {}, "nor gets one by that"
+        await api.put(DEVICE, a_body(state="background", unread=7))
+        key = UserKeys("t", "demo", "ann").reads
+        assert await api.link.call("HGET", key, "a/b") == str(NOW_MS - 5).encode(), "it holds for one that comes later"
+
+    on(redis_url, scenario)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "code", "field"),
     [

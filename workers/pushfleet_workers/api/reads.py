@@ -69,7 +69,10 @@ class _Reads:
         self._now_ms = now_ms
 
     async def mark(self, request: Request, app: AppId, user: UserId, conversation: ConversationId) -> Response:
-        """Say how far a user has read a conversation: what waits of it is not pushed, and badges go down."""
+        """Say how far a user has read a conversation: what waits of it is not pushed, and badges go down.
+
+        The user needs no device: what was read elsewhere holds for one that registers later.
+        """
         app, user = app_id(app, self._apps), user_id(user)
         conversation = identity(conversation, "conversation", ID_BYTES_MAX)
         given = await decode(request, _read, _BYTES_MAX)
