@@ -411,6 +411,22 @@ def test_a_user_that_nobody_hears_of_expires(redis_url: str) -> None:
     on_redis(redis_url, scenario)
 
 
+def test_a_user_who_reports_all_day_is_kept_alive_once_a_day(redis_url: str) -> None:
+    day_ms = 86_400_000
+
+    async def scenario(stage: Stage) -> None:
+        midnight_ms = NOW_MS // day_ms * day_ms
+        key = UserKeys(PREFIX, APP, "ann").devices
+        await stage.store.register(APP, "ann", "d1", a_registration(state="background", at_ms=midnight_ms))
+        await stage.link.call("EXPIRE", key, 100)
+        await stage.store.report(APP, [a_report("killed", midnight_ms + day_ms - 1)])
+        assert await stage.link.call("TTL", key) <= 100
+        await stage.store.report(APP, [a_report("killed", midnight_ms + day_ms)])
+        assert await stage.link.call("TTL", key) > LIFE_S - 60
+
+    on_redis(redis_url, scenario)
+
+
 # ---- many at once
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from pushfleet_workers.errors import FleetError
@@ -54,6 +55,9 @@ _NO_CONVERSATIONS = PREFERENCES_FIELD.encode(), b"\xff"
 
 _STRAY_AFTER_MS = 3_600_000
 """Age from which an index entry whose owner does not have the token is a stray, not a registration under way."""
+
+_REPORTS = 50
+"""Reports applied by one call: a call for each costs Redis more than the report does, and many more hold up others."""
 
 _ASIDE_S = 30 * 86_400
 """For how long the devices of an erased user may be set aside: a moment, unless nobody brings it to its end."""
@@ -257,19 +261,19 @@ class TokenStore:
         A foreground report takes a lease; it and any ``unread`` set the base that the badge counts on from.
         """
         now_ms = self._now_ms()
-        calls: list[ScriptCall] = []
+        parts = [reports[first : first + _REPORTS] for first in range(0, len(reports), _REPORTS)]
+        answers = good(chain.from_iterable(await self._run([self._report_call(app, part, now_ms) for part in parts])))
+        return Reported(answers.count(1), answers.count(0), answers.count(-1))
+
+    def _report_call(self, app: str, reports: Sequence[Report], now_ms: int) -> ScriptCall:
+        names: list[str] = []
+        arguments: list[Argument] = [self._lease_ms, LIFE_S]
         for one in reports:
             keys = UserKeys(self._prefix, app, one.user)
+            names += keys.devices, keys.options, keys.badges
             unread = "" if one.unread is None else one.unread
-            calls.append(
-                (
-                    _REPORT,
-                    (keys.devices, keys.options, keys.badges),
-                    (device_field(one.device), STATES[one.state], one.at_ms or now_ms, unread, self._lease_ms, LIFE_S),
-                )
-            )
-        answers = await self._run(calls)
-        return Reported(answers.count(1), answers.count(0), answers.count(-1))
+            arguments += device_field(one.device), STATES[one.state], one.at_ms or now_ms, unread
+        return _REPORT, tuple(names), tuple(arguments)
 
     async def set_receive_option(
         self, app: str, user: str, conversation: str, receive: Receive, until_ms: int = 0
