@@ -16,6 +16,7 @@ __all__ = [
     "Parking",
     "Push",
     "PutOff",
+    "TokenKind",
     "Wait",
     "delivery_id",
     "fingerprint",
@@ -23,6 +24,9 @@ __all__ = [
     "shared_id",
 ]
 
+
+TokenKind = Literal["alert", "voip", "fid"]
+"""What a token is for: notifications, calls (APNs), or notifications of an installation (FCM)."""
 
 Wait = Literal["", "held", "storm", "cap"]
 """Why a push was not put at once."""

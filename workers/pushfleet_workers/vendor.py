@@ -17,7 +17,7 @@ from pushfleet.message import Kind
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.errors import CredentialError
 from pushfleet_workers.outcome import DayHour, Outcome, Row, Scope, Verdict
-from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.push import Delivery, Push, TokenKind
 
 __all__ = ["AuthAnswer", "Identity", "Request", "Response", "Staged", "Vendor", "VendorDefaults"]
 
@@ -111,6 +111,9 @@ class Vendor(Protocol):
     day: ClassVar[DayHour]
     """When its day begins, by which it counts what a device gets."""
 
+    token_kinds: ClassVar[frozenset[TokenKind]]
+    """What kinds of tokens :meth:`build` can address; others do not register."""
+
     token_shape: ClassVar[str]
     """Regular expression that each of its tokens matches as a whole; empty: whatever comes may be one."""
 
@@ -195,6 +198,7 @@ class VendorDefaults:
 
     replaces: ClassVar[bool] = True
     day: ClassVar[DayHour] = DayHour(0, 0)
+    token_kinds: ClassVar[frozenset[TokenKind]] = frozenset({"alert"})
     token_shape: ClassVar[str] = ""
 
     def device_caps(self, account: Any) -> Mapping[str, int]:

@@ -270,6 +270,7 @@ WRONG_BODIES: list[tuple[Any, str]] = [
     (a_body(vendor="fcm"), "channels[0].credential"),
     ({"channels": [{"vendor": "apns", "credential": "lite", "token": TOKEN}]}, "channels[0].credential"),
     ({"channels": [{"vendor": "apns", "token": TOKEN, "kind": "sms"}]}, "channels[0].kind"),
+    ({"channels": [{"vendor": "apns", "token": TOKEN, "kind": "fid"}]}, "channels[0].kind"),
 ]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from tests.workers.tokens.support import NOW_MS, a_channel, a_registration
 
 from pushfleet_workers import registry
+from pushfleet_workers.push import TokenKind
 from pushfleet_workers.tokens.changes import FUTURE_MS_MAX, PAST_MS_MAX, Registration
 from pushfleet_workers.tokens.intake import fault_in
 
@@ -66,6 +67,14 @@ def test_a_channel_needs_an_account_of_the_app() -> None:
 def test_a_token_that_the_vendor_cannot_have_given_is_refused(vendor: str, token: str, good: bool) -> None:
     found = fault(a_registration(channels=(a_channel(token, vendor),)))
     assert found == (("", "") if good else ("invalid_token", "channels[0].token"))
+
+
+@pytest.mark.parametrize("kind", get_args(TokenKind))
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_kind_of_token_that_the_vendor_does_not_have_is_refused(vendor: str, kind: TokenKind) -> None:
+    own = {"apns": {"voip"}, "fcm": {"fid"}}.get(vendor, set()) | {"alert"}
+    found = fault(a_registration(channels=(a_channel(HEX, "apns"), a_channel("ab", vendor, kind=kind))))
+    assert found == (("", "") if kind in own else ("unknown_token_kind", "channels[1].kind"))
 
 
 @pytest.mark.parametrize("vendor", [vendor for vendor in VENDORS if not registry.load(vendor).token_shape])

@@ -7,12 +7,13 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qsl, unquote
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.workers.vendors.samples import AUTH, KINDS, NOW_MS, a_delivery, a_push, an_account, content, token
 
 from pushfleet.message import (
@@ -31,7 +32,7 @@ from pushfleet.message import (
 from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.outcome import Scope, Verdict
-from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.push import Delivery, Push, TokenKind
 from pushfleet_workers.vendor import Request, Response, Vendor
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -388,6 +389,13 @@ def test_a_good_account_has_no_problems(vendor: Vendor, account: AccountSettings
 def test_every_setting_is_described(vendor: Vendor) -> None:
     assert issubclass(vendor.account_type, AccountSettings)
     assert [name for name, field in vendor.account_type.model_fields.items() if not field.description] == []
+
+
+def test_every_kind_of_token_can_be_registered_and_sent_to(vendor: Vendor, account: AccountSettings) -> None:
+    assert set(get_args(TokenKind)) >= vendor.token_kinds > set()
+    for kind in vendor.token_kinds:
+        request = vendor.build(account, a_push(), [replace(a_delivery(), token_kind=kind)], AUTH, NOW_MS)
+        assert token(0) in request.url + request.body.decode()
 
 
 def test_every_code_has_a_meaning_and_its_own_name(vendor: Vendor) -> None:

@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 from pushfleet_workers import registry
-from pushfleet_workers.tokens.changes import Accounts, ChannelGiven, Registration, no_account, wrong_time
+from pushfleet_workers.tokens.changes import Accounts, Registration, no_account, wrong_time
 from pushfleet_workers.tokens.preferences import find_zone
 
 __all__ = ["Fault", "fault_in"]
@@ -37,13 +37,13 @@ def fault_in(given: Registration, app: str, accounts: Accounts, now_ms: int) -> 
     for number, channel in enumerate(given.channels):
         if accounts.get((channel.vendor, channel.credential)) != app:
             return Fault("unknown_account", no_account(app, channel, accounts), f"channels[{number}].credential")
-        if not _has_shape(channel):
+        # The account's vendor is loaded already: it has settings.
+        vendor = registry.load(channel.vendor)
+        if channel.kind not in vendor.token_kinds:
+            kinds = ", ".join(sorted(vendor.token_kinds))
+            why = f"{channel.vendor} has no tokens of that kind; it has: {kinds}"
+            return Fault("unknown_token_kind", why, f"channels[{number}].kind")
+        if vendor.token_shape and not re.fullmatch(vendor.token_shape, channel.token):
             why = f"{channel.vendor} gives no such tokens: pass on what its SDK gave, and check which vendor it was"
             return Fault("invalid_token", why, f"channels[{number}].token")
     return None
-
-
-def _has_shape(channel: ChannelGiven) -> bool:
-    # The account's vendor is loaded already: it has settings.
-    shape = registry.load(channel.vendor).token_shape
-    return not shape or re.fullmatch(shape, channel.token) is not None

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pushfleet_workers.push import TokenKind
 from pushfleet_workers.tokens.keys import device_name
 from pushfleet_workers.tokens.words import shortened, spelled
 
@@ -24,8 +25,6 @@ log = logging.getLogger(__name__)
 
 State = Literal["", "f", "b", "k", "o"]
 """Unknown, foreground, background, killed (or its connection lost), logged out."""
-
-TokenKind = Literal["alert", "voip", "fid"]
 
 FOREGROUND: State = "f"
 BACKGROUND: State = "b"

@@ -24,7 +24,7 @@ from pushfleet.message import ApnsOptions, Kind
 from pushfleet_workers.account import AccountSettings, KindSettings
 from pushfleet_workers.errors import CredentialError
 from pushfleet_workers.outcome import OK, Outcome, Remedy, Row, Scope, Verdict
-from pushfleet_workers.push import Delivery, Push, sent_id
+from pushfleet_workers.push import Delivery, Push, TokenKind, sent_id
 from pushfleet_workers.vendor import AuthAnswer, Identity, Request, Response, VendorDefaults
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
@@ -210,6 +210,7 @@ class Apns(VendorDefaults):
     payload_limit: ClassVar[int] = 4_096
     http2: ClassVar[bool] = True
     exact_badge: ClassVar[bool] = True
+    token_kinds: ClassVar[frozenset[TokenKind]] = frozenset({"alert", "voip"})
     # Apple says to assume no length.
     token_shape: ClassVar[str] = "(?:[0-9A-Fa-f]{2})+"
 

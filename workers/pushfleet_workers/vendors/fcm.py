@@ -21,7 +21,7 @@ from pushfleet.message import Kind
 from pushfleet_workers.account import AccountSettings, KindSettings
 from pushfleet_workers.errors import CredentialError
 from pushfleet_workers.outcome import OK, Outcome, Row, Scope
-from pushfleet_workers.push import Delivery, Push
+from pushfleet_workers.push import Delivery, Push, TokenKind
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.vendors._answers import (
     BAD_PAYLOAD,
@@ -173,6 +173,7 @@ class Fcm(VendorDefaults):
     payload_limit: ClassVar[int] = 4_096
     http2: ClassVar[bool] = True
     exact_badge: ClassVar[bool] = True
+    token_kinds: ClassVar[frozenset[TokenKind]] = frozenset({"alert", "fid"})
 
     def build(self, account: FcmAccount, push: Push, deliveries: Sequence[Delivery], auth: str, now_ms: int) -> Request:
         """The request for the one delivery, at most 4,096 bytes in all.
