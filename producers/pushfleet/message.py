@@ -54,6 +54,12 @@ TOKEN_BYTES_MAX = 4_096
 PART_RECIPIENTS_MAX = 500
 """Most recipients and targets of one stream entry. Part ids depend on it: it never changes."""
 
+SENT_MS_MIN = 946_684_800_000
+"""The year 2000, Unix milliseconds: no message is older. Seconds taken for milliseconds are of 1970."""
+
+SENT_AHEAD_MS_MAX = 86_400_000
+"""How far ahead of a producer's clock a message may have been written: that clock may be the wrong one."""
+
 LARGE_GROUP_RECIPIENTS = 100
 """From this many recipients on, a chat message travels in the ``bulk`` lane."""
 
@@ -669,6 +675,14 @@ def _check_text(field: str, value: str | None, limit: int) -> None:
         size = len(value.encode(errors="replace"))
         if size > limit:
             raise ValueError(f"{field} has {size} bytes, the limit is {limit}")
+
+
+def check_sent(sent_at_ms: int, now_ms: int) -> None:
+    """Raise ``ValueError`` for a time that cannot be meant; routers take it at its word."""
+    if 0 < sent_at_ms < SENT_MS_MIN:
+        raise ValueError(f"sent_at_ms is {sent_at_ms}, which is before the year 2000: give milliseconds, not seconds")
+    if sent_at_ms > now_ms + SENT_AHEAD_MS_MAX:
+        raise ValueError(f"sent_at_ms is {sent_at_ms}, which is more than a day ahead of this clock")
 
 
 def default_lane(kind: Kind, people: int) -> Lane:

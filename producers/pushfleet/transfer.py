@@ -19,7 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pushfleet import wire
 from pushfleet.errors import Backpressure, EnqueueError, InvalidMessage, QueueUnavailable
-from pushfleet.message import LANES, Lane, OfflineMessage, Recall
+from pushfleet.message import LANES, Lane, OfflineMessage, Recall, check_sent
 
 __all__ = [
     "WHOLE_BYTES",
@@ -171,6 +171,10 @@ def preparing(message: OfflineMessage, policy: Policy) -> Generator[None, None, 
         recipients += len(part.recipients) + len(part.targets)
         if len(payloads) % _BREATH_PARTS == 0:
             yield
+    try:
+        check_sent(message.sent_at_ms, int(time.time() * 1000))
+    except ValueError as problem:
+        raise InvalidMessage(str(problem)) from problem
     if len(payloads) > policy.ingress_max:
         raise InvalidMessage(
             f"the message has {len(payloads)} parts and can never fit into a stream of ingress_max "

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from pushfleet.message import (
     EXT_BYTES_MAX,
     ID_BYTES_MAX,
     LARGE_GROUP_RECIPIENTS,
+    SENT_MS_MIN,
     TEXT_BYTES_MAX,
     TOKEN_BYTES_MAX,
     ApnsOptions,
@@ -109,6 +111,16 @@ REFUSED_WHEN_ENQUEUED: dict[str, tuple[Callable[[], Any], str]] = {
     "ttl beyond four weeks": (lambda: a_message(ttl_s=2_419_201), r"`int` <= 2419200 - at `\$\.ttl_s`"),
     "ttl as text": (lambda: a_message(ttl_s="60"), r"Expected `int \| null`, got `str` - at `\$\.ttl_s`"),
     "ttl as a fraction": (lambda: a_message(ttl_s=0.5), r"got `float` - at `\$\.ttl_s`"),
+    "time in seconds": (
+        lambda: a_message(sent_at_ms=1_764_500_000),
+        "^sent_at_ms is 1764500000, which is before the year 2000: give milliseconds, not seconds$",
+    ),
+    "time just before 2000": (lambda: a_message(sent_at_ms=SENT_MS_MIN - 1), "before the year 2000"),
+    "time in microseconds": (lambda: a_message(sent_at_ms=1_764_500_000_000_000), r"at `\$\.sent_at_ms`"),
+    "time two days ahead": (
+        lambda: a_message(sent_at_ms=int(time.time() * 1000) + 172_800_000),
+        r"sent_at_ms is \d{13}, which is more than a day ahead of this clock",
+    ),
     "time before 1970": (lambda: a_message(sent_at_ms=-1), r"`int` >= 0 - at `\$\.sent_at_ms`"),
     "time in nanoseconds": (lambda: a_message(sent_at_ms=10**18), r"`int` <= 253402300799999 - at `\$\.sent_at_ms`"),
     "time beyond any integer": (lambda: a_message(sent_at_ms=2**80), r"`int` <= 253402300799999 - at `\$\.sent_at_ms`"),
@@ -169,6 +181,12 @@ def test_a_value_at_its_limit_is_taken() -> None:
         ttl_s=0,
     )
     assert wire.decode(wire.encode(at_the_limit)) == at_the_limit
+
+
+@pytest.mark.parametrize("ahead_ms", [-86_400_000 * 365, 0, 86_000_000])
+def test_a_time_that_may_be_meant_is_taken(ahead_ms: int) -> None:
+    for sent_at_ms in (0, SENT_MS_MIN, int(time.time() * 1000) + ahead_ms):
+        prepare(a_message(sent_at_ms=sent_at_ms), POLICY)
 
 
 def test_lists_are_as_good_as_tuples() -> None:

@@ -198,7 +198,6 @@ def test_the_push_type_of_a_message_chooses_the_token(redis_url: str) -> None:
 REFUSED_MESSAGES = [
     (chat(online_only=True), "online_only"),
     (chat(offline_push=OfflinePush(disabled=True)), "push_disabled"),
-    (chat(sent_at_ms=1_000), "expired"),
     (chat(ttl_s=0), "expired"),
     (chat(kind="call", body=None, sent_at_ms=now_ms() - 31_000), "expired"),
     (chat(body=None), "empty_text"),
@@ -219,6 +218,19 @@ def test_a_message_that_is_for_nobody_ends_for_each_recipient(
         assert await stage.suppressed() == {reason: 3}
         assert await stage.deliveries() == []
         assert await stage.queue.call("EXISTS", UserKeys(PREFIX, "demo", "bob").badges) == 0, "it counts in no badge"
+
+    play(redis_url, scenario)
+
+
+def test_a_time_that_no_producer_of_ours_lets_through_is_taken_at_its_word(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        for message in (chat("m1", sent_at_ms=1_764_500_000), chat("m2", sent_at_ms=now_ms() + 10 * 86_400_000)):
+            await stage.xadd("v", "1", "m", wire.encode(message))
+        await stage.route()
+        assert await stage.suppressed() == {"expired": 1}
+        assert [entry.parcel.push.message_id for entry in await stage.entries()] == ["m2"]
+        assert await stage.refused() == []
 
     play(redis_url, scenario)
 
