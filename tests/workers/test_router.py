@@ -619,7 +619,7 @@ def test_an_entry_that_brings_out_a_defect_does_not_stop_its_neighbours(
             raise ZeroDivisionError("a text that must not be told")
         return compose(message, *others, **more)
 
-    monkeypatch.setattr("pushfleet_workers.router.compose", defective)
+    monkeypatch.setattr("pushfleet_workers.wording.compose", defective)
 
     async def scenario(stage: Stage) -> None:
         await stage.device(unread=5)

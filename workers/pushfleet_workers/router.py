@@ -16,7 +16,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
@@ -24,33 +23,24 @@ from msgspec.structs import replace
 from pushfleet.errors import InvalidMessage
 from pushfleet.message import OfflineMessage, Recall, Recipient
 from pushfleet.wire import read_entry
-from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
-from pushfleet_workers.catalogue import Catalogue
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.compose import compose, compose_recall
-from pushfleet_workers.decision import reach, refuse_hour, refuse_message, refuse_read, refuse_recall, refuse_receiver
 from pushfleet_workers.errors import RedisUnusable, where_raised
 from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ingress import IngressStream, Raw, Routed
-from pushfleet_workers.job import Group, Job, ParcelName, job_for
-from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pack
-from pushfleet_workers.ledger.entry import parcel_id
-from pushfleet_workers.ledger.ledger import PutEntry
-from pushfleet_workers.manner import name_of, push_of, sound_of
-from pushfleet_workers.peace import CapDesk, StormDesk, Stormy, first_look_ms, hold_s
-from pushfleet_workers.push import Delivery, Parcel, delivery_id, sent_id
+from pushfleet_workers.job import Job, job_for
+from pushfleet_workers.parcels import ParcelDesk
+from pushfleet_workers.peace import CapDesk, StormDesk, Stormy
+from pushfleet_workers.planning import BadgeWanted, Planner
 from pushfleet_workers.recall import RecallDesk, taken_back
 from pushfleet_workers.redis_link import Link, ReplyError
-from pushfleet_workers.redis_replies import checked, good, is_damaged
-from pushfleet_workers.runtime import rate_of
+from pushfleet_workers.redis_replies import checked, is_damaged
 from pushfleet_workers.settings import Settings
 from pushfleet_workers.tokens.erasures import Erasures, Owner
 from pushfleet_workers.tokens.lookup import Counted, Lookup, UserState, read_badges
-from pushfleet_workers.tokens.preferences import Preferences
 from pushfleet_workers.tokens.reads import Done, call_over, done_command, read_done
-from pushfleet_workers.tokens.record import Channel, Device
-from pushfleet_workers.wake import Trigger, ring_call
+from pushfleet_workers.wake import Trigger
+from pushfleet_workers.wording import Wording
 
 __all__ = ["Router"]
 
@@ -59,19 +49,6 @@ log = logging.getLogger(__name__)
 _RECIPIENTS_AT_ONCE = 2_000
 _AGED_MS = 1_000
 """From then on it is asked whether an entry came for a user who was erased since: nobody is back any sooner."""
-
-
-@dataclass(slots=True)
-class _Account:
-    """What the router knows of an account."""
-
-    vendor: str
-    credential: str
-    app: str
-    keys: AccountKeys
-    parcel: int
-    gone: bool = False
-    """It takes nothing new; what was put for it before must still be found again."""
 
 
 class Router:
@@ -87,40 +64,23 @@ class Router:
         self, settings: Settings, queue: Link, state: Link, trigger: Trigger, clock: FleetClock | None = None
     ) -> None:
         self._settings = settings
-        self._queue = queue
         self._state = state
-        self._trigger = trigger
         self._lookup = Lookup(settings.redis.prefix)
         self._recalls = RecallDesk(state, settings.redis.prefix)
         self._erasures = Erasures(state, settings.redis.prefix)
         self._storms = StormDesk(state, settings)
         self._clock = clock or FleetClock()
         self._caps = CapDesk(state, settings.redis)
-        self._catalogue = Catalogue(settings.texts)
-        self._holding = frozenset(name for name, app in settings.apps.items() if app.holds)
-        self._accounts: dict[tuple[str, str], _Account] = {}
-        self._vendors: dict[str, VendorKeys] = {}
+        wording = Wording(settings)
+        self._parcels = ParcelDesk(settings, queue, trigger, self._clock, wording)
+        self._planner = Planner(settings, self._clock, wording, self._caps, self._parcels.takes)
         for vendor, credential, account in settings.each_account():
             self.learn(vendor, credential, account)
 
     def learn(self, vendor: str, credential: str, account: AccountSettings | None) -> None:
         """From now on *account* is what the credential's devices are sent with; None: there is none any more."""
         self._caps.learn(vendor, credential, account)
-        if account is None:
-            self._accounts[vendor, credential].gone = True
-            return
-        size = registry.load(vendor).batch_size
-        size = self._settings.router.parcel if size == 1 else size
-        rate = rate_of(account)
-        if rate is not None:
-            size = max(1, min(size, int(rate.capacity)))
-        keys = AccountKeys(self._settings.redis.prefix, vendor, credential)
-        self._accounts[vendor, credential] = _Account(vendor, credential, account.app, keys, size)
-        self._vendors[vendor] = VendorKeys(self._settings.redis.prefix, vendor)
-
-    def _takes(self, vendor: str, credential: str, app: str) -> bool:
-        account = self._accounts.get((vendor, credential))
-        return account is not None and account.app == app and not account.gone
+        self._parcels.learn(vendor, credential, account)
 
     async def route(self, stream: IngressStream, raws: Sequence[Raw]) -> None:
         """Decide on *raws*, put what is to be sent, ring, and acknowledge.
@@ -198,7 +158,7 @@ class Router:
         open_jobs: list[Job] = []
         for job in jobs:
             message = job.message
-            refusal = self._refusal(job, now_ms)
+            refusal = self._planner.refusal(job, now_ms)
             if refusal:
                 job.suppress(refusal, job.people or 1)
                 continue
@@ -224,7 +184,7 @@ class Router:
             self._recalls.heed(job, mark)
         done = dict(zip(readers, map(read_done, replies[rest : rest + len(readers)]), strict=True))
         erased = await self._erased(open_jobs, checked(replies[-1])) if aged else {}
-        badges: list[_BadgeWanted] = []
+        badges: list[BadgeWanted] = []
         for number, (job, recipient) in enumerate(asked):
             if not job.undecided:
                 continue
@@ -232,10 +192,10 @@ class Router:
                 job.suppress("user_erased")
             else:
                 state = self._state_in(replies[number * width : (number + 1) * width])
-                self._decide_receiver(job, recipient, state, badges, done.get(number, Done()))
+                self._planner.plan(job, recipient, state, badges, done.get(number, Done()))
         for job in open_jobs:
             if job.undecided:
-                self._plan_targets(job)
+                self._planner.plan_targets(job)
         await self._storms.forget_unplanned(jobs)
         await self._caps.forget_unplanned(jobs)
         # One that is not pushed itself ends its call all the same; one that comes again would end the next as well.
@@ -249,7 +209,7 @@ class Router:
             (job.message.app, one.id) for job in jobs if job.raw.time_ms <= newest_ms for one in job.recipients
         )
 
-    async def _tell(self, open_jobs: Sequence[Job], badges: Sequence[_BadgeWanted], ended: Sequence[Job]) -> None:
+    async def _tell(self, open_jobs: Sequence[Job], badges: Sequence[BadgeWanted], ended: Sequence[Job]) -> None:
         """What planned pushes have to do with others: badges, storms, caps, and what screens will show."""
         stormy = self._storms.stormy(open_jobs)
         planned = [job for job in open_jobs if job.window_s and job.planned]
@@ -263,29 +223,6 @@ class Router:
         if planned:
             # Only now it is known what will be shown.
             await self._recalls.look_at_screens([job for job in planned if job.planned])
-
-    def _refusal(self, job: Job, now_ms: int) -> str:
-        if job.recall is not None:
-            return refuse_recall(job.message.kind, job.window_s, job.people, job.expires_at_ms, now_ms)
-        return refuse_message(job.message, job.sent_at_ms, now_ms, has_text=self._has_text(job))
-
-    def _has_text(self, job: Job) -> bool:
-        app = self._settings.apps[job.message.app]
-        return bool(self._texts(job, self._catalogue.language_of("", app.locale))[1])
-
-    def _texts(self, job: Job, language: str, *, mentioned: bool = False, hidden: bool = False) -> tuple[str, str]:
-        """Title and text of the job's message in a language, composed once."""
-        composed = job.texts.get((language, mentioned, hidden))
-        if composed is None:
-            app = self._settings.apps[job.message.app]
-            name = app.name or job.message.app
-            texts = self._catalogue
-            if job.recall is None:
-                composed = compose(job.message, language, name, mentioned=mentioned, hidden=hidden, catalogue=texts)
-            else:
-                composed = compose_recall(job.message, language, name, hidden=hidden, catalogue=texts)
-            job.texts[language, mentioned, hidden] = composed
-        return composed
 
     def _state_in(self, replies: Sequence[Any]) -> UserState:
         """The user in *replies*; one whose keys are not what they should be has no devices."""
@@ -303,125 +240,8 @@ class Router:
         prefix = self._settings.redis.prefix
         return done_command(prefix, message.app, recipient.id, message.kind, conversation, job.replace_key)
 
-    def _decide_receiver(
-        self, job: Job, recipient: Recipient, state: UserState, badges: list[_BadgeWanted], done: Done
-    ) -> None:
-        message = job.message
-        if not state.devices:
-            job.suppress("no_device")
-            return
-        now_ms = self._clock.now_ms()
-        push = message.offline_push
-        push_type = push.apns.push_type if push is not None and push.apns is not None else None
-        refusal = ""
-        preferences = state.preferences
-        if job.recall is None:
-            refusal = refuse_receiver(message.kind, recipient, state.receive_at(now_ms), preferences)
-            refusal = refusal or refuse_read(message.kind, recipient, done=done.covers(job.sent_at_ms, job.raw.time_ms))
-        else:
-            # What was shown came over the channel for alerts, and whoever muted the conversation since has it still.
-            push_type, preferences = "alert", None
-        forced = recipient.push == "force"
-        if job.recall is None and message.app in self._holding and not forced:
-            self._hold(job, recipient, state, now_ms)
-        for device_id, device in state.devices.items():
-            reached: Channel | str = refusal or refuse_hour(
-                message.kind, recipient, preferences, device.time_zone, now_ms
-            )
-            reached = reached or self._reach(job, device, now_ms, push_type, forced=forced)
-            parks = reached == "foreground" and job.recall is None and self._settings.apps[message.app].parks
-            if parks and isinstance(beyond := self._reach(job, device, now_ms, push_type, forced=True), Channel):
-                reached = beyond
-            if isinstance(reached, str):
-                job.suppress(reached)
-            else:
-                self._plan(job, recipient, device_id, device, reached, state.preferences, badges, parks=parks)
-
-    def _reach(self, job: Job, device: Device, now_ms: int, push_type: str | None, *, forced: bool) -> Channel | str:
-        """The channel by which the job's message reaches the device, or why none does."""
-        message = job.message
-        unused_ms = self._settings.apps[message.app].device_unused_ms
-        return reach(
-            device,
-            message.app,
-            message.kind,
-            now_ms,
-            self._takes,
-            push_type=push_type,
-            forced=forced,
-            unused_ms=unused_ms,
-        )
-
-    def _hold(self, job: Job, recipient: Recipient, state: UserState, now_ms: int) -> None:
-        """Let the recipient's pushes wait where the app says so; not past the message's end."""
-        message = job.message
-        app, lane = self._settings.apps[message.app], message.effective_lane
-        wait_s = hold_s(app, message.kind, lane, state.devices.values(), now_ms)
-        due_ms = job.raw.time_ms + int(wait_s * 1000)
-        # A clock that is behind may see an entry before its time: what does not wait is due at once all the same.
-        if wait_s and now_ms < due_ms < job.expires_at_ms:
-            job.holds[recipient.id] = due_ms
-
-    def _plan_targets(self, job: Job) -> None:
-        """Devices addressed directly, past state and badge."""
-        message = job.message
-        for target in dict.fromkeys(message.targets):
-            if not self._takes(target.vendor, target.credential, message.app):
-                job.suppress("unknown_account")
-                continue
-            manner = (self._settings.apps[message.app].locale, False, False, None)
-            group = (target.vendor, target.credential, manner)
-            identity = delivery_id(message.app, message.id, "", f"{target.vendor}:{target.credential}:{target.token}")
-            delivery = Delivery(identity, "", "", target.token, job.raw.time_ms)
-            job.planned.setdefault(group, []).append(delivery)
-
-    def _plan(
-        self,
-        job: Job,
-        recipient: Recipient,
-        device_id: str,
-        device: Device,
-        channel: Channel,
-        preferences: Preferences | None,
-        badges: list[_BadgeWanted],
-        *,
-        parks: bool,
-    ) -> None:
-        message = job.message
-        language = self._catalogue.language_of(device.locale, self._settings.apps[message.app].locale)
-        hidden = preferences is not None and preferences.hide_text
-        sound = sound_of(job, preferences) if preferences is not None else None
-        group = (channel.vendor, channel.credential, (language, recipient.mention, hidden, sound))
-        delivery = Delivery(
-            delivery_id(message.app, message.id, recipient.id, device_id),
-            recipient.id,
-            device_id,
-            channel.token,
-            channel.registered_at_ms,
-            token_kind=channel.kind,
-            mention=recipient.mention,
-            forced=recipient.push == "force",
-        )
-        if parks:
-            app, lane = self._settings.apps[message.app], message.effective_lane
-            job.parked[delivery.id] = first_look_ms(lane, app.park_urgent_s, job.raw.time_ms, job.expires_at_ms)
-        if job.recall is not None or job.recalled:
-            pass
-        elif recipient.unread is not None:
-            delivery.badge = recipient.unread
-        elif _counts_in_badge(message):
-            if not registry.load(channel.vendor).exact_badge:
-                delivery.badge = 0  # the vendor adds one by itself
-            elif parks:
-                delivery.counted = True  # when it leaves
-            else:
-                badges.append((delivery, job, device.unread))
-        job.planned.setdefault(group, []).append(delivery)
-        if self._caps and self._caps.limits(job, channel, device):
-            job.capped.add(delivery.id)
-
     async def _count_badges(
-        self, badges: Sequence[_BadgeWanted], stormy: Sequence[Stormy] = (), ended: Sequence[Job] = ()
+        self, badges: Sequence[BadgeWanted], stormy: Sequence[Stormy] = (), ended: Sequence[Job] = ()
     ) -> None:
         """Each device's base plus the pushes counted since; a message counts once, however often it is routed.
 
@@ -458,61 +278,10 @@ class Router:
     # ---- to the ledgers
 
     async def _put(self, jobs: Sequence[Job]) -> None:
-        """One put per account and bucket; its answer says what the first write of each part decided."""
-        puts: dict[tuple[str, str, int], list[tuple[Job, list[PutEntry]]]] = {}
-        for job in jobs:
-            by_account = self._accounts_put_before(job)
-            for group, deliveries in job.planned.items() if not (job.repeat or job.recalled) else ():
-                by_account.setdefault(group[:2], []).extend(self._entries(job, group, deliveries))
-            for (vendor, credential), entries in by_account.items():
-                if entries or job.raw.again:
-                    puts.setdefault((vendor, credential, job.raw.bucket), []).append((job, entries))
-        if not puts:
-            return
-        share = self._settings.router.account_backlog_max
-        calls = [
-            Ledger.put_call(
-                self._accounts[vendor, credential].keys, bucket, [(job.part, entries) for job, entries in some], share
-            )
-            for (vendor, credential, bucket), some in puts.items()
-        ]
-        dropped: set[ParcelName] = set()
-        answers = good(await self._queue.run_many(calls))
-        for ((vendor, credential, _), some), (now_ms, _, counts, lost) in zip(puts.items(), answers, strict=True):
-            dropped |= {(vendor, credential, parcel) for parcel in lost}
-            self._clock.heard(now_ms)
-            metrics.ROUTED_DELIVERIES.labels(vendor).inc(sum(counts))
-            for (job, _), deliveries in zip(some, counts, strict=True):
-                job.deliveries += deliveries
-        await self._storms.pass_on(jobs, dropped)
-        await self._caps.pass_on(jobs, dropped)
-        await self._ring({vendor for vendor, _, _ in puts})
-
-    def _accounts_put_before(self, job: Job) -> dict[tuple[str, str], list[PutEntry]]:
-        """For an entry whose first router died: every account may hold its parcels, whatever is decided now."""
-        if not job.raw.again:
-            return {}
-        return {name: [] for name, account in self._accounts.items() if account.app == job.message.app}
-
-    def _entries(self, job: Job, group: Group, deliveries: list[Delivery]) -> Iterator[PutEntry]:
-        vendor, credential, manner = group
-        language, mentioned, hidden, _ = manner
-        push = push_of(job, manner, *self._texts(job, language, mentioned=mentioned, hidden=hidden))
-        if push.recall:
-            # An attempt at the message that ends late must not end the recall as well.
-            deliveries = [replace(one, id=sent_id(push, one)) for one in deliveries]
-        size = self._accounts[vendor, credential].parcel
-        # Its age counts from the decision: what waited in the ingress has just been decided.
-        now_ms = self._clock.now_ms()
-        for (due_ms, why, parking), some in job.by_wait(deliveries).items():
-            carried = replace(push, later=why, parking=parking) if due_ms else push
-            for number, first in enumerate(range(0, len(some), size)):
-                identity = parcel_id(job.part, name_of(manner), number, due_ms, f"{why}{parking}".encode())
-                parcel = some[first : first + size]
-                if carried.tells_of_others:
-                    job.carrying[vendor, credential, identity] = parcel
-                packed = pack(Entry(identity, Parcel(carried, parcel), push.lane, now_ms))
-                yield (due_ms, packed) if due_ms else packed
+        dropped = await self._parcels.put(jobs)
+        if dropped:
+            await self._storms.pass_on(jobs, dropped)
+            await self._caps.pass_on(jobs, dropped)
 
     async def _keep(self, jobs: Sequence[Job]) -> None:
         """Keep whom messages went to; one that was recalled while it was put is taken back at once."""
@@ -524,22 +293,6 @@ class Router:
         await self._put([recall for _, recall in late])
         for job, recall in late:
             job.deliveries += recall.deliveries
-
-    async def _ring(self, vendors: set[str]) -> None:
-        rung = sorted(vendors)
-        calls = [ring_call(self._vendors[vendor]) for vendor in rung]
-        for vendor, wanted in zip(rung, await self._queue.run_many(calls), strict=True):
-            if wanted == 1:
-                self._trigger(vendor)
-
-
-_BadgeWanted = tuple[Delivery, Job, int]
-"""A delivery, the job of its message, and the device's unread number when it went to the background."""
-
-
-def _counts_in_badge(message: OfflineMessage) -> bool:
-    push = message.offline_push
-    return push is None or push.apns is None or push.apns.badge_mode == "count"
 
 
 async def _find_repeats(stream: IngressStream, jobs: Sequence[Job]) -> None:

@@ -468,9 +468,7 @@ def test_what_tells_of_others_meets_no_storm() -> None:
 def test_what_a_full_account_drops_is_told_by_the_next(redis_url: str) -> None:
     async def scenario(phone: Phone) -> None:
         await phone.come(said(0))
-        phone.stage.router._settings = phone.stage.settings.model_copy(
-            update={"router": phone.stage.settings.router.model_copy(update={"account_backlog_max": 1})}
-        )
+        phone.stage.router._parcels._share = 1
         await phone.stage.device("eve")
         await phone.stage.route(said(10, recipients=("eve",)))
         await phone.come(said(1, lane="bulk"))

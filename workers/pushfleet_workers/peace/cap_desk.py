@@ -96,7 +96,7 @@ class CapDesk:
         """Let the next push that waits tell what pushes of *jobs* would have told whose parcels were *dropped*."""
         calls = [
             day_pass_on_call(self._prefix, job.message.app, one.user, job.message.id, [day_place(one, *name[:2], cap)])
-            for job in (jobs if dropped else ())
+            for job in jobs
             for name, deliveries in job.carrying.items()
             if name in dropped and (cap := self._cap(name[:2], job)) is not None
             for one in deliveries

@@ -87,7 +87,7 @@ class StormDesk:
     async def pass_on(self, jobs: Sequence[Job], dropped: Collection[ParcelName]) -> None:
         """Let the next messages tell what pushes of *jobs* would have told whose parcels were *dropped*."""
         places: dict[tuple[int, str], tuple[Job, list[str]]] = {}
-        for job in jobs if dropped else ():
+        for job in jobs:
             for name, deliveries in job.carrying.items():
                 for one in deliveries if name in dropped else ():
                     if one.id not in job.carriers:
