@@ -137,7 +137,7 @@ def test_some_are_never_moved(redis_url: str, delivery: Delivery) -> None:
 def test_what_came_before_its_user_was_erased_does_not_go_on_to_who_is_back(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         erasures = Erasures(stage.link, PREFIX)
-        await erasures.forgotten("demo", "bob", 1_000)
+        await erasures.forgotten("demo", "bob", 999, 1_000)
         await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"))
         assert await stage.move(a_push(enqueued_at_ms=1_000), [a_delivery()]) == set()
         assert await stage.move(a_push(enqueued_at_ms=1_001), [a_delivery()]) == {a_delivery().id}

@@ -315,11 +315,65 @@ def test_what_broke_off_anywhere_is_brought_to_its_end(redis_url: str, monkeypat
                     await desk_of(stage).erase("demo", PLAIN)
         # Nobody asks again, so the keeper does.
         key = f"{PREFIX}:{{erasures}}"
-        await stage.queue.call("ZADD", key, -(now_ms() - 120_000), f"demo:{PLAIN}")
+        for name in (f"demo:{PLAIN}", f"again demo:{PLAIN}"):
+            await stage.queue.call("ZADD", key, "XX", -(now_ms() - 120_000), name)
         await keeper_of(stage).look()
         assert await look_until_ripe(stage) == (1, 1)
         assert before
         assert await traces(stage.queue, PLAIN, TOKEN, OTHER_TOKEN) == {}
+
+    on(redis_url, scenario)
+
+
+@pytest.mark.parametrize("step", ["tokens.store.TokenStore.forget_user", "tokens.erasures.Erasures.forgotten"])
+def test_one_that_broke_off_beside_an_earlier_one_is_brought_to_its_end_as_well(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    async def die_now(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    async def scenario(stage: Stage) -> None:
+        # In front of the routers: the first erasure is held up by it.
+        stage.enqueue(secret("m1", PLAIN))
+        first_ms = (await desk_of(stage).erase("demo", PLAIN)).since_ms
+        await register(stage, PLAIN, TOKEN)
+        stage.enqueue(secret("m2", PLAIN))
+        with monkeypatch.context() as patch:
+            patch.setattr(f"pushfleet_workers.{step}", die_now)
+            with pytest.raises(KeyboardInterrupt):
+                await desk_of(stage).erase("demo", PLAIN)
+        erasures, owner = Erasures(stage.queue, PREFIX), ("demo", PLAIN)
+        assert await erasures.until_ms([owner]) == {owner: first_ms}, "the first goes on to hold"
+        # The first is not told as done while the second is not.
+        await erasures.done({owner: first_ms})
+        assert (await store_of(stage).user("demo", PLAIN)).erasing_since_ms == first_ms
+        await stage.queue.call("ZADD", f"{PREFIX}:{{erasures}}", "XX", -(now_ms() - 120_000), f"again demo:{PLAIN}")
+        await keeper_of(stage).look()
+        assert (await store_of(stage).user("demo", PLAIN)).devices == {}
+        assert (await erasures.until_ms([owner]))[owner] > first_ms
+        assert (await erasures.pending()).begun == {}
+        await stage.route()
+        while (await erasures.waiting())[0]:
+            await keeper_of(stage).look()
+        assert await traces(stage.queue, PLAIN, TOKEN, SECRET) == {}
+
+    on(redis_url, scenario)
+
+
+def test_erasures_beside_each_other_end_whichever_comes_first(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        erasures, owner = Erasures(stage.queue, PREFIX), ("demo", PLAIN)
+        for begun_ms in (1_000, 2_000, 3_000):
+            await erasures.begin(*owner, begun_ms)
+        assert await erasures.pending() == ({}, {owner: 3_000})
+        await erasures.forgotten(*owner, 2_000, 2_500)
+        assert await erasures.pending() == ({owner: 2_500}, {owner: 3_000}), "the last began later"
+        await erasures.forgotten(*owner, 3_000, 3_500)
+        assert await erasures.pending() == ({owner: 3_500}, {})
+        await erasures.forgotten(*owner, 1_000, 1_500)
+        assert await erasures.pending() == ({owner: 3_500}, {})
+        await erasures.done({owner: 3_500})
+        assert await erasures.waiting() == (0, 0)
 
     on(redis_url, scenario)
 

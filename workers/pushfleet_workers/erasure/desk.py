@@ -53,12 +53,13 @@ class EraseDesk:
 
         Whoever registers the user again after that gets what comes from then on.
         """
-        await self._erasures.begin(app, user, await queue_time_ms(self._queue))
+        begun_ms = await queue_time_ms(self._queue)
+        await self._erasures.begin(app, user, begun_ms)
         known = await self._store.forget_user(app, user)
         await self._deaths.forget(app, user)
         # Not before: what is routed until then may still find devices.
         until_ms = await queue_time_ms(self._queue)
-        await self._erasures.forgotten(app, user, until_ms)
+        await self._erasures.forgotten(app, user, begun_ms, until_ms)
         # What comes after the answer is of another millisecond.
         await asyncio.sleep(_MILLISECOND_S)
         return Erasing(known=known, since_ms=until_ms)

@@ -99,7 +99,11 @@ class ErasureKeeper:
                 await self._desk.erase(app, user)
         # From then on whoever claims work for them asks before it is sent.
         ripe_ms = now_ms - int(self._settings.worker.recheck_s * 1000) - _SETTLING_MS
-        ripe = {owner: until_ms for owner, until_ms in pending.until_ms.items() if until_ms <= ripe_ms}
+        ripe = {
+            owner: until_ms
+            for owner, until_ms in pending.until_ms.items()
+            if until_ms <= ripe_ms and owner not in pending.begun
+        }
         if not ripe:
             return 0, 0
         left = await self._walk(ripe, now_ms)

@@ -19,7 +19,11 @@ Owner = tuple[str, str]
 """App and user."""
 
 _AT_ONCE = 1_000
+_AGAIN = "again "
+"""Before an owner, which has no space: an erasure that began while an earlier one was not done."""
+
 _ERASING = load("pushfleet_workers.tokens", "erasing")
+_FORGOTTEN = load("pushfleet_workers.tokens", "forgotten")
 _ERASED = load("pushfleet_workers.tokens", "erased")
 
 
@@ -35,7 +39,7 @@ class Pending(NamedTuple):
     """Whose token state is gone: messages that came until then are to go."""
 
     begun: dict[Owner, int]
-    """Of whom nobody knows whether the token state is gone, and when that began."""
+    """Of whom nobody knows whether the token state is gone, and when that began; some are among the others as well."""
 
 
 class Erasures:
@@ -48,20 +52,27 @@ class Erasures:
 
     async def begin(self, app: str, user: str, now_ms: int) -> None:
         """Note that a user's token state is about to go: whatever happens, somebody brings it to its end."""
-        await self._link.run(_ERASING, (self._key,), ("NX", -now_ms, self._owner(app, user)))
+        await self._link.run(_ERASING, (self._key,), (-now_ms, *self._names(app, user)))
 
-    async def forgotten(self, app: str, user: str, until_ms: int) -> None:
-        """Note that it is gone: what came until then, by the clock of the queue, is to go as well."""
-        await self._link.run(_ERASING, (self._key,), ("GT", until_ms, self._owner(app, user)))
+    async def forgotten(self, app: str, user: str, begun_ms: int, until_ms: int) -> None:
+        """Note that it is gone: what came until then, by the clock of the queue, is to go as well.
+
+        * **begun_ms** - what :meth:`begin` was told.
+        """
+        await self._link.run(_FORGOTTEN, (self._key,), (-begun_ms, *self._names(app, user), until_ms))
 
     async def pending(self) -> Pending:
         """Those that are not done, at most a thousand, begun ones first and then those that wait the longest."""
         flat = await self._link.call("ZRANGE", self._key, 0, _AT_ONCE - 1, "WITHSCORES")
-        found = {owner_named(flat[at].decode()): int(flat[at + 1]) for at in range(0, len(flat), 2)}
-        return Pending(
-            {owner: at_ms for owner, at_ms in found.items() if at_ms >= 0},
-            {owner: -at_ms for owner, at_ms in found.items() if at_ms < 0},
-        )
+        pending = Pending({}, {})
+        for at in range(0, len(flat), 2):
+            owner, at_ms = owner_named(flat[at].decode().removeprefix(_AGAIN)), int(flat[at + 1])
+            if at_ms >= 0:
+                pending.until_ms[owner] = at_ms
+            else:
+                # The one that began last comes first.
+                pending.begun.setdefault(owner, -at_ms)
+        return pending
 
     async def waiting(self) -> tuple[int, int]:
         """How many are not done, and since when the first of them is not, Unix milliseconds; 0 where there are none."""
@@ -101,9 +112,13 @@ class Erasures:
 
     async def done(self, until_ms: Mapping[Owner, int]) -> None:
         """Nothing of these is left that came until then; one that was erased once more meanwhile stays."""
-        told = [part for owner, at_ms in until_ms.items() for part in (self._owner(*owner), at_ms)]
+        told = [part for owner, at_ms in until_ms.items() for part in (*self._names(*owner), at_ms)]
         if told:
             await self._link.run(_ERASED, (self._key,), told)
+
+    def _names(self, app: str, user: str) -> tuple[str, str]:
+        owner = self._owner(app, user)
+        return owner, _AGAIN + owner
 
     def _owner(self, app: str, user: str) -> str:
         return UserKeys(self._prefix, app, user).owner
