@@ -57,7 +57,7 @@ def behind_sentinels() -> RedisAddress:
         Held(unpack(packed()), Settlement(b"x", 1, 1), 0, 1),
         Renewed(packed(), 5),
         Return("1-0", 5, packed()),
-        Readmission("1-0", b"1", "m", b'{"title": "hi there"}'),
+        Readmission("1-0", 1, b"1", "m", b'{"title": "hi there"}'),
         Settlement(b"x", 1, 1, rest=packed(), later=[(1, packed())], dead=[(packed(), "expired", "", 1)]),
     ],
     ids=lambda value: type(value).__name__,

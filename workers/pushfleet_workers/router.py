@@ -172,8 +172,12 @@ class Router:
         questions = {number: self._done_command(*one) for number, one in enumerate(asked) if one[0].reads}
         readers = [number for number, command in questions.items() if command is not None]
         commands += [command for command in questions.values() if command is not None]
-        # They come in the order in which they were written.
-        aged = bool(open_jobs) and (open_jobs[0].raw.time_ms < now_ms - _AGED_MS or open_jobs[0].raw.again)
+        # They come in the order in which they were written, but those that were refused and have come back.
+        aged = bool(open_jobs) and (
+            open_jobs[0].raw.time_ms < now_ms - _AGED_MS
+            or open_jobs[0].raw.again
+            or any(job.raw.written_ms < job.raw.time_ms for job in open_jobs)
+        )
         if aged:
             commands.append(self._erasures.newest_command())
         replies, _ = await asyncio.gather(self._state.pipeline(commands), _find_repeats(stream, jobs))
@@ -188,7 +192,7 @@ class Router:
         for number, (job, recipient) in enumerate(asked):
             if not job.undecided:
                 continue
-            if erased and job.raw.time_ms <= erased.get((job.message.app, recipient.id), 0):
+            if erased and job.raw.written_ms <= erased.get((job.message.app, recipient.id), 0):
                 job.suppress("user_erased")
             else:
                 state = self._state_in(replies[number * width : (number + 1) * width])
@@ -206,7 +210,7 @@ class Router:
         """Of the users of *jobs* those who are being erased, and until when what came for them is to go."""
         newest_ms = self._erasures.read_newest(newest)
         return await self._erasures.until_ms(
-            (job.message.app, one.id) for job in jobs if job.raw.time_ms <= newest_ms for one in job.recipients
+            (job.message.app, one.id) for job in jobs if job.raw.written_ms <= newest_ms for one in job.recipients
         )
 
     async def _tell(self, open_jobs: Sequence[Job], badges: Sequence[BadgeWanted], ended: Sequence[Job]) -> None:

@@ -164,7 +164,7 @@ def test_a_time_of_its_own_is_kept_and_a_new_life_counts_from_now_on() -> None:
 def test_a_recall_goes_back_as_it_is() -> None:
     said = Recall(id="m1", app="demo", recipients=("bob",))
     back = readmitted(entry_of(said), Terms(NOW_MS), {"demo"}, recalls=True)
-    assert back == Readmission("7-0", b"1", "r", encode(said))
+    assert back == Readmission("7-0", NOW_MS - 60_000, b"1", "r", encode(said))
 
 
 def test_what_would_be_refused_again_stays() -> None:

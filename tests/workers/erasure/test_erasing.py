@@ -501,11 +501,57 @@ def test_a_refused_message_to_several_loses_one_recipient_and_can_be_put_back(re
         (left,) = [one async for page in RefusedEntries(stage.queue, stream.keys).oldest_first() for one in page]
         assert decode_message(left.payload).recipients == ("ann",)
         assert (left.reason, left.written_ms > 0) == ("unroutable", True)
-        back = Readmission(left.place, left.version, left.name, left.payload)
+        back = Readmission(left.place, left.came_ms, left.version, left.name, left.payload)
         assert await RefusedEntries(stage.queue, IngressKeys(PREFIX, lane)).readmit([back]) == []
         await stage.route()
         assert [one.user for one in await stage.deliveries()] == ["ann"]
         assert (await stage.books()).balanced
+
+    on(redis_url, scenario)
+
+
+async def readmit_all(stage: Stage, lane: Lane = "normal") -> None:
+    """Put back what was refused, as a replay does."""
+    entries = RefusedEntries(stage.queue, IngressKeys(PREFIX, lane))
+    found = [one async for page in entries.oldest_first() for one in page]
+    assert await entries.readmit([Readmission(e.place, e.came_ms, e.version, e.name, e.payload) for e in found]) == []
+
+
+def test_what_was_refused_before_and_comes_back_meanwhile_is_not_for_who_is_back(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        stream = stage.streams["normal"]
+        for user in (PLAIN, "ann"):
+            await register(stage, user)
+        stage.enqueue(group("m1", PLAIN, "ann", body=SHARED))
+        for raw in await stage.read():
+            await stream.refuse(raw, "unroutable", "by a defect")
+        await desk_of(stage).erase("demo", PLAIN)
+        await register(stage, PLAIN)
+        await readmit_all(stage)
+        await stage.route()
+        assert [one.user for one in await stage.deliveries()] == ["ann"]
+        assert await stage.suppressed() == {"user_erased": 1}
+        assert (await stage.books()).balanced
+
+    on(redis_url, scenario)
+
+
+def test_it_is_waited_for_what_came_back_to_the_routers_and_what_they_refuse_again_goes(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        stream, keeper = stage.streams["normal"], keeper_of(stage)
+        await register(stage, PLAIN)
+        stage.enqueue(secret("m1", PLAIN))
+        for raw in await stage.read():
+            await stream.refuse(raw, "unroutable", "by a defect")
+        await desk_of(stage).erase("demo", PLAIN)
+        await readmit_all(stage)
+        while not (look := await keeper.look())[0]:
+            pass
+        assert look == (1, 0), "routers have not seen it yet"
+        for raw in await stage.read():
+            await stream.refuse(raw, "unroutable", "by the same defect")
+        assert await keeper.look() == (1, 1)
+        assert await traces(stage.queue, PLAIN, SECRET) == {}
 
     on(redis_url, scenario)
 

@@ -119,7 +119,7 @@ def readmitted(letter: Letter, terms: Terms, apps: Container[str], *, recalls: b
         sent_at_ms = letter.about.sent_at_ms
         ttl_s = min(TTL_S_MAX, (expires_at_ms - sent_at_ms) // 1000)
         payload = encode(replace(said, sent_at_ms=sent_at_ms, ttl_s=ttl_s))
-    return Readmission(refused.place, refused.version, refused.name, payload)
+    return Readmission(refused.place, refused.came_ms, refused.version, refused.name, payload)
 
 
 def _new_end(letter: Letter, terms: Terms, *, recalls: bool) -> int | Left:

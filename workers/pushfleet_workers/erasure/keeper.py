@@ -67,6 +67,9 @@ class ErasureKeeper:
         self._store = store
         self._lease = lease
         self._erasures = Erasures(state, prefix)
+        self._refused_seen_ms: dict[tuple[Owner, int], int] = {}
+        """When the refused entries were looked through first for an erasure that is not done."""
+
         self._streams = StreamErasure(queue, state, prefix, settings.redis.clocks_apart_ms)
 
     async def run(self) -> None:
@@ -130,6 +133,7 @@ class ErasureKeeper:
             total.deliveries += swept.deliveries
             total.letters += swept.letters
         entries = await self._streams.sweep(sought)
+        left |= await self._maybe_readmitted(ripe)
         parts = await sweep_memory(self._state, self._prefix, sought) if self._recalls(sought.apps) else 0
         if total.deliveries or total.letters or entries or parts or len(left) < len(ripe):
             log.info(
@@ -138,6 +142,13 @@ class ErasureKeeper:
                 len(ripe), total.deliveries, total.letters, entries, parts, len(ripe) - len(left),
             )  # fmt: skip
         return left
+
+    async def _maybe_readmitted(self, ripe: Mapping[Owner, int]) -> set[Owner]:
+        """Those of whom an entry may stand before the routers that was refused and came back before we looked there."""
+        seen_ms = await queue_time_ms(self._queue)
+        self._refused_seen_ms = {one: self._refused_seen_ms.get(one, seen_ms) for one in ripe.items()}
+        oldest_ms = await self._streams.oldest_queued_ms()
+        return {one[0] for one, at_ms in self._refused_seen_ms.items() if oldest_ms is not None and oldest_ms <= at_ms}
 
     async def _ledgers(self, apps: Collection[str]) -> list[AccountKeys]:
         """Of the accounts of *apps*, and of those that no app has any more."""

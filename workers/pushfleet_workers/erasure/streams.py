@@ -90,11 +90,10 @@ async def _delete(link: Link, stream: str, places: list[str]) -> int:
 
 def _without(refused: RefusedEntry, sought: Sought) -> bytes | None:
     """The payload of a *refused* entry without them, see :meth:`Sought.without_recipients`."""
-    came_ms = refused.written_ms or _came_ms(refused.place)
     try:
-        return sought.without_recipients(message_of(refused), came_ms)
+        return sought.without_recipients(message_of(refused), refused.came_ms)
     except InvalidMessage:
-        return b"" if sought.named_in_json(refused.payload, came_ms) else None
+        return b"" if sought.named_in_json(refused.payload, refused.came_ms) else None
 
 
 def _reports_on(fields: Iterable[tuple[bytes, bytes]], sought: Sought, came_ms: int) -> bool:

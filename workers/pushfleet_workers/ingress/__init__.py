@@ -22,6 +22,7 @@ __all__ = ["GROUP", "IngressKeys", "IngressStream", "Raw", "Routed"]
 GROUP = "router"
 _ACKNOWLEDGE = load(__name__, "acknowledge")
 _REFUSE = load(__name__, "refuse")
+_DIGITS_MAX = 20
 
 
 class Raw(Struct):
@@ -37,6 +38,12 @@ class Raw(Struct):
 
     def __repr__(self) -> str:
         return f"Raw(id={self.id!r}, again={self.again})"
+
+    @property
+    def written_ms(self) -> int:
+        """When it was written first, by Redis' clock: before that, if it was refused since and has come back."""
+        first = self.fields.get(b"w", b"")
+        return min(int(first), self.time_ms) if first.isdigit() and len(first) < _DIGITS_MAX else self.time_ms
 
     @property
     def bucket(self) -> int:
@@ -114,10 +121,11 @@ class IngressStream:
 
     async def refuse(self, raw: Raw, reason: str, problem: str) -> None:
         """Move an entry that cannot be routed to the refused ones."""
+        first = raw.id if raw.written_ms == raw.time_ms else b"%d-0" % raw.written_ms
         await self._link.run(
             _REFUSE,
             (self.keys.stream, self.keys.books, self.keys.refused),
-            (GROUP, raw.id, *payload_of(raw.fields), reason, problem[:500]),
+            (GROUP, raw.id, first, *payload_of(raw.fields), reason, problem[:500]),
         )
 
     async def oldest_unacknowledged_ms(self) -> int | None:

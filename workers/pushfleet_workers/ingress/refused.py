@@ -42,6 +42,11 @@ class RefusedEntry:
     """What was wrong, in a sentence."""
 
     @property
+    def came_ms(self) -> int:
+        """When it was there at the latest: as it was written, or refused."""
+        return self.written_ms or int(self.place.partition("-")[0])
+
+    @property
     def cut(self) -> bool:
         """Whether only the beginning of the payload was kept."""
         return len(self.payload) >= _PAYLOAD_BYTES_MAX
@@ -51,6 +56,7 @@ class Readmission(NamedTuple):
     """A refused entry on its way back to the routers."""
 
     place: str
+    written_ms: int
     version: bytes
     name: str
     payload: bytes
