@@ -383,9 +383,10 @@ def test_looks_take_no_permits_and_what_is_released_does(redis_url: str) -> None
 def test_what_expires_unconfirmed_is_dropped_and_what_was_confirmed_is_not_called_so(redis_url: str) -> None:
     async def scenario(fleet: Fleet) -> None:
         await fleet.foreground()
-        await fleet.stage.route(chat("m1", ttl_s=1), group("m2", "bob", ttl_s=1))
+        await fleet.stage.route(chat("m1", ttl_s=3), group("m2", "bob", ttl_s=3))
+        expired_ms = now_ms() + 3_000
         await fleet.confirm(conversation="c1")
-        await asyncio.sleep(1.05)
+        await asyncio.sleep(max(0, expired_ms - now_ms()) / 1000)
         await fleet.work()
         assert await fleet.ends() == {"dropped:expired": 1, "suppressed:delivered": 1}
 
@@ -399,13 +400,13 @@ def test_without_the_token_state_it_waits_on_and_expires_in_time(redis_url: str)
 
         fleet.bench.courier._still_wanted._recheck = broken
         await fleet.foreground()
-        await fleet.stage.route(chat("m1"), chat("m2", ttl_s=1))
+        await fleet.stage.route(chat("m1"), chat("m2", ttl_s=3))
         asked_ms = now_ms()
         await fleet.look()
         waiting = {push.message_id: due_ms for due_ms, push, _ in await fleet.waiting()}
         assert waiting.keys() == {"m1", "m2"}
         assert asked_ms + 2_000 <= waiting["m1"] <= now_ms() + 2_000
-        await asyncio.sleep(1.05)
+        await asyncio.sleep(max(0, asked_ms + 3_000 - now_ms()) / 1000)
         await fleet.look()
         assert await fleet.ends() == {"dropped:expired": 1}
         assert fleet.cloud.tokens == []

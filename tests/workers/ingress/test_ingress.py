@@ -87,12 +87,12 @@ def test_what_was_there_before_the_first_router_is_read(redis_url: str) -> None:
 
 def test_a_reader_that_waits_is_woken_by_an_entry(redis_url: str) -> None:
     async def scenario(door: Door) -> None:
-        reading = asyncio.create_task(door.one.read(10, 5_000))
+        reading = asyncio.create_task(door.one.read(10, 30_000))
         await asyncio.sleep(0.02)
         started = time.monotonic()
         await door.add("a")
         assert texts(await reading) == [b"a"]
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 15
 
     at_door(redis_url, scenario)
 
