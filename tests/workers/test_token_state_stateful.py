@@ -443,6 +443,8 @@ class TokenStateMachine(RuleBasedStateMachine):
                     if not told:
                         told = _told(vendor, done.rendered.get(delivery.id, push), delivery)
                     assert told == fates.pop(0), one
+            self.wait(self.stage.route())
+            self.meet(self.model.recall_uncovered(self.now()))
 
     def happen(self, what: str, entry: Entry, one: Planned) -> None:
         push = entry.parcel.push

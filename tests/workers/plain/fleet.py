@@ -73,7 +73,12 @@ class Fleet(Registry):
 
         self.recalled: set[str] = set()
         self.recalls: set[tuple[str, ...]] = set()
-        self.screens: dict[tuple[str, str, str], str] = {}
+        self.screens: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+        """What was put for a device under a replace key, the last first: its message, and what is shown of it."""
+
+        self.uncovered: list[tuple[str, str, str]] = []
+        """Messages that were recalled while others hid them that never left: with their replace key and user."""
+
         """By replace key, user and device the message that is shown; empty: a count of some."""
 
     def written_at(self, message: OfflineMessage) -> int:
@@ -207,7 +212,11 @@ class Fleet(Registry):
 
     def _show(self, one: Planned) -> None:
         if one.channel.kind != "voip":
-            self.screens[_screen(one)] = "" if one.count else one.message
+            others = [layer for layer in self.screens.get(_screen(one), []) if layer[0] != one.message]
+            self.screens[_screen(one)] = [(one.message, "count" if one.count else "itself"), *others][:8]
+
+    def _in_front(self, screen: tuple[str, str, str]) -> tuple[str, str]:
+        return next(iter(self.screens.get(screen, [])), ("", ""))
 
     # ---- calls
 
@@ -264,6 +273,17 @@ class Fleet(Registry):
         if name in self.recalls:
             return []
         self.recalls.add(name)
+        return self._recall(message_id, conversation, named, now)
+
+    def recall_uncovered(self, now: int) -> list[Planned]:
+        """What workers ask to be taken back, as what hid it was stopped."""
+        asked: dict[tuple[str, str], list[str]] = {}
+        for message_id, key, user in self.uncovered:
+            asked.setdefault((message_id, key), []).append(user)
+        self.uncovered = []
+        return [one for (name, key), users in asked.items() for one in self._recall(name, key, users, now)]
+
+    def _recall(self, message_id: str, conversation: str, named: list[str], now: int) -> list[Planned]:
         message = self.messages[message_id] if message_id in self.kept else None
         users = list(dict.fromkeys(named)) or self.kept.get(message_id, [])
         kind = message.kind if message is not None else "system"
@@ -282,7 +302,7 @@ class Fleet(Registry):
                 channel = _channel(device, voip=False)
                 refusal = self._refuse_device(device, now, forced=False) or _refuse_channel(channel)
                 key = _key(message) if message is not None else conversation
-                if not refusal and self.screens.get((key or message_id, user, device_name)) != message_id:
+                if not refusal and self._in_front((key or message_id, user, device_name)) != (message_id, "itself"):
                     refusal = "not_shown"
                 if refusal:
                     self.suppressed[refusal] += 1
@@ -311,10 +331,19 @@ class Fleet(Registry):
                 self._note_that_it_never_rang(call)
             elif isinstance(fates[ends[own.id]], Planned):
                 fates[ends[own.id]] = "call_over"
-        for one, fate in fates.items():
-            if isinstance(fate, str) and self.screens.get(_screen(one)) == one.message:
-                del self.screens[_screen(one)]
-        fates |= {one: self._decide_again(one, now) for one in claimed if one.recall}
+        hid = {_screen(one): self._in_front(_screen(one))[0] for one in fates}
+        stopped = {(_screen(one), one.message) for one, fate in fates.items() if isinstance(fate, str)}
+        for screen, message in stopped:
+            self.screens[screen] = [layer for layer in self.screens.get(screen, []) if layer[0] != message]
+        recalls = {one: self._decide_again(one, now) for one in claimed if one.recall}
+        for one in [one for one, fate in recalls.items() if isinstance(fate, Planned)]:
+            layers = self.screens[_screen(one)]
+            self.screens[_screen(one)] = [(name, "" if name == one.message else what) for name, what in layers]
+        for screen, message in hid.items():
+            front, what = self._in_front(screen)
+            if (screen, message) in stopped and what == "itself" and front in self.recalled:
+                self.uncovered.append((front, screen[0], screen[1]))
+        fates |= recalls
         for fate in fates.values():
             if isinstance(fate, Planned) and fate.later:
                 self._show(fate)
@@ -351,7 +380,8 @@ class Fleet(Registry):
             refusal = "stormed" if told is None else "read"
         if taken_back and (refusal or not left):
             return "recalled"
-        if one.recall and not refusal and self.screens.get(_screen(one)) != one.message:
+        front, what = self._in_front(_screen(one))
+        if one.recall and not refusal and (front != one.message or what == "count"):
             return "not_shown"
         if refusal:
             return refusal

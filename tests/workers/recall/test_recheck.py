@@ -332,6 +332,7 @@ def test_a_recall_that_was_put_off_and_overtaken_is_asked_for_again_where_that_n
         _, recall = await stage.entries()
         assert await ends(stage, [recall]) == {("m1", True): [""]}
         await stage.route(chat("m2"))
+        recall.parcel.deliveries[0].attempt = 1
         assert await ends(stage, [recall]) == {("m1", True): ["not_shown"]}
         await stage.option("bob", "c1", "none")
         assert await ends(stage, [(await stage.entries())[-1]]) == {("m2", False): ["muted"]}
@@ -383,5 +384,41 @@ def test_where_nothing_was_recalled_a_stopped_message_asks_for_nothing(redis_url
         await stage.recall("m1")
         recalls = [one.parcel.push.message_id for one in await stage.entries() if one.parcel.push.recall]
         assert recalls == ["m2", "m1"], "what is shown again can be taken back"
+
+    on(redis_url, scenario)
+
+
+def test_of_two_devices_each_is_taken_back_from_however_their_work_was_claimed(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device("bob", "phone")
+        await stage.device("bob", "tablet")
+        await stage.route(chat("m1"))
+        await stage.queue.call("DEL", AccountKeys(PREFIX, "apns", "main").ready[1])
+        await stage.route(chat("m2"))
+        await stage.recall("m1")
+        await stage.option("bob", "c1", "none")
+        (waiting,) = await stage.entries()
+        for delivery in waiting.parcel.deliveries:
+            alone = replace(waiting, parcel=replace(waiting.parcel, deliveries=[delivery]))
+            assert await ends(stage, [alone]) == {("m2", False): ["muted"]}
+            await stage.route()
+            recall = (await stage.entries())[-1]
+            assert recall.parcel.push.message_id == "m1"
+            assert [one.device for one in recall.parcel.deliveries] == [delivery.device]
+            assert await ends(stage, [recall]) == {("m1", True): [""]}
+
+    on(redis_url, scenario)
+
+
+def test_what_is_stopped_together_asks_for_no_recall_of_each_other(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        waiting = await hidden_and_recalled(stage)
+        await stage.route(chat("m3"))
+        await stage.recall("m2")
+        await stage.recall("m3")
+        newest = (await stage.entries())[1]
+        assert newest.parcel.push.message_id == "m3"
+        await ends(stage, [newest, waiting])
+        assert [one.id for one in await recalls_asked_for(stage)] == ["m1"]
 
     on(redis_url, scenario)

@@ -90,7 +90,7 @@ class ClaimedRecalls:
                 stays = delivery.id in refused or delivery.id in waiting
                 if itself in layers and not stays:
                     recalled.append(At(message, place, delivery.user))
-                if says_so in layers and stays and not (delivery.unknown or entry.lost):
+                if says_so in layers and stays and _was_let_go(entry, delivery):
                     not_recalled.append(At(message, place, delivery.user))
         await self._screens.change(forget=stopped, recalled=recalled, not_recalled=not_recalled)
 
@@ -146,6 +146,12 @@ class ClaimedRecalls:
 def _is_marked(reply: Any) -> bool:
     """Whether a message was taken back; where its key is not what it should be, it alone was not."""
     return reply is not None and not is_damaged(reply)
+
+
+def _was_let_go(entry: Entry, delivery: Delivery) -> bool:
+    """Whether it was to be sent before, and surely did not get there."""
+    tried = entry.parcel.put_off is not None or delivery.attempt > 0
+    return tried and not (delivery.unknown or entry.lost)
 
 
 def _waited(push: Push) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 from pushfleet.message import Recall
@@ -46,43 +47,49 @@ class Screens:
         A message that comes to the front by that, and was recalled while another one hid it, is recalled once more.
         """
         memory = self._memory
-        some = [
-            *((memory.recalled_call(group[0].message, _places(group)), group) for group in _by_message(recalled)),
-            *(
-                (memory.recalled_call(group[0].message, _places(group), undone=True), group)
-                for group in _by_message(not_recalled)
-            ),
-            *(
-                (memory.forget_call(group[0].message, _places(group), lost=group[0].lost), group)
-                for group in _by_message(forget)
-            ),
+        changes = [
+            memory.recalled_call(group[0].message, _places(group), undone=undone)
+            for undone, some in ((False, recalled), (True, not_recalled))
+            for group in _by_message(some)
         ]
-        if not some:
+        stopped = _by_message(forget)
+        calls = [
+            *changes,
+            *(memory.forget_call(group[0].message, _places(group), lost=group[0].lost) for group in stopped),
+        ]
+        if not calls:
             return
-        uncovered: dict[tuple[bytes, Message], list[str]] = {}
-        for (_, group), fronts in zip(some, good(await self._state.run_many([call for call, _ in some])), strict=True):
-            for one, front in zip(group, fronts, strict=True):
+        fronts = good(await self._state.run_many(calls))[len(changes) :]
+        gone = {(self._on(one), memory.layer(one.message)) for group in stopped for one in group if not one.lost}
+        uncovered: dict[tuple[str, str, bytes], list[At]] = {}
+        for group, came in zip(stopped, fronts, strict=True):
+            for one, front in zip(group, came, strict=True):
                 digest = memory.uncovered(front)
-                if digest is not None:
-                    uncovered.setdefault((digest, one.message), []).append(one.user)
+                if digest is not None and (self._on(one), front) not in gone:
+                    app, _, replace_key = one.message
+                    uncovered.setdefault((app, replace_key, digest), []).append(one)
         if uncovered:
             await self._recall_again(uncovered)
 
-    async def _recall_again(self, uncovered: Mapping[tuple[bytes, Message], Sequence[str]]) -> None:
-        """As backends do it, so that a router decides; named after what hid it, which none of theirs is a repeat of."""
-        digests = list(dict.fromkeys(unpacked(digest) for digest, _ in uncovered))
+    def _on(self, one: At) -> tuple[str, bytes]:
+        return self._memory.screen(one.message), one.place
+
+    async def _recall_again(self, uncovered: Mapping[tuple[str, str, bytes], Sequence[At]]) -> None:
+        """As backends do it, so that a router decides; named after what hid it where, no other is a repeat of it."""
+        digests = list(dict.fromkeys(unpacked(digest) for _, _, digest in uncovered))
         replies = await self._state.pipeline([self._memory.marked_digest(digest) for digest in digests])
         marks = {digest: reply for digest, reply in zip(digests, replies, strict=True) if not is_damaged(reply)}
         commands = []
-        for (digest, (app, hiding, replace_key)), users in uncovered.items():
+        for (app, replace_key, digest), hidden in uncovered.items():
             mark = marks.get(unpacked(digest))
             identity = mark.decode() if mark is not None else ""
             if message_digest(app, identity) != unpacked(digest):
                 continue
             # Of a device that was addressed directly only the message knows: the router asks all that it went to.
-            named = tuple(users) if all(users) else ()
+            users = tuple(one.user for one in hidden)
+            named = users if all(users) else ()
             recall = Recall(id=identity, app=app, conversation=replace_key, recipients=named)
-            name = message_digest(app, hiding)
+            name = _name_of(hidden)
             commands += [
                 ("XADD", ingress_key(self._prefix, RECALL_LANE), "*", "v", VERSION, "r", encode(one), "n", name)
                 for one in recalls(recall)
@@ -99,3 +106,8 @@ def _by_message(some: Iterable[At]) -> list[list[At]]:
 
 def _places(group: Iterable[At]) -> list[bytes]:
     return [one.place for one in group]
+
+
+def _name_of(hidden: Sequence[At]) -> str:
+    names = sorted(one.place + message_digest(*one.message[:2]).encode() for one in hidden)
+    return blake2b(b"".join(names), digest_size=12).hexdigest()
