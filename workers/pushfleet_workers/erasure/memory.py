@@ -18,6 +18,9 @@ __all__ = ["sweep_memory"]
 
 _ERASE = load("pushfleet_workers.recall", "erase")
 _KEYS_AT_ONCE = 500
+_READ_AT_ONCE = 16
+"""Of a large group there may be half a megabyte under one key."""
+
 _PAUSE_S = 0.001
 """Between pages: the walk passes every key of the token state, and leaves Redis to the pushes."""
 
@@ -28,8 +31,10 @@ async def sweep_memory(state: Link, prefix: str, sought: Sought) -> int:
     pattern = digest_key(prefix, "*")
     while True:
         cursor, keys = await state.call("SCAN", cursor, "MATCH", pattern, "COUNT", _KEYS_AT_ONCE, "TYPE", "hash")
-        for key, kept in zip(keys, await state.pipeline([("HGETALL", key) for key in keys]), strict=True):
-            changed += await _without(state, key, kept, sought)
+        for first in range(0, len(keys), _READ_AT_ONCE):
+            some = keys[first : first + _READ_AT_ONCE]
+            for key, kept in zip(some, await state.pipeline([("HGETALL", key) for key in some]), strict=True):
+                changed += await _without(state, key, kept, sought)
         if cursor == b"0":
             return changed
         await asyncio.sleep(_PAUSE_S)
