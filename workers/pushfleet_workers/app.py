@@ -11,6 +11,7 @@ from celery import Celery
 
 from pushfleet_workers import registry
 from pushfleet_workers.broker import broker_settings
+from pushfleet_workers.late_acks import LateAcks
 from pushfleet_workers.settings import Settings, load
 from pushfleet_workers.tasks import register_tasks
 from pushfleet_workers.topology import queues
@@ -32,6 +33,7 @@ def make_app(settings: Settings, *, broker_url: str = "") -> Celery:
     made.conf.update(celery_settings(settings, broker_url or settings.redis.broker_url))
     register_tasks(made)
     made.steps["consumer"].add(sieve_step(settings))
+    made.steps["consumer"].add(LateAcks)
     attach(made, settings)
     return made
 
