@@ -127,7 +127,7 @@ def test_a_call_that_comes_after_its_end_is_not_even_put(redis_url: str) -> None
 
 def test_other_calls_go_on(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
-        at_ms = now_ms()
+        at_ms = now_ms() - 1_000
         await stage.device("eve")
         await stage.route(
             group("ring", "bob", "eve", kind="call", sent_at_ms=at_ms),
