@@ -11,7 +11,7 @@ from tests.workers.ledger.support import put
 from pushfleet_workers.errors import NotInTime
 from pushfleet_workers.ledger.ledger import Breaker, Rate
 from pushfleet_workers.outcome import OK, Outcome, Scope, Verdict
-from pushfleet_workers.vendor import AuthAnswer
+from pushfleet_workers.vendor import AuthAnswer, Request, Response
 
 # ---- authorization
 
@@ -170,6 +170,37 @@ def test_what_waited_in_hand_for_long_is_decided_again(redis_url: str, monkeypat
         assert bench.cloud.tokens == ["first-0"]
 
     on_bench(redis_url, scenario, in_flight_max=1, recheck_s=2.0)
+
+
+def test_what_was_put_off_is_claimed_at_once_although_others_are_under_way(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pushfleet_workers.courier._DECISION_STANDS_S", 0.05)
+
+    async def scenario(bench: Bench) -> None:
+        answers = {name: asyncio.Event() for name in ("slow-0", "first-0")}
+        send = bench.courier._transport.send
+
+        async def when_told(request: Request) -> Response:
+            for name, told in answers.items():
+                if name.encode() in request.body:
+                    await told.wait()
+            return await send(request)
+
+        bench.courier._transport.send = when_told  # type: ignore[method-assign]
+        await put(bench.link, named("slow"), named("first"), named("second"))
+        await bench.courier.claim()
+        await asyncio.sleep(0.06)
+        bench.drain._changed.clear()
+        answers["first-0"].set()
+        await until(bench.drain._changed.is_set)
+        assert bench.courier.busy
+        await bench.courier.claim()
+        await until(lambda: bench.cloud.tokens == ["first-0", "second-0"])
+        answers["slow-0"].set()
+        assert await bench.finish() == {"sent": 3}
+
+    on_bench(redis_url, scenario, in_flight_max=2)
 
 
 def test_what_expires_while_it_waits_in_hand_is_not_sent(redis_url: str) -> None:
