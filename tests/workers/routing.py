@@ -162,7 +162,7 @@ class Stage:
         keys = AccountKeys(PREFIX, vendor, credential)
         due = await self.queue.call("ZRANGE", keys.delayed, 0, -1, "WITHSCORES")
         return [
-            (int(due[at + 1]), unpack(await self.queue.call("HGET", keys.delayed_entries, due[at])))
+            (int(float(due[at + 1])), unpack(await self.queue.call("HGET", keys.delayed_entries, due[at])))
             for at in range(0, len(due), 2)
         ]
 

@@ -203,6 +203,25 @@ def test_what_was_put_off_is_claimed_at_once_although_others_are_under_way(
     on_bench(redis_url, scenario, in_flight_max=2)
 
 
+@pytest.mark.parametrize("decided", [False, True])
+def test_what_is_put_off_leaves_in_its_old_order(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, *, decided: bool
+) -> None:
+    monkeypatch.setattr("pushfleet_workers.courier._DECISION_STANDS_S", 0.05)
+
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.held.clear()
+        await put(bench.link, *[named(f"m{number}", put_ms=1 if decided else 0) for number in range(20)])
+        await bench.courier.claim()
+        await until(lambda: bench.cloud.under_way == 1)
+        await asyncio.sleep(0.06)
+        bench.cloud.held.set()
+        assert await bench.finish() == {"sent": 20}
+        assert bench.cloud.tokens == [f"m{number}-0" for number in range(20)]
+
+    on_bench(redis_url, scenario, in_flight_max=1, recheck_s=2.0)
+
+
 def test_what_expires_while_it_waits_in_hand_is_not_sent(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         bench.cloud.held.clear()

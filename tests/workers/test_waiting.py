@@ -5,6 +5,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.workers.doubles import Cloud
 from tests.workers.ledger.support import an_entry
 
@@ -136,6 +137,30 @@ def test_bulk_leaves_a_part_of_the_window_to_the_others() -> None:
     queues.ended("bulk")
     assert queues.may_go
     assert len(queues.next(mixes=False)) == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=20))
+def test_of_one_place_no_newer_message_leaves_before_an_older_one_that_is_put_off(some: list[tuple[str, bool]]) -> None:
+    void = {f"m{number}" for number, (_, stale) in enumerate(some) if stale}
+    queues, put_off, _ = waiting(void=tuple(void))
+    names = {}
+    for number, (place, _) in enumerate(some):
+        one = held(f"m{number}")
+        one.entry.parcel.push = replace(one.entry.parcel.push, replace_key=place)
+        names[one] = number, place
+        add(queues, one)
+    left = []
+    while load := queues.next(mixes=False):
+        left += [names[one] for one, _ in load]
+    stopped = [names[one] for one, _ in put_off]
+    assert sorted(left + stopped) == sorted(names.values())
+    assert len(queues) == 0
+    for place in "ab":
+        went = [number for number, at in left if at == place]
+        stays = [number for number, at in stopped if at == place]
+        assert went == sorted(went)
+        assert stays == sorted(stays)
+        assert not (went and stays) or max(went) < min(stays)
 
 
 def test_what_must_not_leave_any_more_is_put_off() -> None:

@@ -111,7 +111,6 @@ class Courier:
         self._paused_at = -math.inf
         """When an operator's pause was heard of last: what was claimed before it and has not left goes back."""
 
-        self._put_off_some = False
         self._claiming = asyncio.Lock()
         self._stopping = False
         self._gate = AccountGate(self.name, vendor.codes, ledger, clock, on_misconfigured)
@@ -337,8 +336,10 @@ class Courier:
 
     def _put_off(self, load: list[Chunk], *, counted_day: int | None = None) -> None:
         """Nothing of *load* has left: it is claimed again, with new permits."""
-        self._put_off_some = True
+        parcels: dict[Held, list[Delivery]] = {}
         for held, deliveries in load:
+            parcels.setdefault(held, []).extend(deliveries)
+        for held, deliveries in parcels.items():
             self._hand.put_off(held, deliveries, counted_day=counted_day)
 
     # ---- from a request to results
@@ -504,9 +505,9 @@ class Courier:
         self._request_seconds.flush()
         if not self.busy:
             self._clearing = False
-        # What was put off is ready again, and no bell rings for it.
-        if not self.busy or self._put_off_some:
-            self._put_off_some = False
+        # No bell rings for what is ready again.
+        if not self.busy or self._hand.some_is_due:
+            self._hand.some_is_due = False
             self._on_change()
 
     def _hold_back_everything(self) -> None:

@@ -96,6 +96,9 @@ class Hand:
         self.suspect = False
         """An entry that was lost twice with its process is in hand: nothing travels beside it."""
 
+        self.some_is_due = False
+        """Something goes back that may be claimed again at once."""
+
         self._held: dict[bytes, Held] = {}
         self._results: list[Settlement] = []
         self._settling: list[Settlement] = []
@@ -194,22 +197,28 @@ class Hand:
                 entry.parcel.put_off = PutOff(0, before.lost, before.counted_day)
             entry.parcel.gated = gated
             held.settlement.later.append((step.wait_ms, pack(entry)))
+        self.some_is_due = self.some_is_due or step.wait_ms <= 0
         self._resolved(held, deliveries)
 
     def put_off(self, held: Held, deliveries: list[Delivery], *, counted_day: int | None = None) -> None:
-        """*deliveries* could not leave in time: they are claimed again, with new permits.
+        """*deliveries* could not leave in time: they are claimed again, in their order and with new permits.
 
         *counted_day* is as in :class:`PutOff`; None: as it was.
         """
         deliveries = unresolved(held, deliveries)
         if not deliveries:
             return
-        entry, before = _entry_of(held, deliveries), held.entry.parcel.put_off
+        before = held.entry.parcel.put_off
         if counted_day is None:
             counted_day = before.counted_day if before is not None else 0
-        if held.decided_ms or counted_day:
-            entry.parcel.put_off = PutOff(held.decided_ms, entry.lost, counted_day)
-        held.settlement.later.append((0, pack(entry)))
+        self.some_is_due = True
+        if before is None and not (held.decided_ms or counted_day) and _is_whole(held, deliveries):
+            held.settlement.give_back = True
+        else:
+            entry = _entry_of(held, deliveries)
+            if held.decided_ms or counted_day:
+                entry.parcel.put_off = PutOff(held.decided_ms, entry.lost, counted_day)
+            held.settlement.later.append((0, pack(entry)))
         self._resolved(held, deliveries)
 
     def reword(self, held: Held, deliveries: list[Delivery], pushes: Mapping[bytes, Push]) -> list[Delivery]:
@@ -231,6 +240,7 @@ class Hand:
             # What a cap has counted is not counted once more because it says something else.
             entry.parcel.put_off = old.parcel.put_off
             held.settlement.later.append((0, pack(entry)))
+            self.some_is_due = True
             self._resolved(held, some)
         parcel = replace(old.parcel, push=push)
         held.entry = Entry(old.id, parcel, old.lane, old.put_ms, old.lost, old.fence)
@@ -243,7 +253,7 @@ class Hand:
         """
         parcel, held.decided_ms = held.entry.parcel, 0
         noted = parcel.put_off is not None and parcel.put_off.decided_ms
-        if held.open == len(deliveries) == len(parcel.deliveries) and not noted:
+        if _is_whole(held, deliveries) and not noted:
             held.settlement.give_back = True
             self._resolved(held, deliveries)
         else:
@@ -329,6 +339,11 @@ def unresolved(held: Held, deliveries: list[Delivery]) -> list[Delivery]:
     if not held.open:
         return []
     return [one for one in deliveries if one.id not in held.done] if held.done else deliveries
+
+
+def _is_whole(held: Held, deliveries: list[Delivery]) -> bool:
+    """Whether *deliveries* are all of the parcel."""
+    return held.open == len(deliveries) == len(held.entry.parcel.deliveries)
 
 
 def _entry_of(held: Held, deliveries: list[Delivery], push: Push | None = None) -> Entry:

@@ -52,7 +52,7 @@ class Waiting:
 
     * **window** - how many requests may be under way; bulk gets a part of it.
     * **void** - whether an entry must not leave any more.
-    * **put_off** - given what must not leave any more.
+    * **put_off** - given what must not leave now, in order.
     * **on_low** - called when so few wait that it is time to claim again.
     """
 
@@ -116,11 +116,10 @@ class Waiting:
             if lane == "bulk" and not self._bulk_goes:
                 continue
             while queue:
-                chunk = self._take(queue)
-                if self._void(chunk[0]):
-                    self._put_off([chunk])
+                if self._void(queue[0][0]):
+                    self._put_off(self._without_stale(queue))
                     continue
-                load = [chunk]
+                load = [self._take(queue)]
                 if mixes:
                     self._fill(load, queue)
                 return load
@@ -150,6 +149,25 @@ class Waiting:
         *rest, bulk = (queue[0][0].queued_at if queue else now for queue in self._queues.values())
         self._ahead.heed(now - min(rest))
         self._bulk_ahead.heed(now - bulk)
+
+    def _without_stale(self, queue: deque[Chunk]) -> list[Chunk]:
+        """Take out what must not leave any more, and what came later to replace it: it must not be there first."""
+        stale: list[Chunk] = []
+        stays: list[Chunk] = []
+        places: set[tuple[str, str]] = set()
+        for chunk in queue:
+            push = chunk[0].entry.parcel.push
+            place = push.app, push.replace_key
+            if self._void(chunk[0]) or place in places:
+                stale.append(chunk)
+                if push.replace_key:
+                    places.add(place)
+            else:
+                stays.append(chunk)
+        queue.clear()
+        queue.extend(stays)
+        self._count -= len(stale)
+        return stale
 
     def _take(self, queue: deque[Chunk]) -> Chunk:
         chunk = queue.popleft()

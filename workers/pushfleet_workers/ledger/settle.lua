@@ -56,7 +56,7 @@ end
 push_all('HDEL', leased, freed)
 pass_when_full(books)
 
-local ended, ready, delayed, left, unknown = 0, 0, 0, 0, 0
+local ended, ready, delayed, left, unknown, order = 0, 0, 0, 0, 0, 0
 local ends, back = {}, {}
 for _, one in ipairs(accepted) do
   local result, value = one[1], one[2]
@@ -74,7 +74,9 @@ for _, one in ipairs(accepted) do
   for _, later in ipairs(result.later) do
     local id = id_of(later[2])
     redis.call('HSET', KEYS[4], id, later[2])
-    redis.call('ZADD', KEYS[3], now + tonumber(later[1]), id)
+    -- Ties would come back in the order of their ids, and an older message after a newer one.
+    redis.call('ZADD', KEYS[3], now + tonumber(later[1]) + order, id)
+    order = order + 0.001
     delayed = delayed + header(later[2])
   end
   for _, letter in ipairs(result.dead) do

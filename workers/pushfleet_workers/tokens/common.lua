@@ -1,4 +1,4 @@
--- Shared by the scripts that change devices. All keys of a call carry the user's hash tag.
+-- Shared by the scripts that change devices. The keys of a change carry the user's hash tag.
 --
 -- Positions in a packed device and in a channel: the order of the fields in record.py. Fields that a script does not
 -- know stay as they are, so that an older process takes nothing from what a newer one wrote.
