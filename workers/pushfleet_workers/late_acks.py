@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import bootsteps
@@ -28,12 +30,13 @@ def forgive_late_acks(channel: Any) -> None:
     """
     acknowledge, reject = channel.basic_ack, channel.basic_reject
 
-    def basic_ack(delivery_tag: str, multiple: bool = False) -> None:
-        if not channel.closed:
-            acknowledge(delivery_tag, multiple=multiple)
+    def unless_closed(call: Callable[..., None], *args: object, **options: object) -> None:
+        try:
+            if not channel.closed:
+                call(*args, **options)
+        except AttributeError:
+            # It may be closed between two steps.
+            if not channel.closed:
+                raise
 
-    def basic_reject(delivery_tag: str, requeue: bool = False) -> None:
-        if not channel.closed:
-            reject(delivery_tag, requeue=requeue)
-
-    channel.basic_ack, channel.basic_reject = basic_ack, basic_reject
+    channel.basic_ack, channel.basic_reject = partial(unless_closed, acknowledge), partial(unless_closed, reject)

@@ -524,6 +524,17 @@ async def test_those_that_waited_in_vain_for_the_first_answer_were_never_sent(
         assert unknown(results) == len(peer.calls) <= 2
 
 
+async def test_a_peer_that_answers_nobody_is_to_blame_for_those_who_waited_too_long_for_it(
+    opened: OpenTransport, http2: ssl.SSLContext
+) -> None:
+    async with Peer(http2, silent) as peer, opened(timeout_s=0.3) as transport:
+        leave_by = time.monotonic() + 0.1
+        waiting = (replace(a_push(peer, number), leave_by=leave_by) for number in range(10))
+        results = await outcomes(transport, waiting)
+        assert all(isinstance(one, NoAnswer) and not isinstance(one, NotInTime) for one in results)
+        assert unknown(results) == len(peer.calls) == 1
+
+
 async def test_what_waited_for_a_connection_until_it_was_not_to_leave_any_more_is_not_sent(
     opened: OpenTransport, http2: ssl.SSLContext
 ) -> None:

@@ -59,11 +59,13 @@ class Screens:
         ]
         if not calls:
             return
-        fronts = good(await self._state.run_many(calls))[len(changes) :]
+        # Whoever's key is not what it should be shows nothing that could come to the front.
+        answers = [[] if is_damaged(answer) else answer for answer in await self._state.run_many(calls)]
+        fronts = answers[len(changes) :]
         gone = {(self._on(one), memory.layer(one.message)) for group in stopped for one in group if not one.lost}
         uncovered: dict[tuple[str, str, bytes], list[At]] = {}
         for group, came in zip(stopped, fronts, strict=True):
-            for one, front in zip(group, came, strict=True):
+            for one, front in zip(group, came, strict=False):
                 digest = memory.uncovered(front)
                 if digest is not None and (self._on(one), front) not in gone:
                     app, _, replace_key = one.message

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pushfleet_workers.redis_link import Link
-from pushfleet_workers.redis_replies import good
 from pushfleet_workers.scripts import load
 from pushfleet_workers.tokens.keys import UserKeys, owner_named
 
@@ -76,10 +75,9 @@ class Erasures:
 
     async def waiting(self) -> tuple[int, int]:
         """How many are not done, and since when the first of them is not, Unix milliseconds; 0 where there are none."""
-        count, first = good(
-            await self._link.pipeline([("ZCARD", self._key), ("ZRANGE", self._key, 0, 0, "WITHSCORES")])
-        )
-        return count, abs(int(first[1])) if first else 0
+        flat = await self._link.call("ZRANGE", self._key, 0, -1, "WITHSCORES")
+        owners = {name.removeprefix(_AGAIN.encode()) for name in flat[::2]}
+        return len(owners), min((abs(int(at_ms)) for at_ms in flat[1::2]), default=0)
 
     async def erased(self, asked: Iterable[tuple[Owner, int]]) -> set[tuple[Owner, int]]:
         """Those of the *asked*, users and when something came for them, that are to go.

@@ -187,6 +187,9 @@ class LineTransport(ABC, Generic[ClientT]):
             hopeless = lines is self._lines and not any(other.warm or other.piloted for other in lines)
             if failure and failure.shared and hopeless:
                 return failure
+            if failure and hopeless and time.monotonic() > request.leave_by:
+                # Not its own lateness kept it: the breaker is to hear of a peer that answers nobody.
+                return Failure(Reason.CROWDED)
             self._turn += 1
         return Failure(Reason.CLOSED)
 
