@@ -39,7 +39,7 @@ def vendors_refuse(stage: Stage) -> None:
     """429 for a device, a refused class, Retry-After, 503s, garbage, expired access tokens, a quota spent for today."""
     if stage.short:
         stage.fleet.env = {**stage.fleet.env, "PUSHFLEET_BREAKER__OPEN_FIRST_S": "0.2"}
-    pushes = stage.size(full=600, short=40)
+    pushes = stage.size(full=400, short=40)
     renewals = {vendor: stage.cloud.rule(vendor, "answer", endpoint="auth", delay_s=0.2) for vendor in ("honor", "fcm")}
     stage.fleet.start_all("router", "worker")
     with Bystanders(stage, HEALTHY, lambda met: _is_bystander(stage, met)) as bystanders:
