@@ -261,12 +261,16 @@ def test_figures_of_the_design_are_those_of_the_code() -> None:
     from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
     from pushfleet_workers.ledger.ledger import BEAT_S, LEASE_MS, PERMIT_LIFE_S
     from pushfleet_workers.settings import Settings
+    from pushfleet_workers.waiting import AHEAD_MAX, LEAST, LONG_S
 
     assert f"visibility timeout ({VISIBILITY_TIMEOUT_S} s)" in DESIGN
     assert f"It beats every {BEAT_S:g} s" in DESIGN
     assert f"after {LEASE_MS // 1000} s of silence" in DESIGN
     assert MARK_BUCKET_MS == 600_000, "buckets of ten minutes"
     assert PERMIT_LIFE_S == 0.5, "Life is half a second"
+    assert f"claims up to {AHEAD_MAX} requests ahead" in DESIGN
+    assert f"waits for more than {LONG_S} s" in DESIGN
+    assert LEAST == 6, "down to six"
     assert f"runs out after {Settings().api.foreground_lease_s} seconds" in README
     assert f"{Settings().router.parcel} deliveries (`router.parcel`)" in DESIGN
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
-from tests.workers.doubles import Bench, a_bench
+from tests.workers.doubles import Bench, a_bench, until
 from tests.workers.ledger.support import PLENTY, a_ledger, an_entry
 
 from pushfleet.message import Lane
@@ -57,3 +57,10 @@ async def lose(bench: Bench, owner: str) -> None:
     await a_ledger(bench.link, owner).claim(PLENTY)
     await bench.link.call("ZADD", bench.keys.owners, 1, owner)
     await bench.courier.ledger.reap()
+
+
+async def grown_old(bench: Bench) -> None:
+    """Wait until what waits in hand must not leave any more."""
+    waiting = [held for held in bench.courier._hand.everything() if not held.under_way]
+    assert waiting
+    await until(lambda: all(bench.courier._void(held) for held in waiting))

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.workers.courier_play import RETRY, STALE_AUTH, named, on_bench
+from tests.workers.courier_play import RETRY, STALE_AUTH, grown_old, named, on_bench
 from tests.workers.doubles import Bench, until
 from tests.workers.ledger.support import put
 
@@ -152,7 +152,7 @@ def test_permits_do_not_outlive_a_wait_for_the_connection(redis_url: str) -> Non
 
 
 def test_what_waited_in_hand_for_long_is_decided_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pushfleet_workers.courier._DECISION_STANDS_S", 0.05)
+    monkeypatch.setattr("pushfleet_workers.courier._DECISION_STANDS_S", 0.4)
     monkeypatch.setattr("pushfleet_workers.triage._DECISION_HOLDS_MS", 50)
 
     async def scenario(bench: Bench) -> None:
@@ -162,7 +162,7 @@ def test_what_waited_in_hand_for_long_is_decided_again(redis_url: str, monkeypat
         await bench.courier.claim()
         await until(lambda: bench.cloud.under_way == 1)
         assert bench.rechecked == [first.id, second.id]
-        await asyncio.sleep(0.06)
+        await grown_old(bench)
         for delivery in second.parcel.deliveries:
             bench.refused[delivery.id] = "token_dead"
         bench.cloud.held.set()
@@ -175,7 +175,7 @@ def test_what_waited_in_hand_for_long_is_decided_again(redis_url: str, monkeypat
 def test_what_was_put_off_is_claimed_at_once_although_others_are_under_way(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pushfleet_workers.courier._DECISION_STANDS_S", 0.05)
+    monkeypatch.setattr("pushfleet_workers.courier._DECISION_STANDS_S", 0.4)
 
     async def scenario(bench: Bench) -> None:
         answers = {name: asyncio.Event() for name in ("slow-0", "first-0")}
@@ -190,7 +190,7 @@ def test_what_was_put_off_is_claimed_at_once_although_others_are_under_way(
         bench.courier._transport.send = when_told  # type: ignore[method-assign]
         await put(bench.link, named("slow"), named("first"), named("second"))
         await bench.courier.claim()
-        await asyncio.sleep(0.06)
+        await grown_old(bench)
         bench.drain._changed.clear()
         answers["first-0"].set()
         await until(bench.drain._changed.is_set)
@@ -207,14 +207,14 @@ def test_what_was_put_off_is_claimed_at_once_although_others_are_under_way(
 def test_what_is_put_off_leaves_in_its_old_order(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, *, decided: bool
 ) -> None:
-    monkeypatch.setattr("pushfleet_workers.courier._DECISION_STANDS_S", 0.05)
+    monkeypatch.setattr("pushfleet_workers.courier._DECISION_STANDS_S", 0.4)
 
     async def scenario(bench: Bench) -> None:
         bench.cloud.held.clear()
         await put(bench.link, *[named(f"m{number}", put_ms=1 if decided else 0) for number in range(20)])
         await bench.courier.claim()
         await until(lambda: bench.cloud.under_way == 1)
-        await asyncio.sleep(0.06)
+        await grown_old(bench)
         bench.cloud.held.set()
         assert await bench.finish() == {"sent": 20}
         assert bench.cloud.tokens == [f"m{number}-0" for number in range(20)]

@@ -12,14 +12,15 @@ from pushfleet_workers.push import Delivery
 from pushfleet_workers.triage import Chunk
 from pushfleet_workers.vendor import Vendor
 
-__all__ = ["CLAIM_PARCELS", "Ahead", "Waiting"]
+__all__ = ["AHEAD_MAX", "CLAIM_PARCELS", "LEAST", "LONG_S", "Ahead", "Waiting"]
 
 CLAIM_PARCELS = 100
 _BULK_WINDOW_SHARE = 0.7
 
 _SOME = 50
-_LEAST = 6
-_LONG_S = 0.2
+AHEAD_MAX = _SOME + CLAIM_PARCELS
+LEAST = 6
+LONG_S = 0.2
 _SHORT_S = 0.1
 
 
@@ -41,8 +42,8 @@ class Ahead:
 
     def heed(self, waited_s: float) -> None:
         """What is to leave next has waited so long; 0: nothing waits any more."""
-        if waited_s > _LONG_S:
-            self.count = max(min(_LEAST, self._most), self.count // 2)
+        if waited_s > LONG_S:
+            self.count = max(min(LEAST, self._most), self.count // 2)
         elif waited_s < _SHORT_S:
             self.count = min(self._most, self.count * 2)
 
@@ -71,7 +72,7 @@ class Waiting:
         self._on_low = on_low
         self._window = window
         self._bulk_window = max(1, int(window * _BULK_WINDOW_SHARE))
-        most = _SOME + min(CLAIM_PARCELS, window // 2)
+        most = min(AHEAD_MAX, _SOME + window // 2)
         self._ahead, self._bulk_ahead = Ahead(most), Ahead(most)
         self._queues: dict[Lane, deque[Chunk]] = {lane: deque() for lane in LANES}
         self._bulk_under_way = 0
