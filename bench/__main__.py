@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import rows, states
-from bench.cpu import machine
+from bench.cpu import machine, server
 from bench.stage import ROOT, Stage, stage
 from rich.console import Console
 from rich.table import Table
@@ -63,7 +63,8 @@ def main() -> int:
     medians = {name: _median(figures) for name, figures in measured.items()}
     _show(medians)
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps({"machine": machine(), "rounds": chosen.rounds, "rows": medians}, indent=2) + "\n")
+    ran = {"machine": machine(), "server": server(), "rounds": chosen.rounds, "rows": medians}
+    OUT.write_text(json.dumps(ran, indent=2) + "\n")
     console.print(f"written to {OUT.relative_to(ROOT)}")
     return 0
 
@@ -77,7 +78,7 @@ def _median(figures: list[rows.Figures]) -> dict[str, float | None]:
 
 def _show(medians: dict[str, dict[str, float | None]]) -> None:
     base = medians.get("naive_aioapns", {}).get("per_cpu_s")
-    table = Table("row", *FIGURES, "x naive", title=machine())
+    table = Table("row", *FIGURES, "x naive", title=f"{machine()}, {server()}")
     for name, figures in medians.items():
         cells = [f"{value:,.1f}" if (value := figures[figure]) is not None else "" for figure in FIGURES]
         per_cpu_s = figures["per_cpu_s"]

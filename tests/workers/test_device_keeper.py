@@ -11,6 +11,7 @@ from pushfleet_workers.lease import Lease
 from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.tokens.keys import UserKeys, owner_of
 from pushfleet_workers.tokens.record import BACKGROUND, LOGGED_OUT, Channel, Device
+from pushfleet_workers.tokens.store import LIFE_S
 
 DAY_MS = 86_400_000
 MONTH_MS = 30 * DAY_MS
@@ -61,13 +62,32 @@ def test_what_nobody_uses_goes_with_its_tokens_and_what_is_used_stays(redis_url:
     on_redis(redis_url, scenario)
 
 
-def test_a_record_that_cannot_be_read_stays(redis_url: str) -> None:
+def test_where_no_days_are_set_and_where_the_app_is_gone_it_takes_a_life(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.store.register("lite", "eve", "d1", a_registration("t1"))
+        await stage.store.register("left", "pat", "d1", a_registration("t2"))
+        stage.now_ms += LIFE_S * 1000
+        assert await keeper(stage).look() == 0
+        stage.now_ms += 1
+        assert await keeper(stage).look() == 2
+        assert await stage.link.call("DBSIZE") == 0
+
+    on_redis(redis_url, scenario)
+
+
+def test_a_record_that_cannot_be_read_stays_for_a_life_and_leaves_the_others_alone(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration())
         await stage.damage(b"\xc1")
+        key = UserKeys(PREFIX, APP, "ann").devices
         stage.now_ms += 2 * MONTH_MS
         assert await keeper(stage).look() == 0
-        assert await stage.link.call("EXISTS", UserKeys(PREFIX, APP, "ann").devices) == 1
+        assert LIFE_S - 60 < await stage.link.call("TTL", key) <= LIFE_S
+        await stage.link.call("EXPIRE", key, 100)
+        assert await keeper(stage).look() == 0
+        assert 0 < await stage.link.call("TTL", key) <= 100
+        await stage.store.register(APP, "ann", "d2", a_registration("t2"))
+        assert await stage.link.call("TTL", key) == -1
 
     on_redis(redis_url, scenario)
 

@@ -1,4 +1,4 @@
-"""Removes devices that nobody uses any more: a slow walk through all users."""
+"""Removes devices that nobody uses any more: a slow walk through all users, who have no time to live of their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pushfleet_workers.lease import Lease
 from pushfleet_workers.redis_link import Link, ReplyError
 from pushfleet_workers.settings import AppSettings
 from pushfleet_workers.tokens.keys import owner_of
-from pushfleet_workers.tokens.store import TokenStore
+from pushfleet_workers.tokens.store import LIFE_S, TokenStore
 
 __all__ = ["DeviceKeeper"]
 
@@ -25,6 +25,8 @@ _PAUSE_S = 0.1
 
 class DeviceKeeper:
     """Applies each app's `device_unused_days`; one process of the fleet does.
+
+    Where that is 0, and for apps that are no longer in the settings, devices go after :data:`LIFE_S`.
 
     * **link** - the Redis of the token state.
     * **now_ms** - Redis' time.
@@ -50,7 +52,7 @@ class DeviceKeeper:
         """Walk again and again until cancelled, while the lease is ours."""
         while True:
             wait_s = 5.0
-            if self._lease.holds and self._unused_ms:
+            if self._lease.holds:
                 try:
                     gone = await self.look(_PAUSE_S)
                     log.info("devices that nobody used for long were removed: %d", gone)
@@ -74,4 +76,4 @@ class DeviceKeeper:
         """App and user of *keys*, with the time before which their devices must have been heard of to go."""
         now_ms = self._now_ms()
         owners = [owner_of(self._prefix, key.decode()) for key in keys]
-        return [(app, user, now_ms - self._unused_ms[app]) for app, user in owners if app in self._unused_ms]
+        return [(app, user, now_ms - self._unused_ms.get(app, LIFE_S * 1000)) for app, user in owners]

@@ -289,7 +289,7 @@ class AppSettings(_Section):
         ge=0,
         le=270,
         description="Silence after which a device is passed over and then removed: it has neither registered nor "
-        "reported. 0: only what its vendor calls dead goes.",
+        "reported. 0: none is passed over, and 270 days of silence remove one.",
     )
     storm_waits_s: tuple[Annotated[float, Field(ge=1, le=3_600)], ...] = Field(
         (),

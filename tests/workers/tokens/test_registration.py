@@ -398,15 +398,15 @@ def test_an_installation_that_was_silent_for_a_life_goes_with_the_next_registrat
     on_redis(redis_url, scenario)
 
 
-def test_a_user_that_nobody_hears_of_expires(redis_url: str) -> None:
+def test_what_a_user_of_whom_nobody_hears_wanted_expires_and_devices_are_left_to_their_keeper(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.store.register(APP, "ann", "d1", a_registration())
         await stage.store.set_receive_option(APP, "ann", "room", "none")
         await stage.link.call("PERSIST", UserKeys(PREFIX, APP, "ann").options)
         await stage.store.report(APP, [a_report("killed", NOW_MS + 1)])
         keys = UserKeys(PREFIX, APP, "ann")
-        for key in (keys.devices, keys.options):
-            assert LIFE_S - 60 < await stage.link.call("TTL", key) <= LIFE_S
+        assert LIFE_S - 60 < await stage.link.call("TTL", keys.options) <= LIFE_S
+        assert await stage.link.call("TTL", keys.devices) == -1
 
     on_redis(redis_url, scenario)
 
@@ -416,13 +416,16 @@ def test_a_user_who_reports_all_day_is_kept_alive_once_a_day(redis_url: str) -> 
 
     async def scenario(stage: Stage) -> None:
         midnight_ms = NOW_MS // day_ms * day_ms
-        key = UserKeys(PREFIX, APP, "ann").devices
+        keys = UserKeys(PREFIX, APP, "ann")
         await stage.store.register(APP, "ann", "d1", a_registration(state="background", at_ms=midnight_ms))
-        await stage.link.call("EXPIRE", key, 100)
+        await stage.store.set_receive_option(APP, "ann", "room", "none")
+        for key in (keys.devices, keys.options):
+            await stage.link.call("EXPIRE", key, 100)
         await stage.store.report(APP, [a_report("killed", midnight_ms + day_ms - 1)])
-        assert await stage.link.call("TTL", key) <= 100
+        assert 0 < await stage.link.call("TTL", keys.devices) <= 100
         await stage.store.report(APP, [a_report("killed", midnight_ms + day_ms)])
-        assert await stage.link.call("TTL", key) > LIFE_S - 60
+        assert await stage.link.call("TTL", keys.devices) == -1
+        assert await stage.link.call("TTL", keys.options) > LIFE_S - 60
 
     on_redis(redis_url, scenario)
 

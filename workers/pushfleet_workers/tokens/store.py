@@ -201,7 +201,7 @@ class TokenStore:
         """Forget devices that were heard of last before a time, by app and user; gives how many went."""
         keys = [UserKeys(self._prefix, app, user) for app, user, _ in users]
         calls: list[ScriptCall] = [
-            (_EXPIRE, (one.devices, one.badges), (before_ms,))
+            (_EXPIRE, (one.devices, one.badges), (before_ms, LIFE_S))
             for one, (_, _, before_ms) in zip(keys, users, strict=True)
         ]
         answers = await self._run(calls)
