@@ -28,6 +28,7 @@ from pushfleet_workers.recheck import Rechecked
 from pushfleet_workers.redis_link import Link
 from pushfleet_workers.retry import RetryPolicy
 from pushfleet_workers.still_wanted import Recheck
+from pushfleet_workers.unshown import Forget
 from pushfleet_workers.vendor import AuthAnswer, Request, Response, VendorDefaults
 from pushfleet_workers.wake import Bell
 
@@ -202,6 +203,9 @@ class Bench:
     vendor_keys: VendorKeys
     triggers: list[str] = field(default_factory=list)
     feedback: list[tuple[str, str, Outcome]] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    """Tokens of what was dropped."""
+
     mover: Any = None
     refused: dict[bytes, str] = field(default_factory=dict)
     rendered: dict[bytes, Push] = field(default_factory=dict)
@@ -256,6 +260,9 @@ async def neighbour(bench: Bench, rate: Rate | None = None) -> tuple[Courier, Cl
     async def recheck(entries: Sequence[Entry]) -> Rechecked:
         return Rechecked()
 
+    async def forget(dropped: Sequence[tuple[Entry, Sequence[Delivery]]]) -> None:
+        pass
+
     courier = Courier(
         vendor=cloud,
         credential="second",
@@ -270,6 +277,7 @@ async def neighbour(bench: Bench, rate: Rate | None = None) -> tuple[Courier, Cl
         on_change=bench.drain.changed,
         mover=OtherChannels(cloud, False),
         days=DeviceDays(bench.link, "t", "apns", "second", AccountCaps("apns", account)),
+        forget=forget,
         settle_s=0.002,
         recheck_s=1_000,
     )
@@ -307,6 +315,7 @@ async def a_bench(
     mover: Any = None,
     elsewhere: bool = False,
     recheck: Recheck | None = None,
+    forget: Forget | None = None,
     device_caps: Mapping[str, int] | None = None,
 ) -> AsyncIterator[Bench]:
     cloud = cloud or Cloud()
@@ -331,6 +340,9 @@ async def a_bench(
         bench.rechecked += [entry.id for entry in entries]
         return Rechecked(bench.refused, bench.rendered)
 
+    async def forget_as_told(dropped: Sequence[tuple[Entry, Sequence[Delivery]]]) -> None:
+        bench.forgotten += [one.token for _, deliveries in dropped for one in deliveries]
+
     mover = mover or OtherChannels(cloud, elsewhere)
     courier = Courier(
         vendor=cloud,
@@ -346,6 +358,7 @@ async def a_bench(
         on_change=drain.changed,
         mover=mover,
         days=DeviceDays(link, "t", "apns", "main", AccountCaps("apns", account)),
+        forget=forget or forget_as_told,
         settle_s=settle_s,
         recheck_s=recheck_s,
         rng=random.Random(1),

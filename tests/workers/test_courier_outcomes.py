@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.workers.courier_play import BAD, DEAD_TOKEN, RETRY, UNKNOWN, dead_letters, named, on_bench, replaced
-from tests.workers.doubles import QUICK, Bench, Cloud, a_bench
+from tests.workers.doubles import QUICK, Bench, Cloud, a_bench, until
 from tests.workers.ledger.support import put
 
 from pushfleet.message import ApnsOptions, OfflinePush
@@ -134,6 +134,17 @@ def test_what_has_expired_is_never_sent(redis_url: str) -> None:
         await put(bench.link, named("old", deliveries=3, ttl_s=-1), named("new"))
         assert await bench.finish() == {"dropped:expired": 3, "sent": 1}
         assert bench.cloud.tokens == ["new-0"]
+
+    on_bench(redis_url, scenario)
+
+
+def test_what_was_dropped_is_told_and_nothing_else(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.answer("gone-0", DEAD_TOKEN)
+        bench.cloud.answer("bad-0", BAD)
+        await put(bench.link, named("old", deliveries=2, ttl_s=-1), named("gone"), named("bad"), named("new"))
+        assert await bench.finish() == {"dropped:expired": 2, "dropped:token_dead": 1, "dead:bad_payload": 1, "sent": 1}
+        await until(lambda: sorted(bench.forgotten) == ["gone-0", "old-0", "old-1"])
 
     on_bench(redis_url, scenario)
 

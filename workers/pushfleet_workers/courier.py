@@ -35,6 +35,7 @@ from pushfleet_workers.retry import SENT, End, Later, RetryPolicy, next_step
 from pushfleet_workers.still_wanted import Recheck, StillWanted
 from pushfleet_workers.transports.base import Transport
 from pushfleet_workers.triage import Chunk, Triage
+from pushfleet_workers.unshown import Forget, Unshown
 from pushfleet_workers.vendor import Vendor
 from pushfleet_workers.waiting import CLAIM_PARCELS, Waiting
 
@@ -52,6 +53,7 @@ _LONG_S = 1.0
 """After so long in hand a push is as good as one that is tried again: something newer may leave meanwhile."""
 
 _LAST_SETTLE_S = 3.0
+_LAST_WORD_S = 1.0
 _AUTH_DOUBT_S = 60.0
 
 
@@ -62,6 +64,7 @@ class Courier:
     * **mover** - knows the next channels of devices.
     * **days** - what devices got of the account's caps.
     * **on_change** - called when there is room for another claim, or nothing is left in hand.
+    * **forget** - told what was dropped before it reached its devices.
     * **on_misconfigured** - told the vendor's code when it does not take the account.
     """
 
@@ -81,6 +84,7 @@ class Courier:
         on_change: Callable[[], None],
         mover: Mover,
         days: DeviceDays,
+        forget: Forget,
         on_misconfigured: Callable[[str], None] = lambda code: None,
         settle_s: float = 0.01,
         recheck_s: float = 2.0,
@@ -115,11 +119,13 @@ class Courier:
         self._stopping = False
         self._gate = AccountGate(self.name, vendor.codes, ledger, clock, on_misconfigured)
         self._overtaking = Overtaking(ledger.link, ledger.keys, vendor)
+        self._unshown = Unshown(forget, self.name)
         self._hand = Hand(
             ledger,
             clock,
             self.name,
             overtaking=self._overtaking,
+            unshown=self._unshown,
             settle_s=settle_s,
             first=self._tell_gate,
             has_news=lambda: self._gate.has_news(in_hand=self._hand.holds),
@@ -260,6 +266,7 @@ class Courier:
             else:
                 self._hand.give_back(held, held.left)
         await self._hand.written(deadline + _LAST_SETTLE_S)
+        await self._unshown.told(_LAST_WORD_S)
 
     # ---- from a claim to requests
 

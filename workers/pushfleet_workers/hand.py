@@ -24,6 +24,7 @@ from pushfleet_workers.overtaking import Overtaking
 from pushfleet_workers.push import Delivery, Parcel, Push, PutOff, sent_id
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.retry import SENT, End, Later
+from pushfleet_workers.unshown import Unshown
 
 __all__ = ["Hand", "Held", "unresolved"]
 
@@ -68,6 +69,7 @@ class Hand:
     """The entries of one account in one process. Results are gathered for *settle_s* and written in one script.
 
     * **overtaking** - told what is sent, and what is tried again.
+    * **unshown** - told what is dropped.
     * **first** - awaited before results are written: what is due at once must not leave before the gate knows.
     * **has_news** - whether the gate has to be told something although no result waits.
     * **on_written** - called when nothing waits to be written any more.
@@ -80,6 +82,7 @@ class Hand:
         name: str,
         *,
         overtaking: Overtaking,
+        unshown: Unshown,
         settle_s: float,
         first: Callable[[], Awaitable[None]],
         has_news: Callable[[], bool],
@@ -89,6 +92,7 @@ class Hand:
         self._clock = clock
         self._name = name
         self._overtaking = overtaking
+        self._unshown = unshown
         self._settle_s = settle_s
         self._first = first
         self._has_news = has_news
@@ -154,6 +158,8 @@ class Hand:
             self._delivery_seconds[lane].observe(took_s, count)
             if self._overtaking.possible:
                 self._overtaking.sent(push, deliveries)
+        elif end.end == "dropped":
+            self._unshown.dropped(settlement, held.entry, deliveries)
         elif end.end == "dead":
             letter = _entry_of(held, deliveries)
             settlement.dead.append((pack(letter), end.reason, code, deliveries[0].attempt + 1))
@@ -296,7 +302,9 @@ class Hand:
                     await self._first()
                     await self._overtaking.write()
                     if self._settling:
-                        self._late.inc(len(await self._ledger.settle(self._settling)))
+                        late = await self._ledger.settle(self._settling)
+                        self._late.inc(len(late))
+                        self._unshown.settled(self._settling, late)
                         self._settling = []
                 except (RedisUnusable, ReplyError) as problem:
                     # Settling twice is safe: what was settled has lost its lease.

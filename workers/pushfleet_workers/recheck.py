@@ -160,6 +160,10 @@ class Rechecker:
             self._log_trouble(problem)
         return found
 
+    async def forget_dropped(self, dropped: Sequence[tuple[Entry, Sequence[Delivery]]]) -> None:
+        """Devices do not show what was dropped, of each entry these deliveries. Raises :class:`RedisUnusable`."""
+        await self._recalls.forget_dropped(dropped)
+
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
         try:

@@ -266,6 +266,7 @@ class FleetRuntime:
             on_change=drain.changed,
             mover=mover,
             days=days,
+            forget=rechecker.forget_dropped,
             on_misconfigured=partial(self._credentials.refused, vendor_name, credential, account),
             settle_s=settings.worker.settle_ms / 1000,
             recheck_s=settings.worker.recheck_s,

@@ -24,6 +24,7 @@ step = st.one_of(
     st.tuples(st.just("route"), st.sampled_from(["normal", "urgent"]), st.none()),
     st.tuples(st.just("die"), st.sampled_from(["normal", "urgent"]), st.booleans()),
     st.tuples(st.just("work"), st.integers(1, 3), st.booleans()),
+    st.tuples(st.just("expire"), st.integers(1, 3), st.none()),
 )
 
 _COVERED: list[tuple[str, Any, Any]] = [
@@ -37,6 +38,9 @@ _COVERED: list[tuple[str, Any, Any]] = [
     ("recall", 1, ()),
 ]
 """The second hides the first from its recall, and never leaves."""
+
+_EXPIRED = [*_COVERED[:5], ("expire", 1, None), *_COVERED[5:7]]
+"""The same, but that it has expired by then."""
 
 
 @dataclass
@@ -56,6 +60,9 @@ class World:
 
     unborn: set[str] = field(default_factory=set)
     """That was before any router read the message: nobody must ever see it."""
+
+    under_way: set[str] = field(default_factory=set)
+    """A router has put the message, and died before it acknowledged it."""
 
     screens: dict[tuple[str, str, str], tuple[str, bool]] = field(default_factory=dict)
     """User, device and conversation to the message shown, and whether it says that it was recalled."""
@@ -91,11 +98,15 @@ class World:
         for raws in (await self.stage.read_again(lane), await self.stage.read(lane)):
             if raws:
                 await self.stage.router.route(stream, raws)
+        if lane == "normal":
+            self.under_way.clear()
 
     async def die(self, lane: Any, keeps: bool) -> None:
         self._read(lane)
         raws = await self.stage.read(lane)
         if raws:
+            if lane == "normal":
+                self.under_way.update(self.sent)
             await self.stage.put_and_die(*raws, lane=lane, keeps=keeps)
 
     def _read(self, lane: str) -> None:
@@ -113,14 +124,28 @@ class World:
         for entry in entries:
             if entry not in asked:
                 self._show(entry, {})
-        checker = Rechecker(self.stage.queue, PREFIX, FleetClock(), "apns", "main", recall_window_s=120)
-        refused = (await checker.recheck(asked)).refused
+        refused = (await self._checker().recheck(asked)).refused
         for entry in asked:
             push = entry.parcel.push
             if push.message_id in self.marked and not push.recall:
                 assert {one.id for one in entry.parcel.deliveries} <= refused.keys(), "it waited, and was recalled"
             self._show(entry, refused)
         return bool(entries)
+
+    async def expire(self, most: int, _: None) -> None:
+        """What is first makes no sense any more, but for recalls. Messages live longer than it takes to route them."""
+        dropped = []
+        for key in READY:
+            for data in await self.stage.queue.call("LPOP", key, most) or ():
+                entry = unpack(data)
+                if entry.parcel.push.recall or entry.parcel.push.message_id in self.under_way:
+                    await self.stage.queue.call("RPUSH", key, data)
+                else:
+                    dropped.append((entry, entry.parcel.deliveries))
+        await self._checker().forget_dropped(dropped)
+
+    def _checker(self) -> Rechecker:
+        return Rechecker(self.stage.queue, PREFIX, FleetClock(), "apns", "main", recall_window_s=120)
 
     def _show(self, entry: Entry, refused: dict[bytes, str]) -> None:
         push = entry.parcel.push
@@ -139,6 +164,7 @@ class World:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(step, max_size=16))
 @example(_COVERED)
+@example(_EXPIRED)
 def test_no_recalled_message_stays_and_no_other_is_touched(redis_url: str, steps: list[tuple[str, Any, Any]]) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.queue.call("FLUSHALL")

@@ -296,6 +296,39 @@ def test_what_was_recalled_while_another_hid_it_is_taken_back_where_that_never_l
     on(redis_url, scenario)
 
 
+def test_what_was_dropped_hides_nothing_from_a_recall_and_what_may_have_arrived_does(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        waiting = await hidden_and_recalled(stage)
+        checker = Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main", recall_window_s=120)
+        (delivery,) = waiting.parcel.deliveries
+        delivery.unknown = 1
+        await checker.forget_dropped([(waiting, [delivery])])
+        assert await recalls_asked_for(stage) == []
+        delivery.unknown = 0
+        await checker.forget_dropped([(waiting, [])])
+        assert await recalls_asked_for(stage) == []
+        await checker.forget_dropped([(waiting, [delivery])])
+        assert await recalls_asked_for(stage) == [Recall(id="m1", app="demo", conversation="c1", recipients=("bob",))]
+        await checker.forget_dropped([(waiting, [delivery])])
+        assert len(await recalls_asked_for(stage)) == 1
+
+    on(redis_url, scenario)
+
+
+def test_a_recall_that_was_dropped_leaves_its_message_on_the_screen(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"))
+        await stage.queue.call("DEL", AccountKeys(PREFIX, "apns", "main").ready[1])
+        await stage.recall("m1")
+        (recall,) = await stage.entries()
+        checker = Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main", recall_window_s=120)
+        await checker.forget_dropped([(recall, recall.parcel.deliveries)])
+        assert await ends(stage, [recall]) == {("m1", True): [""]}
+
+    on(redis_url, scenario)
+
+
 def test_a_backends_recall_from_the_same_recipients_is_no_reason_not_to(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         waiting = await hidden_and_recalled(stage)

@@ -94,6 +94,22 @@ class ClaimedRecalls:
                     not_recalled.append(At(message, place, delivery.user))
         await self._screens.change(forget=stopped, recalled=recalled, not_recalled=not_recalled)
 
+    async def forget_dropped(self, dropped: Sequence[tuple[Entry, Sequence[Delivery]]]) -> None:
+        """Forget that devices show what was dropped, of each entry these deliveries.
+
+        A recall that was dropped is none of it: its message may be shown still.
+        """
+        if not self._window_s:
+            return
+        await self._screens.change(
+            forget=[
+                at
+                for entry, deliveries in dropped
+                if not entry.parcel.push.recall
+                for at in self._stopped(entry, {one.id for one in deliveries})
+            ]
+        )
+
     async def show(
         self, entries: Sequence[Entry], refused: Collection[bytes], counting: Collection[bytes]
     ) -> list[Entry]:
