@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -194,6 +196,30 @@ def test_tls_fails_until_it_is_sound_again(cloud: FakeCloudThread, push: Push, t
 
     assert push().status_code == 200
     assert cloud.stats()["vendors"]["apns"]["accepted"] == 2
+
+
+def test_what_shakes_hands_while_tls_breaks_is_broken_too(cloud: FakeCloudThread, trust: ssl.SSLContext) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = trust.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with socket.create_connection(("127.0.0.1", cloud.port("huawei")), timeout=5) as connection:
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        connection.sendall(outgoing.read())
+        incoming.write(connection.recv(65_536))
+        cloud.tls("huawei", "hanging")
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.do_handshake()
+                break
+            incoming.write(connection.recv(65_536))
+        tls.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(outgoing.read())
+            while received := connection.recv(65_536):
+                # What keys it needs for a later session may come before the end.
+                incoming.write(received)
+    with contextlib.suppress(ssl.SSLError):
+        assert tls.read() == b""
 
 
 def test_a_blackout_refuses_connections_until_it_is_healed_on_the_same_port(cloud: FakeCloudThread, push: Push) -> None:

@@ -50,6 +50,9 @@ class Listener:
         self._connections: set[_Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
+        self.era = 0
+        """How often it went dark: what was accepted before that is none of ours."""
+
         self.connections_total = 0
         """Connections that finished their TLS handshake, ever."""
 
@@ -83,6 +86,7 @@ class Listener:
     async def darken(self) -> None:
         """Refuse connections and break those that are open."""
         server, self._server = self._server, None
+        self.era += 1
         if server is not None:
             server.close()
         for connection in list(self._connections):
@@ -216,14 +220,15 @@ class _Waiting(asyncio.Protocol):
 
     def __init__(self, listener: VendorListener) -> None:
         self._listener = listener
+        self._era = listener.era
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast, since the TLS transports of some loops are no subclass.
         self._transport = cast("asyncio.Transport", transport)
         self._listener.arrive(self)
-        if self._listener.dark:
-            # It came before, and took its time over the handshake.
+        if self._listener.era != self._era:
+            # It came before that, and took its time over the handshake.
             self._transport.abort()
             return
         spoken = transport.get_extra_info("ssl_object").selected_alpn_protocol()
