@@ -26,6 +26,9 @@ FLOOR_S = 0.02
 STALL_S = 3.0
 """What the p99 may be where the ratio cannot be judged: a few turns of whoever has the cores, and no timeout."""
 
+UNDER_WAY_S = 0.1
+"""What is made so shortly before a fault is healed meets the healing, when the broken ones catch up at once."""
+
 _LATE_S = 0.01
 _OTHERS_CORES = 0.25
 
@@ -67,18 +70,19 @@ class Bystanders:
         until(lambda: self._taken() >= enough, 120, what=f"{pushes} pushes of {', '.join(self._vendors)} are taken")
 
     def fault(self) -> contextlib.AbstractContextManager[None]:
-        """Measure while something is broken, until the block ends."""
-        return self._span("fault")
+        """Measure while something is broken, until the block ends; it is healed then."""
+        return self._span("fault", UNDER_WAY_S)
 
     def catching_up(self) -> contextlib.AbstractContextManager[None]:
         """Measure while what has waited for the broken ones goes out, until the block ends."""
         return self._span("catching_up")
 
     @contextlib.contextmanager
-    def _span(self, phase: str) -> Iterator[None]:
+    def _span(self, phase: str, but_s: float = 0.0) -> Iterator[None]:
+        """Measure, but what is made in the last *but_s* seconds."""
         began_s = self._stage.now()
         yield
-        self._spans[phase].append((began_s, self._stage.now()))
+        self._spans[phase].append((began_s, max(began_s, self._stage.now() - but_s)))
 
     def judge(self) -> None:
         """Tell the figures, and what is wrong with them; once nothing is pending.
