@@ -83,16 +83,11 @@ class ParcelDesk:
 
         The jobs hear how many deliveries the first write of their part put. Raises :class:`RedisUnusable`.
         """
-        puts: dict[tuple[str, str, int], list[tuple[Job, list[PutEntry]]]] = {}
-        for job in jobs:
-            by_account = self._accounts_put_before(job)
-            for group, deliveries in job.planned.items() if not (job.repeat or job.recalled) else ():
-                by_account.setdefault(group[:2], []).extend(self._entries(job, group, deliveries))
-            for (vendor, credential), entries in by_account.items():
-                if entries or job.raw.again:
-                    puts.setdefault((vendor, credential, job.raw.bucket), []).append((job, entries))
+        puts = self._puts_of(jobs)
         if not puts:
             return set()
+        # The bells ring in the same round trip, each after the put that it is for.
+        rung = sorted({vendor for vendor, _, _ in puts})
         calls = [
             Ledger.put_call(
                 self._accounts[vendor, credential].keys,
@@ -102,16 +97,32 @@ class ParcelDesk:
             )
             for (vendor, credential, bucket), some in puts.items()
         ]
+        answers = await self._queue.run_many(calls + [ring_call(self._vendors[vendor]) for vendor in rung])
         dropped: set[ParcelName] = set()
-        answers = good(await self._queue.run_many(calls))
-        for ((vendor, credential, _), some), (now_ms, _, counts, lost) in zip(puts.items(), answers, strict=True):
+        for ((vendor, credential, _), some), (now_ms, _, counts, lost) in zip(
+            puts.items(), good(answers[: len(puts)]), strict=True
+        ):
             dropped |= {(vendor, credential, parcel) for parcel in lost}
             self._clock.heard(now_ms)
             metrics.ROUTED_DELIVERIES.labels(vendor).inc(sum(counts))
             for (job, _), deliveries in zip(some, counts, strict=True):
                 job.deliveries += deliveries
-        await self._ring({vendor for vendor, _, _ in puts})
+        for vendor, wanted in zip(rung, answers[len(puts) :], strict=True):
+            if wanted == 1:
+                self._trigger(vendor)
         return dropped
+
+    def _puts_of(self, jobs: Sequence[Job]) -> dict[tuple[str, str, int], list[tuple[Job, list[PutEntry]]]]:
+        """What is planned, by vendor, credential and bucket."""
+        puts: dict[tuple[str, str, int], list[tuple[Job, list[PutEntry]]]] = {}
+        for job in jobs:
+            by_account = self._accounts_put_before(job)
+            for group, deliveries in job.planned.items() if not (job.repeat or job.recalled) else ():
+                by_account.setdefault(group[:2], []).extend(self._entries(job, group, deliveries))
+            for (vendor, credential), entries in by_account.items():
+                if entries or job.raw.again:
+                    puts.setdefault((vendor, credential, job.raw.bucket), []).append((job, entries))
+        return puts
 
     def _accounts_put_before(self, job: Job) -> dict[tuple[str, str], list[PutEntry]]:
         """For an entry whose first router died: every account may hold its parcels, whatever is decided now."""
@@ -138,10 +149,3 @@ class ParcelDesk:
                     job.carrying[vendor, credential, identity] = parcel
                 packed = pack(Entry(identity, Parcel(carried, parcel), push.lane, now_ms))
                 yield (due_ms, packed) if due_ms else packed
-
-    async def _ring(self, vendors: set[str]) -> None:
-        rung = sorted(vendors)
-        calls = [ring_call(self._vendors[vendor]) for vendor in rung]
-        for vendor, wanted in zip(rung, await self._queue.run_many(calls), strict=True):
-            if wanted == 1:
-                self._trigger(vendor)
