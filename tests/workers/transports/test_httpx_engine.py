@@ -1,16 +1,21 @@
-"""What httpx alone needs: many connections of HTTP/1.1 without many in one pool."""
+"""What httpx alone needs: many connections of HTTP/1.1 without many in one pool, a look at who waits for a stream."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpcore
 import pytest
+from tests.workers.transports.peer import Peer, ok, silent
 from tests.workers.transports.peers1 import Http1Peer
 
+from pushfleet_workers.errors import NoAnswer, NotInTime
 from pushfleet_workers.fakecloud.certs import Certificates
 from pushfleet_workers.transports import Transport, TransportOptions, httpx_engine, open_transport
 from pushfleet_workers.vendor import Request
@@ -86,3 +91,57 @@ async def test_connections_that_only_a_crowd_needs_go_in_time(
             while len(door.open) > httpx_engine._HTTP1_POOL:
                 await send(transport, door)
         assert door.opened == CROWD
+
+
+@asynccontextmanager
+async def one_stream(
+    http2: ssl.SSLContext, certificates: Certificates, timeout_s: float
+) -> AsyncIterator[tuple[Peer, Transport]]:
+    """A peer that grants one stream, over which it has answered once and is asked again, and now says nothing."""
+    options = TransportOptions(http2=True, timeout_s=timeout_s, ca_bundle=certificates.ca_file, connections=1)
+    transport = open_transport("httpx", options)
+    async with Peer(http2, streams_max=1) as peer:
+        try:
+            await transport.send(to(peer))
+            peer.script = silent
+            first = asyncio.create_task(transport.send(to(peer)))
+            await peer.until(lambda: len(peer.calls) == 2)
+            yield peer, transport
+            with contextlib.suppress(NoAnswer):
+                await first
+        finally:
+            await transport.close()
+
+
+def to(peer: Peer, leave_by: float = math.inf) -> Request:
+    return Request(url=f"{peer.url}/3/device/ab", headers={}, body=b"{}", leave_by=leave_by)
+
+
+async def test_what_waited_for_a_stream_until_it_was_not_to_leave_any_more_is_not_sent(
+    http2: ssl.SSLContext, certificates: Certificates
+) -> None:
+    async with one_stream(http2, certificates, timeout_s=20) as (peer, transport):
+        leave_by = time.monotonic() + 0.1
+        late = asyncio.create_task(transport.send(to(peer, leave_by)))
+        await asyncio.sleep(leave_by - time.monotonic() + 0.01)
+        peer.calls[1].answer()
+        with pytest.raises(NotInTime) as told:
+            await late
+        assert not told.value.maybe_delivered
+        assert peer.calls_total == 2
+        peer.script = ok
+        assert (await transport.send(to(peer))).status == 200
+        assert len(peer.connections) == 1, "its connection is as good as before"
+
+
+async def test_what_waited_for_a_stream_for_too_long_was_never_sent_and_never_will_be(
+    http2: ssl.SSLContext, certificates: Certificates
+) -> None:
+    async with one_stream(http2, certificates, timeout_s=0.4) as (peer, transport):
+        with pytest.raises(NoAnswer) as told:
+            await transport.send(to(peer))
+        assert not told.value.maybe_delivered
+        peer.calls[1].answer()
+        peer.script = ok
+        assert (await transport.send(to(peer))).status == 200
+        assert peer.calls_total == 3

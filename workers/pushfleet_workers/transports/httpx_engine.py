@@ -7,6 +7,11 @@ break its connection for all. So requests run in tasks of their own that nobody 
 waiting, and a connection that missed one is left: the next request makes a new one. After a GOAWAY httpcore gives up
 all streams, those too that the peer would still answer, so that this engine sees more unknown outcomes than the others.
 
+A request waits inside httpcore for its connection and for its stream, and a busy process is slow to give it its turn.
+So it is looked at once more where a connection would be made for it, and where its stream would begin: what must not
+leave any more, does not. Of HTTP/1.1 the connection is kept for it once it is there; to give it up would cost another
+handshake, which a process that is slow already cannot afford.
+
 Before and after each request httpcore asks all HTTP/1.1 connections of a pool for each of them that is idle. With the
 two hundred that a slow vendor makes necessary that is ten milliseconds of CPU, for every request that follows and with
 all vendors of the process waiting. So connections are spread over small pools, of which the first ones fill first.
@@ -17,7 +22,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -41,7 +48,35 @@ _HTTP1_IDLE_S = 30.0
 _HTTP1_POOL = 16
 """Requests that one pool of HTTP/1.1 connections carries at a time."""
 
+_LEAVES = "send_request_headers.started"
+_TURNS = ("connect_tcp.started", "http2.send_request_headers.started")
+"""Before these steps of httpcore nothing is lost when a request does not go on."""
+
 _VERSIONS = {b"HTTP/2": "HTTP/2.0", b"HTTP/1.1": "HTTP/1.1", b"HTTP/1.0": "HTTP/1.0"}
+
+
+class _TooLate(Exception):
+    """The request must not leave any more."""
+
+
+class _Departure:
+    """Watches a request on its way out; called by httpcore at each of its steps."""
+
+    def __init__(self, leave_by: float) -> None:
+        self._leave_by = leave_by
+        self.left = False
+        """Whether any of it may have been sent."""
+
+    def call_off(self) -> None:
+        """Let it not leave any more, if it has not."""
+        self._leave_by = -math.inf
+
+    async def __call__(self, step: str, _: object) -> None:
+        if self.left:
+            return
+        if step.endswith(_TURNS) and time.monotonic() > self._leave_by:
+            raise _TooLate
+        self.left = step.endswith(_LEAVES)
 
 
 class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
@@ -105,12 +140,13 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
 
     async def _exchange(self, line: Line[httpx.AsyncHTTPTransport], request: Request) -> Response | Failure:
         assert line.client is not None
-        exchange = self._task(self._run(line.client, request))
+        departure = _Departure(request.leave_by)
+        exchange = self._task(self._run(line.client, request, departure))
         try:
-            return await self._outwait(exchange, line)
+            return await self._outwait(exchange, departure, line)
         except asyncio.CancelledError:
             # Its stream must not be held for ever because nobody waits for it any more.
-            self._task(self._outwait(exchange, line))
+            self._task(self._outwait(exchange, departure, line))
             raise
 
     def _task(self, work: Coroutine[Any, Any, Response | Failure]) -> asyncio.Task[Response | Failure]:
@@ -120,16 +156,21 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
         return task
 
     async def _outwait(
-        self, exchange: asyncio.Task[Response | Failure], line: Line[httpx.AsyncHTTPTransport]
+        self, exchange: asyncio.Task[Response | Failure], departure: _Departure, line: Line[httpx.AsyncHTTPTransport]
     ) -> Response | Failure:
         done, _ = await asyncio.wait([exchange], timeout=self._timeout_s)
         if done:
             return exchange.result()
+        if not departure.left:
+            departure.call_off()
+            return Failure(Reason.CROWDED)
         if self._options.http2:
             await self._replace(line)
         return Failure(Reason.LATE)
 
-    async def _run(self, client: httpx.AsyncHTTPTransport, request: Request) -> Response | Failure:
+    async def _run(
+        self, client: httpx.AsyncHTTPTransport, request: Request, departure: _Departure
+    ) -> Response | Failure:
         if not are_sendable(request.headers):
             return Failure(Reason.UNSENDABLE)
         try:
@@ -138,7 +179,7 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
                 request.url,
                 headers=dict(request.headers),
                 content=request.body,
-                extensions=self._extensions,
+                extensions={**self._extensions, "trace": departure},
             )
         except Exception:  # noqa: BLE001 - whatever it is, nothing was sent
             return Failure(Reason.UNSENDABLE)
@@ -150,6 +191,8 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
                 body = b"".join([chunk async for chunk in answer.stream])
             finally:
                 await answer.aclose()
+        except _TooLate:
+            return Failure(Reason.STALE)
         except Exception as problem:  # noqa: BLE001 - also what h2 and anyio raise through httpcore
             return _failure(problem, unanswered=answer is None)
         version: bytes = answer.extensions.get("http_version", b"")
