@@ -27,6 +27,9 @@ __all__ = ["AskedToStop", "Plan", "Told", "message", "read_told", "run"]
 
 _TICK_S = 0.02
 _AT_ONCE = 500
+_WAIT_MS = 200
+"""Where nobody confirms, whoever waits for longer makes too few messages for some to wait that may be lost."""
+
 _GROUP = 10
 
 
@@ -152,7 +155,9 @@ def run(plan: Plan, stop: Stop) -> None:
     waiting: deque[OfflineMessage] = deque()
     with (
         Path(plan.book).open("ab", buffering=0) as file,
-        Producer(plan.redis_url, socket_timeout_s=2.0, wait_replicas=plan.wait_replicas) as producer,
+        Producer(
+            plan.redis_url, socket_timeout_s=2.0, wait_replicas=plan.wait_replicas, wait_timeout_ms=_WAIT_MS
+        ) as producer,
     ):
         book = _Book(file)
         try:
