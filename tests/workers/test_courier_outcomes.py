@@ -144,7 +144,7 @@ def test_what_was_dropped_is_told_and_nothing_else(redis_url: str) -> None:
         bench.cloud.answer("bad-0", BAD)
         await put(bench.link, named("old", deliveries=2, ttl_s=-1), named("gone"), named("bad"), named("new"))
         assert await bench.finish() == {"dropped:expired": 2, "dropped:token_dead": 1, "dead:bad_payload": 1, "sent": 1}
-        await until(lambda: sorted(bench.forgotten) == ["gone-0", "old-0", "old-1"])
+        await until(lambda: sorted(bench.forgotten) == ["bad-0", "gone-0", "old-0", "old-1"])
 
     on_bench(redis_url, scenario)
 

@@ -69,7 +69,7 @@ class Hand:
     """The entries of one account in one process. Results are gathered for *settle_s* and written in one script.
 
     * **overtaking** - told what is sent, and what is tried again.
-    * **unshown** - told what is dropped.
+    * **unshown** - told what is dropped, or dead.
     * **first** - awaited before results are written: what is due at once must not leave before the gate knows.
     * **has_news** - whether the gate has to be told something although no result waits.
     * **on_written** - called when nothing waits to be written any more.
@@ -158,11 +158,11 @@ class Hand:
             self._delivery_seconds[lane].observe(took_s, count)
             if self._overtaking.possible:
                 self._overtaking.sent(push, deliveries)
-        elif end.end == "dropped":
-            self._unshown.dropped(settlement, held.entry, deliveries)
         elif end.end == "dead":
             letter = _entry_of(held, deliveries)
             settlement.dead.append((pack(letter), end.reason, code, deliveries[0].attempt + 1))
+        if end.end in ("dropped", "dead"):
+            self._unshown.dropped(settlement, held.entry, deliveries)
         self._resolved(held, deliveries)
 
     def postpone(

@@ -1,4 +1,4 @@
-"""What was dropped before it reached its devices: whoever remembers for recalls what they show is told so."""
+"""What was dropped, or died, before it reached its devices: whoever remembers for recalls what they show is told so."""
 
 from __future__ import annotations
 

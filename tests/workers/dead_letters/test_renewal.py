@@ -17,6 +17,7 @@ from pushfleet_workers.dead_letters.letter import Letter, letter_of_entry, lette
 from pushfleet_workers.dead_letters.renewal import LEFT, Left, Renewed, Terms, readmitted, renewed
 from pushfleet_workers.ingress.refused import Readmission, RefusedEntry
 from pushfleet_workers.ledger import DeadLetter, Entry, pack, unpack
+from pushfleet_workers.push import Wait
 
 NOW_MS = 1_750_000_000_000
 HOUR_MS = 3_600_000
@@ -56,6 +57,13 @@ def test_attempts_are_forgotten_and_it_counts_as_tried() -> None:
     assert (first.unknown, first.tried, first.id, first.token) == (
         2, ["fcm:main:alert"], old.parcel.deliveries[0].id, old.parcel.deliveries[0].token,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("later", "recall", "then"), [("", False, "held"), ("storm", False, "storm"), ("", True, "")])
+def test_it_counts_as_put_for_later_so_that_it_is_noted_as_shown(later: Wait, recall: bool, then: Wait) -> None:
+    old = expiring(an_entry(), NOW_MS + HOUR_MS)
+    old.parcel.push = replace(old.parcel.push, later=later, recall=recall)
+    assert gone_back(dead(old)).parcel.push.later == then
 
 
 def test_it_has_an_id_of_its_own_each_time_and_waits_from_now_on() -> None:
@@ -124,7 +132,7 @@ def test_what_goes_back_makes_sense_still_and_as_many_go_as_came(
     assert len(entry.parcel.deliveries) == letter.deliveries
     if recalls or kind in ("call", "call_cancel"):
         assert entry.parcel.push.expires_at_ms <= NOW_MS + in_ms
-    unchanged = replace(entry.parcel.push, expires_at_ms=letter.about.expires_at_ms)
+    unchanged = replace(entry.parcel.push, expires_at_ms=letter.about.expires_at_ms, later="")
     assert letter.parcel is not None
     assert unchanged == letter.parcel.parcel.push
 

@@ -13,7 +13,9 @@ from pushfleet import OfflineMessage, Target
 from pushfleet.message import Recall
 from pushfleet.wire import decode_recall
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.ledger import AccountKeys, Entry
+from pushfleet_workers.dead_letters.letter import letter_of_parcel
+from pushfleet_workers.dead_letters.renewal import Renewed, Terms, renewed
+from pushfleet_workers.ledger import AccountKeys, DeadLetter, Entry, pack, unpack
 from pushfleet_workers.recall.keys import message_key, screen_key
 from pushfleet_workers.recheck import Rechecker
 from pushfleet_workers.redis_link import LinkLost
@@ -311,6 +313,24 @@ def test_what_was_dropped_hides_nothing_from_a_recall_and_what_may_have_arrived_
         assert await recalls_asked_for(stage) == [Recall(id="m1", app="demo", conversation="c1", recipients=("bob",))]
         await checker.forget_dropped([(waiting, [delivery])])
         assert len(await recalls_asked_for(stage)) == 1
+
+    on(redis_url, scenario)
+
+
+def test_a_dead_letter_is_shown_again_once_a_replay_of_it_is_sent(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat("m1"))
+        (letter,) = await stage.entries()
+        checker = Rechecker(stage.queue, PREFIX, FleetClock(), "apns", "main", recall_window_s=120)
+        await checker.forget_dropped([(letter, letter.parcel.deliveries)])
+        dead = letter_of_parcel("apns", "main", "demo", DeadLetter("5-1", pack(letter), "bad_payload", "400", 1))
+        again = renewed(dead, Terms(now_ms()), recalls=True)
+        assert isinstance(again, Renewed)
+        assert await ends(stage, [unpack(again.entry)]) == {("m1", False): [""]}
+        await stage.queue.call("DEL", AccountKeys(PREFIX, "apns", "main").ready[1])
+        await stage.recall("m1")
+        assert await ends(stage, await stage.entries()) == {("m1", True): [""]}
 
     on(redis_url, scenario)
 

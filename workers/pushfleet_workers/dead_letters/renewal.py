@@ -76,7 +76,8 @@ def renewed(letter: Letter, terms: Terms, *, recalls: bool) -> Renewed | Left:
     * **recalls** - whether messages of its app can be taken back. That is remembered until they expire, so nothing of
       them gets a longer life.
 
-    It counts as tried once: whoever claims it decides again before it is sent.
+    It counts as tried once, and as put for later: whoever claims it decides again before it is sent, and then says that
+    devices show it, which was forgotten when it died.
     """
     old = letter.parcel
     if old is None:
@@ -85,6 +86,8 @@ def renewed(letter: Letter, terms: Terms, *, recalls: bool) -> Renewed | Left:
     if isinstance(expires_at_ms, Left):
         return expires_at_ms
     push = replace(old.parcel.push, expires_at_ms=expires_at_ms)
+    if not (push.later or push.recall):
+        push = replace(push, later="held")
     entry = Entry(
         # The letter's own id may be in the ledger: its message may have been enqueued once more.
         parcel_id(old.id, letter.name.place.encode(), b"replay"),
