@@ -134,6 +134,24 @@ async def test_what_waited_for_a_stream_until_it_was_not_to_leave_any_more_is_no
         assert len(peer.connections) == 1, "its connection is as good as before"
 
 
+@pytest.mark.parametrize("version", ["http11", "http2"])
+async def test_whoever_was_told_that_it_was_not_sent_can_rely_on_that(version: str) -> None:
+    departure = httpx_engine._Departure(math.inf)
+    await departure("connection.start_tls.complete", {})
+    departure.call_off()
+    with pytest.raises(httpx_engine._TooLate):
+        await departure(f"{version}.send_request_headers.started", {})
+    assert not departure.left
+
+
+async def test_a_connection_of_http1_that_is_there_is_used_however_late_it_is() -> None:
+    departure = httpx_engine._Departure(time.monotonic() - 1)
+    with pytest.raises(httpx_engine._TooLate):
+        await departure("connection.connect_tcp.started", {})
+    await departure("http11.send_request_headers.started", {})
+    assert departure.left
+
+
 async def test_what_waited_for_a_stream_for_too_long_was_never_sent_and_never_will_be(
     http2: ssl.SSLContext, certificates: Certificates
 ) -> None:

@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import socket
 import time
 from collections.abc import Coroutine
@@ -64,17 +63,20 @@ class _Departure:
 
     def __init__(self, leave_by: float) -> None:
         self._leave_by = leave_by
+        self._called_off = False
         self.left = False
         """Whether any of it may have been sent."""
 
     def call_off(self) -> None:
-        """Let it not leave any more, if it has not."""
-        self._leave_by = -math.inf
+        """Let it not leave any more, whatever that costs, if it has not."""
+        self._called_off = True
 
     async def __call__(self, step: str, _: object) -> None:
         if self.left:
             return
         if step.endswith(_TURNS) and time.monotonic() > self._leave_by:
+            raise _TooLate
+        if step.endswith(_LEAVES) and self._called_off:
             raise _TooLate
         self.left = step.endswith(_LEAVES)
 
