@@ -23,7 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 LATE_S = 1.0
-"""What a request may be on its way, and lie unread at a fake vendor that shares two cores with the fleet."""
+"""What a request may be on its way on two cores that everything shares; what it may lie unread is not counted."""
 
 DEATH_SETTLES_S = 2.0 + 1.0 + LATE_S
 """What was put before its token's death was known may go unasked for `worker.recheck_s`, and a second more in hand."""
@@ -180,7 +180,7 @@ def _renamed(cloud: Cloud) -> int:
 
 def _late(books: Books) -> int:
     expires_s = {one.id: one.sent_at_s + one.ttl_s for one in books.told}
-    return sum(met.at_s > expires_s.get(met.message_id, met.at_s) + LATE_S for met in books.cloud.met)
+    return sum(met.since_s > expires_s.get(met.message_id, met.since_s) + LATE_S for met in books.cloud.met)
 
 
 def _over_rate(cloud: Cloud, rates: Mapping[str, Rate]) -> int:
@@ -204,7 +204,7 @@ def _after_death(books: Books) -> int:
     never, settled, users = float("inf"), books.settled_deaths_s, books.cloud.users
     # What was taken went to another token of theirs.
     refused = (met for met in books.cloud.met if not met.taken)
-    return sum(met.at_s > settled.get(users.get(met.token, ""), never) + DEATH_SETTLES_S for met in refused)
+    return sum(met.since_s > settled.get(users.get(met.token, ""), never) + DEATH_SETTLES_S for met in refused)
 
 
 def latencies_s(books: Books, vendor: str = "", since_s: float = 0.0, until_s: float = float("inf")) -> list[float]:

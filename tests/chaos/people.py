@@ -11,7 +11,7 @@ __all__ = ["APP", "DOOMED", "People"]
 
 APP = "demo"
 DOOMED = "dead"
-"""How tokens begin that are dead at the vendor from the start."""
+"""How tokens begin that die at the vendor before the first message."""
 
 _LIVING = "a11e"
 _DOOMED_EVERY = 50

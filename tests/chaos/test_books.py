@@ -130,7 +130,7 @@ def test_a_repeat_bears_the_same_id() -> None:
 
 @pytest.mark.parametrize(("at_s", "late"), [(59.0, 0), (60.0 + LATE_S, 0), (60.1 + LATE_S, 1)])
 def test_late_is_what_was_met_after_it_expired(at_s: float, late: int) -> None:
-    found = compare(books([told("m", ttl_s=60)], {"sent:": 1}, [met("m", at_s=at_s)]), Terms())
+    found = compare(books([told("m", ttl_s=60)], {"sent:": 1}, [met("m", at_s=at_s + 0.5, since_s=at_s)]), Terms())
     assert found.late == late
     assert ("expired" in faults(found)) == bool(late)
 
@@ -165,7 +165,8 @@ def test_the_busiest_second_is_that_of_a_count_by_hand(spans: list[tuple[int, in
 
 @pytest.mark.parametrize(("after_s", "count"), [(DEATH_SETTLES_S - 0.1, 0), (DEATH_SETTLES_S + 0.1, 1)])
 def test_whom_the_fleet_knows_to_be_dead_it_must_not_send_to(after_s: float, count: int) -> None:
-    some = [met("m1", at_s=10.0, taken=False, dead=True), met("m2", at_s=10.0 + after_s, taken=False, dead=True)]
+    lay_unread = {"at_s": 10.5 + after_s, "since_s": 10.0 + after_s}
+    some = [met("m1", at_s=10.0, taken=False, dead=True), met("m2", taken=False, dead=True, **lay_unread)]
     says = [told("m1"), told("m2")]
     doomed = frozenset({"ann"})
     found = compare(books(says, {DEAD: 2}, some, doomed=doomed, settled={"ann": 10.0}), Terms())

@@ -6,6 +6,9 @@ from tests.workers.doubles import Bench, Cloud, until
 from tests.workers.ledger.support import put
 
 from pushfleet_workers.courier import Courier
+from pushfleet_workers.hand import Held
+from pushfleet_workers.push import Delivery
+from pushfleet_workers.waiting import Waiting
 
 # ---- the good way
 
@@ -68,19 +71,26 @@ def test_bulk_alone_is_claimed_no_faster_than_it_leaves(redis_url: str) -> None:
 
 def test_no_more_senders_start_than_there_is_work(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that have just ended and those that have not begun yet must not call for the same work again."""
-    started = 0
-    begin = Courier._send_until_dry
+    started = queued = 0
+    begin, add = Courier._send_until_dry, Waiting.add
 
     async def counted(courier: Courier) -> None:
         nonlocal started
         started += 1
         await begin(courier)
 
+    def counting(waiting: Waiting, held: Held, deliveries: list[Delivery]) -> None:
+        nonlocal queued
+        queued += len(deliveries)
+        add(waiting, held, deliveries)
+
     monkeypatch.setattr(Courier, "_send_until_dry", counted)
+    monkeypatch.setattr(Waiting, "add", counting)
 
     async def scenario(bench: Bench) -> None:
         await put(bench.link, *(named(f"m{number}") for number in range(400)))
         assert await bench.finish() == {"sent": 400}
-        assert 1 <= started <= 400
+        # More than 400 where the machine is so slow that some is put off and claimed again.
+        assert 1 <= started <= queued
 
     on_bench(redis_url, scenario)
