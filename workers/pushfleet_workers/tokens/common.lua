@@ -11,12 +11,25 @@ local CHANNEL_DEFAULTS = {'', '', '', 0, 'alert', '', 0}
 -- Of two reports of one moment the later step of an app's life holds: any order of arrival ends the same.
 local RANK = {[''] = 0, f = 1, b = 2, k = 3, o = 4}
 
+-- The types of a record's fields, by its defaults. Every change reads a device whole, and of a report that was the longest
+-- part: so what checks it asks for one type a field, and calls no global.
+local type, ipairs, KINDS = type, ipairs, {}
+for _, defaults in ipairs({DEVICE_DEFAULTS, CHANNEL_DEFAULTS}) do
+  KINDS[defaults] = {}
+  for at, default in ipairs(defaults) do KINDS[defaults][at] = type(default) end
+end
+
 -- Fill in what is absent; false for a record that is none.
 local function fill(record, defaults)
   if type(record) ~= 'table' then return false end
-  for at, default in ipairs(defaults) do
-    if record[at] == nil then record[at] = default end
-    if type(record[at]) ~= type(default) then return false end
+  local kinds = KINDS[defaults]
+  for at = 1, #kinds do
+    local value = record[at]
+    if value == nil then
+      record[at] = defaults[at]
+    elseif type(value) ~= kinds[at] then
+      return false
+    end
   end
   return true
 end
