@@ -1,4 +1,4 @@
-"""Small HTTP/1.1 servers: one that answers, and a proxy that opens tunnels."""
+"""Small HTTP/1.1 servers: one that answers, a proxy that opens tunnels, and a threshold that few may cross."""
 
 from __future__ import annotations
 
@@ -87,15 +87,34 @@ class Proxy(_Server):
         target = head.split(" ")[1]
         self.asked.append(target)
         host, port = target.rsplit(":", 1)
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1" if host == "localhost" else host, int(port))
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        back = asyncio.create_task(_pass_on(far_reader, writer))
-        try:
-            await _pass_on(reader, far_writer)
-        finally:
-            back.cancel()
-            await asyncio.wait([back])
-            far_writer.transport.abort()
+        await _join(reader, writer, "127.0.0.1" if host == "localhost" else host, int(port))
+
+
+class Threshold(_Server):
+    """Lets connections come, and says nothing to them until it is open; then they go on to *peer*."""
+
+    def __init__(self, peer: Http1Peer) -> None:
+        super().__init__(None)
+        self._peer = peer
+        self.came = 0
+        self.open = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.came += 1
+        await self.open.wait()
+        await _join(reader, writer, "127.0.0.1", self._peer.port)
+
+
+async def _join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int) -> None:
+    far_reader, far_writer = await asyncio.open_connection(host, port)
+    back = asyncio.create_task(_pass_on(far_reader, writer))
+    try:
+        await _pass_on(reader, far_writer)
+    finally:
+        back.cancel()
+        await asyncio.wait([back])
+        far_writer.transport.abort()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import httpcore
 import pytest
 from tests.workers.transports.peer import Peer, ok, silent
-from tests.workers.transports.peers1 import Http1Peer
+from tests.workers.transports.peers1 import Http1Peer, Threshold
 
 from pushfleet_workers.errors import NoAnswer, NotInTime
 from pushfleet_workers.fakecloud.certs import Certificates
@@ -58,8 +58,9 @@ async def after_a_crowd(http1: ssl.SSLContext, certificates: Certificates) -> As
             await transport.close()
 
 
-async def send(transport: Transport, door: Door) -> None:
-    response = await transport.send(Request(url=f"{door.url}/send", headers={}, body=b"{}"))
+async def send(transport: Transport, peer: Http1Peer | Threshold, leave_by: float = math.inf) -> None:
+    url = f"https://localhost:{peer.port}/send"
+    response = await transport.send(Request(url=url, headers={}, body=b"{}", leave_by=leave_by))
     assert response.status == 200
 
 
@@ -91,6 +92,26 @@ async def test_connections_that_only_a_crowd_needs_go_in_time(
             while len(door.open) > httpx_engine._HTTP1_POOL:
                 await send(transport, door)
         assert door.opened == CROWD
+
+
+async def test_few_connections_are_made_at_a_time(http1: ssl.SSLContext, certificates: Certificates) -> None:
+    options = TransportOptions(
+        timeout_s=20.0, connect_timeout_s=1.0, in_flight_max=CROWD, ca_bundle=certificates.ca_file
+    )
+    transport = open_transport("httpx", options)
+    async with Http1Peer(http1) as peer, Threshold(peer) as threshold:
+        try:
+            leave_by = time.monotonic() + 0.9
+            crowd = (send(transport, threshold, leave_by) for _ in range(CROWD))
+            problems = await asyncio.gather(*crowd, return_exceptions=True)
+            first, rest = problems[: httpx_engine._CONNECTS_MAX], problems[httpx_engine._CONNECTS_MAX :]
+            assert {type(problem) for problem in first} == {NoAnswer}
+            assert {type(problem) for problem in rest} == {NotInTime}, "their turn came when they must not leave"
+            assert threshold.came == len(first)
+            threshold.open.set()
+            await asyncio.gather(*(send(transport, threshold) for _ in range(CROWD)))
+        finally:
+            await transport.close()
 
 
 @asynccontextmanager
@@ -136,7 +157,7 @@ async def test_what_waited_for_a_stream_until_it_was_not_to_leave_any_more_is_no
 
 @pytest.mark.parametrize("version", ["http11", "http2"])
 async def test_whoever_was_told_that_it_was_not_sent_can_rely_on_that(version: str) -> None:
-    departure = httpx_engine._Departure(math.inf)
+    departure = httpx_engine._Departure(math.inf, asyncio.Semaphore(1))
     await departure("connection.start_tls.complete", {})
     departure.call_off()
     with pytest.raises(httpx_engine._TooLate):
@@ -145,7 +166,7 @@ async def test_whoever_was_told_that_it_was_not_sent_can_rely_on_that(version: s
 
 
 async def test_a_connection_of_http1_that_is_there_is_used_however_late_it_is() -> None:
-    departure = httpx_engine._Departure(time.monotonic() - 1)
+    departure = httpx_engine._Departure(time.monotonic() - 1, asyncio.Semaphore(1))
     with pytest.raises(httpx_engine._TooLate):
         await departure("connection.connect_tcp.started", {})
     await departure("http11.send_request_headers.started", {})

@@ -15,6 +15,9 @@ handshake, which a process that is slow already cannot afford.
 Before and after each request httpcore asks all HTTP/1.1 connections of a pool for each of them that is idle. With the
 two hundred that a slow vendor makes necessary that is ten milliseconds of CPU, for every request that follows and with
 all vendors of the process waiting. So connections are spread over small pools, of which the first ones fill first.
+
+For the same reason few connections are made at a time: when a vendor comes back, a hundred requests want one each, and
+their handshakes would keep the loop to themselves.
 """
 
 from __future__ import annotations
@@ -47,8 +50,12 @@ _HTTP1_IDLE_S = 30.0
 _HTTP1_POOL = 16
 """Requests that one pool of HTTP/1.1 connections carries at a time."""
 
+_CONNECTS_MAX = 16
+"""Connections of one transport that are being made at a time."""
+
+_CONNECTS = "connect_tcp.started"
 _LEAVES = "send_request_headers.started"
-_TURNS = ("connect_tcp.started", "http2.send_request_headers.started")
+_TURNS = (_CONNECTS, "http2.send_request_headers.started")
 """Before these steps of httpcore nothing is lost when a request does not go on."""
 
 _VERSIONS = {b"HTTP/2": "HTTP/2.0", b"HTTP/1.1": "HTTP/1.1", b"HTTP/1.0": "HTTP/1.0"}
@@ -59,10 +66,15 @@ class _TooLate(Exception):
 
 
 class _Departure:
-    """Watches a request on its way out; called by httpcore at each of its steps."""
+    """Watches a request on its way out; called by httpcore at each of its steps.
 
-    def __init__(self, leave_by: float) -> None:
+    * **connecting** - the turns to make connections; one is held from then until the request leaves, or has failed.
+    """
+
+    def __init__(self, leave_by: float, connecting: asyncio.Semaphore) -> None:
         self._leave_by = leave_by
+        self._connecting = connecting
+        self._connects = False
         self._called_off = False
         self.left = False
         """Whether any of it may have been sent."""
@@ -71,14 +83,26 @@ class _Departure:
         """Let it not leave any more, whatever that costs, if it has not."""
         self._called_off = True
 
+    def over(self) -> None:
+        """Its connection is there, or will never be."""
+        if self._connects:
+            self._connects = False
+            self._connecting.release()
+
     async def __call__(self, step: str, _: object) -> None:
         if self.left:
             return
-        if step.endswith(_TURNS) and time.monotonic() > self._leave_by:
+        if step.endswith(_CONNECTS) and not self._connects:
+            await self._connecting.acquire()
+            self._connects = True
+        if step.endswith(_TURNS) and (self._called_off or time.monotonic() > self._leave_by):
             raise _TooLate
-        if step.endswith(_LEAVES) and self._called_off:
+        if not step.endswith(_LEAVES):
+            return
+        self.over()
+        if self._called_off:
             raise _TooLate
-        self.left = step.endswith(_LEAVES)
+        self.left = True
 
 
 class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
@@ -95,6 +119,7 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
         )
         self._extensions = {"timeout": times.as_dict()}
         self._socket_options = _liveness(options)
+        self._connecting = asyncio.Semaphore(_CONNECTS_MAX)
         self._tasks: set[asyncio.Task[Response | Failure]] = set()
 
     async def close(self) -> None:
@@ -142,7 +167,7 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
 
     async def _exchange(self, line: Line[httpx.AsyncHTTPTransport], request: Request) -> Response | Failure:
         assert line.client is not None
-        departure = _Departure(request.leave_by)
+        departure = _Departure(request.leave_by, self._connecting)
         exchange = self._task(self._run(line.client, request, departure))
         try:
             return await self._outwait(exchange, departure, line)
@@ -197,6 +222,8 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
             return Failure(Reason.STALE)
         except Exception as problem:  # noqa: BLE001 - also what h2 and anyio raise through httpcore
             return _failure(problem, unanswered=answer is None)
+        finally:
+            departure.over()
         version: bytes = answer.extensions.get("http_version", b"")
         return Response(answer.status_code, dict(answer.headers), body, _VERSIONS.get(version, ""))
 
