@@ -752,6 +752,19 @@ async def test_requests_go_through_the_proxy(opened: OpenTransport, http2: ssl.S
             assert not (await no_answer(transport, a_push(peer))).maybe_delivered
 
 
+@pytest.mark.parametrize("http2", [True, False])
+async def test_a_proxy_that_says_nothing_is_known_not_to_have_delivered(
+    engine: str, opened: OpenTransport, http2: bool
+) -> None:
+    if engine == "aioapns" and not http2:
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        proxy = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        async with opened(timeout_s=0.5, http2=http2, proxy=proxy) as transport:
+            for _ in range(2):
+                assert not (await no_answer(transport, a_secure_push(Peer(None, port=1)))).maybe_delivered
+
+
 async def test_a_peer_that_asks_for_a_certificate_is_shown_ours(
     opened: OpenTransport, http2_for_the_known: ssl.SSLContext, identity: Identity
 ) -> None:

@@ -94,24 +94,66 @@ async def test_connections_that_only_a_crowd_needs_go_in_time(
         assert door.opened == CROWD
 
 
-async def test_few_connections_are_made_at_a_time(http1: ssl.SSLContext, certificates: Certificates) -> None:
+@asynccontextmanager
+async def at_a_threshold(
+    http1: ssl.SSLContext, certificates: Certificates, connect_timeout_s: float
+) -> AsyncIterator[tuple[Transport, Threshold]]:
+    """A transport whose peer lets connections come, and says nothing."""
     options = TransportOptions(
-        timeout_s=20.0, connect_timeout_s=1.0, in_flight_max=CROWD, ca_bundle=certificates.ca_file
+        timeout_s=20.0, connect_timeout_s=connect_timeout_s, in_flight_max=CROWD, ca_bundle=certificates.ca_file
     )
     transport = open_transport("httpx", options)
     async with Http1Peer(http1) as peer, Threshold(peer) as threshold:
         try:
-            leave_by = time.monotonic() + 0.9
-            crowd = (send(transport, threshold, leave_by) for _ in range(CROWD))
-            problems = await asyncio.gather(*crowd, return_exceptions=True)
-            first, rest = problems[: httpx_engine._CONNECTS_MAX], problems[httpx_engine._CONNECTS_MAX :]
-            assert {type(problem) for problem in first} == {NoAnswer}
-            assert {type(problem) for problem in rest} == {NotInTime}, "their turn came when they must not leave"
-            assert threshold.came == len(first)
-            threshold.open.set()
-            await asyncio.gather(*(send(transport, threshold) for _ in range(CROWD)))
+            yield transport, threshold
         finally:
             await transport.close()
+
+
+FEW = httpx_engine._CONNECTS_MAX
+
+
+async def test_few_connections_are_made_at_a_time(http1: ssl.SSLContext, certificates: Certificates) -> None:
+    async with at_a_threshold(http1, certificates, connect_timeout_s=2.0) as (transport, threshold):
+        leave_by = time.monotonic() + 1.9
+        crowd = (send(transport, threshold, leave_by) for _ in range(CROWD))
+        problems = await asyncio.gather(*crowd, return_exceptions=True)
+        assert threshold.came == FEW
+        assert {type(problem) for problem in problems} == {NoAnswer}, "the breaker hears of a peer that nobody reaches"
+        assert not any(problem.maybe_delivered for problem in problems if isinstance(problem, NoAnswer))
+        threshold.open.set()
+        await asyncio.gather(*(send(transport, threshold) for _ in range(CROWD)))
+
+
+async def test_whose_turn_to_connect_comes_late_does_not_leave(
+    http1: ssl.SSLContext, certificates: Certificates
+) -> None:
+    async with at_a_threshold(http1, certificates, connect_timeout_s=10.0) as (transport, threshold):
+        leave_by = time.monotonic() + 0.3
+        first = [asyncio.create_task(send(transport, threshold)) for _ in range(FEW)]
+        rest = [asyncio.create_task(send(transport, threshold, leave_by)) for _ in range(FEW)]
+        await until_late(leave_by - time.monotonic())
+        threshold.open.set()
+        await asyncio.gather(*first)
+        problems = await asyncio.gather(*rest, return_exceptions=True)
+        assert {type(problem) for problem in problems} == {NotInTime}
+        assert threshold.came == FEW
+
+
+async def test_who_waits_for_a_turn_to_connect_is_held_back(http1: ssl.SSLContext, certificates: Certificates) -> None:
+    async with at_a_threshold(http1, certificates, connect_timeout_s=10.0) as (transport, threshold):
+        first = [asyncio.create_task(send(transport, threshold)) for _ in range(FEW)]
+        rest = [asyncio.create_task(send(transport, threshold)) for _ in range(FEW)]
+        async with asyncio.timeout(10):
+            while threshold.came < FEW:
+                await asyncio.sleep(0.005)
+        transport.hold_back()
+        problems = await asyncio.gather(*rest, return_exceptions=True)
+        assert {type(problem) for problem in problems} == {NotInTime}
+        assert not any(one.done() for one in first)
+        threshold.open.set()
+        await asyncio.gather(*first)
+        assert threshold.came == FEW
 
 
 @asynccontextmanager
@@ -155,22 +197,61 @@ async def test_what_waited_for_a_stream_until_it_was_not_to_leave_any_more_is_no
         assert len(peer.connections) == 1, "its connection is as good as before"
 
 
+def departing(leave_by: float = math.inf) -> httpx_engine._Departure:
+    return httpx_engine._Departure(leave_by, httpx_engine._Connecting())
+
+
+def asking(method: bytes = b"POST") -> dict[str, httpcore.Request]:
+    return {"request": httpcore.Request(method, "https://localhost/")}
+
+
 @pytest.mark.parametrize("version", ["http11", "http2"])
 async def test_whoever_was_told_that_it_was_not_sent_can_rely_on_that(version: str) -> None:
-    departure = httpx_engine._Departure(math.inf, asyncio.Semaphore(1))
+    departure = departing()
     await departure("connection.start_tls.complete", {})
     departure.call_off()
-    with pytest.raises(httpx_engine._TooLate):
-        await departure(f"{version}.send_request_headers.started", {})
+    with pytest.raises(httpx_engine._Unsent):
+        await departure(f"{version}.send_request_headers.started", asking())
     assert not departure.left
 
 
 async def test_a_connection_of_http1_that_is_there_is_used_however_late_it_is() -> None:
-    departure = httpx_engine._Departure(time.monotonic() - 1, asyncio.Semaphore(1))
-    with pytest.raises(httpx_engine._TooLate):
+    departure = departing(time.monotonic() - 1)
+    with pytest.raises(httpx_engine._Unsent):
         await departure("connection.connect_tcp.started", {})
-    await departure("http11.send_request_headers.started", {})
+    departure.over()
+    await departure("http11.send_request_headers.started", asking())
     assert departure.left
+
+
+async def test_asking_a_proxy_for_its_tunnel_is_no_departure() -> None:
+    departure = departing()
+    await departure("connection.connect_tcp.started", {})
+    await departure("http11.send_request_headers.started", asking(b"CONNECT"))
+    assert not departure.left
+    assert departure.connects, "the handshake through the tunnel is still to come"
+    await departure("http2.send_request_headers.started", asking())
+    assert departure.left
+    assert not departure.connects
+
+
+@pytest.mark.parametrize("why", ["late", "called off"])
+async def test_what_a_goaway_left_aside_is_looked_at_again(why: str) -> None:
+    departure = departing(time.monotonic() + (0.05 if why == "late" else 60))
+    await departure("http2.send_request_headers.started", asking())
+    assert departure.left
+    if why == "called off":
+        departure.call_off()
+    await until_late(0.06)
+    with pytest.raises(httpx_engine._Unsent):
+        await departure("http2.send_request_headers.started", asking())
+    assert not departure.left, "the peer did not begin with it"
+
+
+async def until_late(seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        await asyncio.sleep(0.005)
 
 
 async def test_what_waited_for_a_stream_for_too_long_was_never_sent_and_never_will_be(

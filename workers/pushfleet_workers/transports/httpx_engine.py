@@ -10,14 +10,15 @@ all streams, those too that the peer would still answer, so that this engine see
 A request waits inside httpcore for its connection and for its stream, and a busy process is slow to give it its turn.
 So it is looked at once more where a connection would be made for it, and where its stream would begin: what must not
 leave any more, does not. Of HTTP/1.1 the connection is kept for it once it is there; to give it up would cost another
-handshake, which a process that is slow already cannot afford.
+handshake, which a process that is slow already cannot afford. What a GOAWAY left aside httpcore sends over another
+connection by itself: there it is looked at again.
 
 Before and after each request httpcore asks all HTTP/1.1 connections of a pool for each of them that is idle. With the
 two hundred that a slow vendor makes necessary that is ten milliseconds of CPU, for every request that follows and with
 all vendors of the process waiting. So connections are spread over small pools, of which the first ones fill first.
 
 For the same reason few connections are made at a time: when a vendor comes back, a hundred requests want one each, and
-their handshakes would keep the loop to themselves.
+their handshakes would keep the loop to themselves. Who waits for a turn meanwhile has not left.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import logging
 import socket
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Literal
 
 import httpcore
 import httpx
@@ -61,48 +62,104 @@ _TURNS = (_CONNECTS, "http2.send_request_headers.started")
 _VERSIONS = {b"HTTP/2": "HTTP/2.0", b"HTTP/1.1": "HTTP/1.1", b"HTTP/1.0": "HTTP/1.0"}
 
 
-class _TooLate(Exception):
+class _Unsent(Exception):
     """The request must not leave any more."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+class _Connecting:
+    """The turns of one transport to make connections."""
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(_CONNECTS_MAX)
+        self.waiting: set[_Departure] = set()
+        self.made = 0
+        """Connections that came to be."""
 
 
 class _Departure:
     """Watches a request on its way out; called by httpcore at each of its steps.
 
-    * **connecting** - the turns to make connections; one is held from then until the request leaves, or has failed.
+    It has a turn of *connecting* from where a connection would be made for it until it leaves, or fails.
     """
 
-    def __init__(self, leave_by: float, connecting: asyncio.Semaphore) -> None:
+    def __init__(self, leave_by: float, connecting: _Connecting) -> None:
         self._leave_by = leave_by
         self._connecting = connecting
-        self._connects = False
+        self._waiting: asyncio.Task[Literal[True]] | None = None
         self._called_off = False
+        self.connects = False
+        """Whether a connection is being made for it, or is there and it has not left yet."""
+
         self.left = False
         """Whether any of it may have been sent."""
 
     def call_off(self) -> None:
         """Let it not leave any more, whatever that costs, if it has not."""
         self._called_off = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def over(self) -> None:
         """Its connection is there, or will never be."""
-        if self._connects:
-            self._connects = False
-            self._connecting.release()
+        if self.connects:
+            self.connects = False
+            self._connecting.turns.release()
 
-    async def __call__(self, step: str, _: object) -> None:
+    async def __call__(self, step: str, info: dict[str, Any]) -> None:
+        if step.endswith(_TURNS):
+            # Where it has left before, a GOAWAY said that it was not taken, and httpcore begins anew.
+            self.left = False
         if self.left:
             return
-        if step.endswith(_CONNECTS) and not self._connects:
-            await self._connecting.acquire()
-            self._connects = True
-        if step.endswith(_TURNS) and (self._called_off or time.monotonic() > self._leave_by):
-            raise _TooLate
-        if not step.endswith(_LEAVES):
-            return
-        self.over()
+        if step.endswith(_CONNECTS):
+            await self._take_turn()
+        elif step.endswith(_TURNS):
+            self._check_time(Reason.STALE)
+        if step.endswith(_LEAVES):
+            if self._called_off:
+                raise _Unsent(Reason.STALE)
+            # A proxy is asked for its tunnel in the same way.
+            if info["request"].method != b"CONNECT":
+                if self.connects:
+                    self._connecting.made += 1
+                self.over()
+                self.left = True
+
+    async def _take_turn(self) -> None:
+        connecting, late = self._connecting, Reason.STALE
+        made = connecting.made
+        if connecting.turns.locked():
+            await self._wait_for_turn()
+            # Where nobody got a connection meanwhile, not its own lateness kept it: the breaker is to hear of that.
+            late = Reason.CROWDED if connecting.made == made else late
+        else:
+            await connecting.turns.acquire()
+            self.connects = True
+        self._check_time(late)
+
+    async def _wait_for_turn(self) -> None:
+        self._waiting = waiting = asyncio.get_running_loop().create_task(self._connecting.turns.acquire())
+        self._connecting.waiting.add(self)
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            if self._called_off and waiting.cancelled():
+                raise _Unsent(Reason.STALE) from None
+            raise
+        finally:
+            self._waiting = None
+            self._connecting.waiting.discard(self)
+            self.connects = waiting.done() and not waiting.cancelled()
+
+    def _check_time(self, late: Reason) -> None:
         if self._called_off:
-            raise _TooLate
-        self.left = True
+            raise _Unsent(Reason.STALE)
+        if time.monotonic() > self._leave_by:
+            raise _Unsent(late)
 
 
 class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
@@ -119,7 +176,7 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
         )
         self._extensions = {"timeout": times.as_dict()}
         self._socket_options = _liveness(options)
-        self._connecting = asyncio.Semaphore(_CONNECTS_MAX)
+        self._connecting = _Connecting()
         self._tasks: set[asyncio.Task[Response | Failure]] = set()
 
     async def close(self) -> None:
@@ -130,6 +187,12 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
             left.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    def hold_back(self) -> None:
+        """See :meth:`Transport.hold_back`."""
+        super().hold_back()
+        for departure in list(self._connecting.waiting):
+            departure.call_off()
 
     async def send(self, request: Request) -> Response:
         """See :meth:`Transport.send`."""
@@ -188,12 +251,14 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
         done, _ = await asyncio.wait([exchange], timeout=self._timeout_s)
         if done:
             return exchange.result()
-        if not departure.left:
-            departure.call_off()
-            return Failure(Reason.CROWDED)
-        if self._options.http2:
+        departure.call_off()
+        doubtful = departure.left or departure.connects or not line.warm
+        if departure.connects:
+            # Nobody shares the connection yet, and a proxy may be silent for ever.
+            exchange.cancel()
+        if self._options.http2 and doubtful:
             await self._replace(line)
-        return Failure(Reason.LATE)
+        return Failure(Reason.LATE if departure.left else Reason.CROWDED)
 
     async def _run(
         self, client: httpx.AsyncHTTPTransport, request: Request, departure: _Departure
@@ -218,8 +283,8 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
                 body = b"".join([chunk async for chunk in answer.stream])
             finally:
                 await answer.aclose()
-        except _TooLate:
-            return Failure(Reason.STALE)
+        except _Unsent as unsent:
+            return Failure(unsent.reason)
         except Exception as problem:  # noqa: BLE001 - also what h2 and anyio raise through httpcore
             return _failure(problem, unanswered=answer is None)
         finally:
