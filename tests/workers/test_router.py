@@ -14,6 +14,7 @@ from pushfleet import Element, OfflineMessage, OfflinePush, Recipient, Sender, T
 from pushfleet.message import ApnsOptions
 from pushfleet_workers.compose import compose
 from pushfleet_workers.ingress import GROUP
+from pushfleet_workers.ledger import AccountKeys
 from pushfleet_workers.push import delivery_id
 from pushfleet_workers.redis_link import ReplyError
 from pushfleet_workers.tokens.keys import UserKeys
@@ -766,6 +767,19 @@ def test_a_drain_that_listens_is_rung_and_not_triggered(redis_url: str) -> None:
         await stage.queue.call("ZADD", keys.listeners, now_ms() - 1, "drain-1")
         await stage.route(chat("m2"))
         assert stage.triggered == ["apns"], "whoever listened is gone"
+
+    play(redis_url, scenario)
+
+
+def test_a_put_that_fails_takes_no_trigger_from_the_others(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device("a")
+        await stage.device("b", vendor="fcm")
+        await stage.queue.call("SET", AccountKeys(PREFIX, "fcm", "main").books, "no hash")
+        with pytest.raises(ReplyError):
+            await stage.route(group("m1", "a", "b"))
+        # Their puts will be done again, and then a trigger is said to be out already.
+        assert sorted(stage.triggered) == ["apns", "fcm"]
 
     play(redis_url, scenario)
 

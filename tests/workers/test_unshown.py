@@ -79,6 +79,9 @@ def test_who_cannot_be_told_holds_up_nobody(trouble: Exception, caplog: pytest.L
         unshown = Unshown(memory, "apns:main")
         with caplog.at_level(logging.WARNING):
             unshown.settled([drop(unshown, "one")], [])
+            while not memory.calls:
+                await asyncio.sleep(0)
+            unshown.settled([drop(unshown, "meanwhile")], [])
             await unshown.told(1)
         assert "apns:main" in caplog.text
         assert "t0ken" not in caplog.text

@@ -98,6 +98,10 @@ class ParcelDesk:
             for (vendor, credential, bucket), some in puts.items()
         ]
         answers = await self._queue.run_many(calls + [ring_call(self._vendors[vendor]) for vendor in rung])
+        # First of all: whoever rings later, because one of the puts failed, is told that a trigger is out already.
+        for vendor, wanted in zip(rung, answers[len(puts) :], strict=True):
+            if wanted == 1:
+                self._trigger(vendor)
         dropped: set[ParcelName] = set()
         for ((vendor, credential, _), some), (now_ms, _, counts, lost) in zip(
             puts.items(), good(answers[: len(puts)]), strict=True
@@ -107,9 +111,6 @@ class ParcelDesk:
             metrics.ROUTED_DELIVERIES.labels(vendor).inc(sum(counts))
             for (job, _), deliveries in zip(some, counts, strict=True):
                 job.deliveries += deliveries
-        for vendor, wanted in zip(rung, answers[len(puts) :], strict=True):
-            if wanted == 1:
-                self._trigger(vendor)
         return dropped
 
     def _puts_of(self, jobs: Sequence[Job]) -> dict[tuple[str, str, int], list[tuple[Job, list[PutEntry]]]]:

@@ -22,8 +22,9 @@ Forget = Callable[[Sequence[tuple[Entry, Sequence[Delivery]]]], Awaitable[None]]
 class Unshown:
     """Gathers what one account's deliveries were dropped, and tells *forget* once the ledger has it.
 
-    Nothing waits for that. Where the token state is away it is not told: then a recall of the message before one of
-    these does not find it on the screen.
+    Nothing waits for that. Where the token state is away it is not told, nor is what came meanwhile: then a recall of
+    the message before one of these does not find it on the screen. Told late it would do harm, since what died may have
+    been replayed by then, and be shown.
     """
 
     def __init__(self, forget: Forget, name: str) -> None:
@@ -62,4 +63,5 @@ class Unshown:
         except Exception as problem:  # noqa: BLE001 - nobody awaits it
             log.error("telling what devices of %s do not show raised %s", self._name, where_raised(problem))
         finally:
+            self._dropped.clear()
             self._telling = None

@@ -97,7 +97,8 @@ class ClaimedRecalls:
     async def forget_dropped(self, dropped: Sequence[tuple[Entry, Sequence[Delivery]]]) -> None:
         """Forget that devices show what was dropped, of each entry these deliveries.
 
-        A recall that was dropped is none of it: its message may be shown still.
+        A recall that was dropped is none of it: its message may be shown still. An answer that says it failed is
+        believed, a gateway's 502 too: what the vendor took in spite of it is not found by a recall.
         """
         if not self._window_s:
             return
