@@ -1,4 +1,4 @@
-"""Small HTTP/1.1 servers: one that answers, a proxy that opens tunnels, and a threshold that few may cross."""
+"""Small HTTP/1.1 servers: one that answers, proxies that open tunnels or none, and a threshold that few may cross."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 
 class _Server:
@@ -89,6 +89,21 @@ class Proxy(_Server):
         host, port = target.rsplit(":", 1)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await _join(reader, writer, "127.0.0.1" if host == "localhost" else host, int(port))
+
+
+class BadProxy(_Server):
+    """Hears whom a tunnel is for and says nothing, or ends the connection, in order or not."""
+
+    def __init__(self, manner: Literal["silent", "closes", "resets"]) -> None:
+        super().__init__(None)
+        self._manner = manner
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if self._manner == "closes":
+            writer.write_eof()
+        if self._manner != "resets":
+            await reader.read()
 
 
 class Threshold(_Server):

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
@@ -22,7 +22,7 @@ from h2.errors import ErrorCodes
 from msgspec.structs import replace
 from tests.workers.transports.certificates import a_certificate
 from tests.workers.transports.peer import Call, Peer, ok, silent
-from tests.workers.transports.peers1 import Http1Peer, Proxy
+from tests.workers.transports.peers1 import BadProxy, Http1Peer, Proxy
 
 from pushfleet_workers.errors import Distrusted, NoAnswer, NotInTime, SettingsError
 from pushfleet_workers.fakecloud.certs import Certificates, make_certificates, pem_pair, server_context
@@ -752,17 +752,19 @@ async def test_requests_go_through_the_proxy(opened: OpenTransport, http2: ssl.S
             assert not (await no_answer(transport, a_push(peer))).maybe_delivered
 
 
+@pytest.mark.parametrize("manner", ["silent", "closes", "resets"])
 @pytest.mark.parametrize("http2", [True, False])
-async def test_a_proxy_that_says_nothing_is_known_not_to_have_delivered(
-    engine: str, opened: OpenTransport, http2: bool
+async def test_a_proxy_that_opens_no_tunnel_is_known_not_to_have_delivered(
+    engine: str, opened: OpenTransport, http2: bool, manner: Literal["silent", "closes", "resets"]
 ) -> None:
     if engine == "aioapns" and not http2:
         return
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        proxy = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        async with opened(timeout_s=0.5, http2=http2, proxy=proxy) as transport:
-            for _ in range(2):
-                assert not (await no_answer(transport, a_secure_push(Peer(None, port=1)))).maybe_delivered
+    async with (
+        BadProxy(manner) as bad,
+        opened(timeout_s=0.5, http2=http2, proxy=f"http://127.0.0.1:{bad.port}") as transport,
+    ):
+        for _ in range(2):
+            assert not (await no_answer(transport, a_secure_push(Peer(None, port=1)))).maybe_delivered
 
 
 async def test_a_peer_that_asks_for_a_certificate_is_shown_ours(

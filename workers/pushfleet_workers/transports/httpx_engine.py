@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import time
 from collections.abc import Coroutine
@@ -51,13 +52,16 @@ _HTTP1_IDLE_S = 30.0
 _HTTP1_POOL = 16
 """Requests that one pool of HTTP/1.1 connections carries at a time."""
 
-_CONNECTS_MAX = 16
-"""Connections of one transport that are being made at a time."""
+_CONNECTS_MAX = 24
+"""Connections of one transport that are being made at a time: where none of them succeeds, the breaker opens."""
 
 _CONNECTS = "connect_tcp.started"
 _LEAVES = "send_request_headers.started"
 _TURNS = (_CONNECTS, "http2.send_request_headers.started")
 """Before these steps of httpcore nothing is lost when a request does not go on."""
+
+_MAYBE_SENT = frozenset({Reason.LOST, Reason.LATE, Reason.RESET})
+"""What httpcore's errors say of a request that was under way."""
 
 _VERSIONS = {b"HTTP/2": "HTTP/2.0", b"HTTP/1.1": "HTTP/1.1", b"HTTP/1.0": "HTTP/1.0"}
 
@@ -65,30 +69,18 @@ _VERSIONS = {b"HTTP/2": "HTTP/2.0", b"HTTP/1.1": "HTTP/1.1", b"HTTP/1.0": "HTTP/
 class _Unsent(Exception):
     """The request must not leave any more."""
 
-    def __init__(self, reason: Reason) -> None:
-        super().__init__()
-        self.reason = reason
-
-
-class _Connecting:
-    """The turns of one transport to make connections."""
-
-    def __init__(self) -> None:
-        self.turns = asyncio.Semaphore(_CONNECTS_MAX)
-        self.waiting: set[_Departure] = set()
-        self.made = 0
-        """Connections that came to be."""
-
 
 class _Departure:
     """Watches a request on its way out; called by httpcore at each of its steps.
 
-    It has a turn of *connecting* from where a connection would be made for it until it leaves, or fails.
+    * **turns** - to make connections; it has one from where one would be made for it until it leaves, or fails.
+    * **tunnel_s** - how long a proxy may take to answer.
     """
 
-    def __init__(self, leave_by: float, connecting: _Connecting) -> None:
+    def __init__(self, leave_by: float, turns: asyncio.Semaphore, tunnel_s: float) -> None:
         self._leave_by = leave_by
-        self._connecting = connecting
+        self._turns = turns
+        self._tunnel_s = tunnel_s
         self._waiting: asyncio.Task[Literal[True]] | None = None
         self._called_off = False
         self.connects = False
@@ -107,7 +99,7 @@ class _Departure:
         """Its connection is there, or will never be."""
         if self.connects:
             self.connects = False
-            self._connecting.turns.release()
+            self._turns.release()
 
     async def __call__(self, step: str, info: dict[str, Any]) -> None:
         if step.endswith(_TURNS):
@@ -116,50 +108,42 @@ class _Departure:
         if self.left:
             return
         if step.endswith(_CONNECTS):
+            self.over()
             await self._take_turn()
-        elif step.endswith(_TURNS):
-            self._check_time(Reason.STALE)
+        if step.endswith(_TURNS):
+            self._check(self._leave_by)
         if step.endswith(_LEAVES):
-            if self._called_off:
-                raise _Unsent(Reason.STALE)
-            # A proxy is asked for its tunnel in the same way.
-            if info["request"].method != b"CONNECT":
-                if self.connects:
-                    self._connecting.made += 1
+            self._check(math.inf)
+            if info["request"].method == b"CONNECT":
+                self._bound_tunnel(info["request"])
+            else:
                 self.over()
                 self.left = True
 
-    async def _take_turn(self) -> None:
-        connecting, late = self._connecting, Reason.STALE
-        made = connecting.made
-        if connecting.turns.locked():
-            await self._wait_for_turn()
-            # Where nobody got a connection meanwhile, not its own lateness kept it: the breaker is to hear of that.
-            late = Reason.CROWDED if connecting.made == made else late
-        else:
-            await connecting.turns.acquire()
-            self.connects = True
-        self._check_time(late)
+    def _check(self, leave_by: float) -> None:
+        if self._called_off or time.monotonic() > leave_by:
+            raise _Unsent
 
-    async def _wait_for_turn(self) -> None:
-        self._waiting = waiting = asyncio.get_running_loop().create_task(self._connecting.turns.acquire())
-        self._connecting.waiting.add(self)
+    def _bound_tunnel(self, request: httpcore.Request) -> None:
+        """A proxy that says nothing must not be waited for as long as for a vendor's answer, or for ever."""
+        times = {**request.extensions["timeout"], "read": self._tunnel_s}
+        request.extensions = {**request.extensions, "timeout": times}
+
+    async def _take_turn(self) -> None:
+        if not self._turns.locked():
+            await self._turns.acquire()
+            self.connects = True
+            return
+        self._waiting = waiting = asyncio.get_running_loop().create_task(self._turns.acquire())
         try:
             await waiting
         except asyncio.CancelledError:
             if self._called_off and waiting.cancelled():
-                raise _Unsent(Reason.STALE) from None
+                raise _Unsent from None
             raise
         finally:
             self._waiting = None
-            self._connecting.waiting.discard(self)
             self.connects = waiting.done() and not waiting.cancelled()
-
-    def _check_time(self, late: Reason) -> None:
-        if self._called_off:
-            raise _Unsent(Reason.STALE)
-        if time.monotonic() > self._leave_by:
-            raise _Unsent(late)
 
 
 class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
@@ -176,7 +160,8 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
         )
         self._extensions = {"timeout": times.as_dict()}
         self._socket_options = _liveness(options)
-        self._connecting = _Connecting()
+        self._turns = asyncio.Semaphore(_CONNECTS_MAX)
+        self._departures: set[_Departure] = set()
         self._tasks: set[asyncio.Task[Response | Failure]] = set()
 
     async def close(self) -> None:
@@ -191,8 +176,9 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
     def hold_back(self) -> None:
         """See :meth:`Transport.hold_back`."""
         super().hold_back()
-        for departure in list(self._connecting.waiting):
-            departure.call_off()
+        for departure in self._departures:
+            if not departure.connects:
+                departure.call_off()
 
     async def send(self, request: Request) -> Response:
         """See :meth:`Transport.send`."""
@@ -230,7 +216,8 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
 
     async def _exchange(self, line: Line[httpx.AsyncHTTPTransport], request: Request) -> Response | Failure:
         assert line.client is not None
-        departure = _Departure(request.leave_by, self._connecting)
+        departure = _Departure(request.leave_by, self._turns, connect_timeout_s(self._options))
+        self._departures.add(departure)
         exchange = self._task(self._run(line.client, request, departure))
         try:
             return await self._outwait(exchange, departure, line)
@@ -252,15 +239,20 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
         if done:
             return exchange.result()
         departure.call_off()
-        doubtful = departure.left or departure.connects or not line.warm
-        if departure.connects:
-            # Nobody shares the connection yet, and a proxy may be silent for ever.
-            exchange.cancel()
-        if self._options.http2 and doubtful:
+        if self._options.http2 and (departure.left or departure.connects or not line.warm):
             await self._replace(line)
         return Failure(Reason.LATE if departure.left else Reason.CROWDED)
 
     async def _run(
+        self, client: httpx.AsyncHTTPTransport, request: Request, departure: _Departure
+    ) -> Response | Failure:
+        try:
+            return await self._ask(client, request, departure)
+        finally:
+            departure.over()
+            self._departures.discard(departure)
+
+    async def _ask(
         self, client: httpx.AsyncHTTPTransport, request: Request, departure: _Departure
     ) -> Response | Failure:
         if not are_sendable(request.headers):
@@ -283,12 +275,14 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
                 body = b"".join([chunk async for chunk in answer.stream])
             finally:
                 await answer.aclose()
-        except _Unsent as unsent:
-            return Failure(unsent.reason)
+        except _Unsent:
+            return Failure(Reason.STALE)
         except Exception as problem:  # noqa: BLE001 - also what h2 and anyio raise through httpcore
-            return _failure(problem, unanswered=answer is None)
-        finally:
-            departure.over()
+            failure = _failure(problem, unanswered=answer is None)
+            if departure.left or failure.reason not in _MAYBE_SENT:
+                return failure
+            # A proxy that fell silent or went away, for example.
+            return unconnected(_origin(problem))
         version: bytes = answer.extensions.get("http_version", b"")
         return Response(answer.status_code, dict(answer.headers), body, _VERSIONS.get(version, ""))
 
