@@ -39,10 +39,7 @@ _HTTP1_IDLE_S = 30.0
 
 
 class PyreqwestTransport(LineTransport[Client]):
-    """Requests over pyreqwest, one client for each connection.
-
-    * **ca_bundle** - trusted beside the system's authorities, not instead of them.
-    """
+    """Requests over pyreqwest, one client for each connection."""
 
     def __init__(self, options: TransportOptions) -> None:
         super().__init__(options, one_connection_per_line=options.http2)
