@@ -276,7 +276,8 @@ class AppSettings(_Section):
     desktop: Literal["push", "hold"] = Field(
         "push",
         description="While the app is in the foreground on a desktop or in a browser: push to the user's other devices "
-        "as ever, or hold back for desktop_hold_s first.",
+        "as ever, or hold back for desktop_hold_s first. Such is a device whose platform is desktop, windows, macos, "
+        "mac, linux, pc or web.",
     )
     desktop_hold_s: float = Field(15, gt=0, le=300, description="How long such pushes wait, with desktop = hold.")
     device_logins: Literal["all", "one", "one_per_platform"] = Field(

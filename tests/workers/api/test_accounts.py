@@ -78,7 +78,15 @@ def test_of_what_is_not_there_it_says_what_is(redis_url: str, what: str) -> None
 
 
 @pytest.mark.parametrize(
-    "body", [{"for_s": -1}, {"for_s": 400 * 86_400}, {"reason": "x" * 201}, {"reason": "a\nb"}, {"forever": True}]
+    "body",
+    [
+        {"for_s": -1},
+        {"for_s": 400 * 86_400},
+        {"reason": "x" * 201},
+        {"reason": "a\nb"},
+        {"forever": True},
+        {"credential": ""},
+    ],
 )
 def test_a_wrong_pause_is_refused_and_nothing_happens(redis_url: str, body: Any) -> None:
     async def scenario(api: Api, stage: Stage) -> None:

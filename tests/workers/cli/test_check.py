@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.workers.cli.conftest import Cli
 from tests.workers.commands import NOTHING_LISTENS, apns_account, settings_file
 
+from pushfleet_workers.redis_server import REDIS_FOLDER, EmbeddedRedis
+
 
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
@@ -58,6 +60,13 @@ def test_a_redis_that_evicts_is_a_warning_with_its_mend(
     assert "CONFIG SET maxmemory-policy noeviction" in said.out
     assert "1 to mend" in said.out
     assert [one["level"] for one in json.loads(as_json.out)] == ["ok", "warning"]
+
+
+def test_it_looks_at_the_redis_of_the_fleet_that_is_up(cli: Cli, tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path / ".pushfleet" / REDIS_FOLDER):
+        said = cli("check")
+    assert said.code == 0
+    assert "no URL is set" not in said.out
 
 
 def test_nothing_is_configured_at_all(cli: Cli) -> None:

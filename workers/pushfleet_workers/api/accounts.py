@@ -24,7 +24,12 @@ VendorId = Annotated[str, Path(description="The vendor, as in the settings: apns
 class PauseGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to pause, and how."""
 
-    credential: Annotated[str, Meta(max_length=256, description="Only this account; empty: all of the vendor's.")] = ""
+    credential: (
+        Annotated[
+            str, Meta(min_length=1, max_length=256, description="Only this account; absent: all of the vendor's.")
+        ]
+        | None
+    ) = None
     for_s: Annotated[
         int, Meta(ge=0, le=PAUSE_S_MAX, description="After so long they go on; 0: once they are resumed.")
     ] = 0
@@ -37,7 +42,12 @@ class PauseGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ResumeGiven(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to go on."""
 
-    credential: Annotated[str, Meta(max_length=256, description="Only this account; empty: all of the vendor's.")] = ""
+    credential: (
+        Annotated[
+            str, Meta(min_length=1, max_length=256, description="Only this account; absent: all of the vendor's.")
+        ]
+        | None
+    ) = None
     force: Annotated[
         bool,
         Meta(
@@ -91,7 +101,7 @@ class _Accounts:
         if not given.reason.isprintable():
             raise Problem(422, "invalid_reason", "reason is one line of printable characters", "reason")
         states = await self._desk.pause(
-            name, given.credential, for_s=given.for_s, reason=given.reason, elsewhere=given.elsewhere
+            name, given.credential or "", for_s=given.for_s, reason=given.reason, elsewhere=given.elsewhere
         )
         return await self._answer(states)
 
@@ -99,7 +109,7 @@ class _Accounts:
         """Let a vendor's work leave again after a pause."""
         name = decoded(vendor, "vendor")
         given = await decode(request, _resume, _BYTES_MAX)
-        return await self._answer(await self._desk.resume(name, given.credential, force=given.force))
+        return await self._answer(await self._desk.resume(name, given.credential or "", force=given.force))
 
     async def _answer(self, states: list[AccountState]) -> Response:
         if not states:

@@ -77,7 +77,7 @@ def _gate(account: AccountBook) -> Iterator[str]:
 @pass_context
 def check(context: Context, as_json: bool) -> None:
     """Say what is wrong with settings, credentials and Redis, and how to mend it; exit code 1 for an error."""
-    findings = check_all(context.configured)
+    findings = check_all(context.settings)
     wrong = [finding for finding in findings if finding.wrong]
     if as_json:
         click.echo(json.dumps([msgspec.to_builtins(finding) for finding in findings]))

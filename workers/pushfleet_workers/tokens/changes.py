@@ -195,7 +195,13 @@ class Registration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         tuple[ChannelGiven, ...],
         Meta(min_length=1, max_length=8, description="In order of preference; the first of a kind is the primary one."),
     ]
-    platform: Name = ""
+    platform: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="Such as ios or android; windows, macos, mac, linux, pc, desktop and web are desktops.",
+        ),
+    ] = ""
     maker: Name = ""
     os_version: Name = ""
     app_version: Name = ""
