@@ -86,6 +86,16 @@ def test_the_delivery_goes_on_in_the_next_channels_account_once(redis_url: str) 
     with_stage(redis_url, scenario)
 
 
+def test_the_number_that_the_backend_gave_stays(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"), unread=4)
+        await stage.move(a_push(), [a_delivery(badge=7)])
+        (entry,) = await stage.put_at(FCM)
+        assert entry.parcel.deliveries[0].badge == 7
+
+    with_stage(redis_url, scenario)
+
+
 @pytest.mark.parametrize(("same_account", "still_shown"), [(True, True), (False, False)])
 def test_what_an_account_that_is_shut_did_not_show_is_not_taken_back_there(
     redis_url: str, same_account: bool, still_shown: bool

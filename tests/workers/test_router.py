@@ -8,15 +8,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
+from tests.workers.ledger.support import PLENTY
 from tests.workers.routing import APNS, FCM, HUAWEI, PREFIX, Stage, chat, group, now_ms, play
 
 from pushfleet import Element, OfflineMessage, OfflinePush, Recipient, Sender, Target, wire
-from pushfleet.message import ApnsOptions
+from pushfleet.message import ApnsOptions, Recall
+from pushfleet_workers.audit import read_books
 from pushfleet_workers.compose import compose
-from pushfleet_workers.ingress import GROUP
-from pushfleet_workers.ledger import AccountKeys
+from pushfleet_workers.ingress import GROUP, Raw
+from pushfleet_workers.job import Job, job_for
+from pushfleet_workers.ledger import AccountKeys, Ledger, Settlement
 from pushfleet_workers.push import delivery_id
 from pushfleet_workers.redis_link import ReplyError
+from pushfleet_workers.router import _slices
 from pushfleet_workers.tokens.keys import UserKeys
 from pushfleet_workers.tokens.record import FOREGROUND, KILLED, LOGGED_OUT, Channel
 
@@ -735,6 +739,34 @@ def test_an_entry_id_of_a_far_future_is_no_stumbling_block(redis_url: str) -> No
         assert [one["reason"] for one in await stage.refused()] == ["unroutable"]
 
     play(redis_url, scenario)
+
+
+def test_what_is_put_once_more_when_its_marker_is_gone_is_not_taken_for_the_first(redis_url: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.device()
+        await stage.route(chat())
+        for key in await stage.queue.call("KEYS", f"{PREFIX}:*:marks:*"):
+            await stage.queue.call("DEL", key)
+        await stage.route(chat())
+        ledger = Ledger(stage.queue, AccountKeys(PREFIX, "apns", "main"), "worker")
+        first, second = (await ledger.claim(PLENTY)).entries
+        assert first.id != second.id
+        assert first.parcel.deliveries[0].id == second.parcel.deliveries[0].id
+        for entry in (first, second):
+            await ledger.settle([Settlement(entry.id, entry.fence, 1, ended=1, ends={"normal:sent:": 1})])
+        account = (await read_books(stage.queue, PREFIX, [("apns", "main")])).accounts["apns:main"]
+        assert (account.put, account.leased, account.ended, account.balanced) == (2, 0, 2, True)
+
+    play(redis_url, scenario)
+
+
+def test_recalls_of_nobody_knows_how_many_go_alone() -> None:
+    def jobs(*recipients: str) -> list[Job]:
+        recall = Recall(id="m1", app="demo", recipients=recipients)
+        return [job_for(Raw(b"1-0", 1, {}), recall, 60) for _ in range(3)]
+
+    assert [len(batch) for batch in _slices(jobs())] == [1, 1, 1]
+    assert [len(batch) for batch in _slices(jobs("bob"))] == [3]
 
 
 # ---- waking the workers

@@ -18,6 +18,7 @@ from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.decision import channel_for, refuse_device
+from pushfleet_workers.errors import RedisUnusable
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pack
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
@@ -101,7 +102,11 @@ class NextChannel:
                 if push.replace_key and not same_account:
                     elsewhere.append((push, delivery))
         went = await self._put(puts) if puts else set()
-        await self.forget([(push, delivery) for push, delivery in elsewhere if delivery.id in went])
+        try:
+            await self.forget([(push, delivery) for push, delivery in elsewhere if delivery.id in went])
+        except (RedisUnusable, ReplyError) as problem:
+            # They went all the same, and must not be sent from here as well.
+            log.warning("what went on from %s:%s may be recalled in vain: %s", *self._here, problem)
         return went
 
     async def went(self, moving: Sequence[Moving]) -> set[bytes]:
@@ -176,8 +181,9 @@ class NextChannel:
     async def _addressed(self, push: Push, delivery: Delivery, device: Device, channel: Channel) -> Delivery:
         badge = delivery.badge
         exact = registry.load(channel.vendor).exact_badge
-        if badge >= 0 and exact and not registry.load(self._here[0]).exact_badge:
-            # The first vendor counts by itself; this one wants to be told, and the message counts once.
+        if badge == 0 and exact and not registry.load(self._here[0]).exact_badge:
+            # The first vendor counts by itself; this one wants to be told, and the message counts once. What was given
+            # with the message stays.
             counted = Counted(push.app, delivery.user, delivery.device, push.message_id, push.sent_at_ms)
             (count,) = read_badges(await self._state.run_many(self._lookup.badge_calls([counted])))
             badge = device.unread + count if count is not None else -1
@@ -195,7 +201,9 @@ class NextChannel:
 
     def _part(self, push: Push, lane: Lane, moved: Delivery, channel: str) -> _Put:
         identity = _part_id(push, moved, channel)
-        entry = Entry(identity, Parcel(push, [moved]), lane, self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+        # What was moved the same way before its marker was forgotten may still be there.
+        entry = Entry(parcel_id(identity, int(now_ms)), Parcel(push, [moved]), lane, now_ms)
         return identity, [pack(entry)], moved.id
 
     async def _put(self, puts: Mapping[tuple[str, str], list[_Put]]) -> set[bytes]:
@@ -220,8 +228,12 @@ class NextChannel:
 
     async def _ring(self, vendors: Sequence[str]) -> None:
         calls = [ring_call(VendorKeys(self._prefix, vendor)) for vendor in vendors]
-        for vendor, wanted in zip(vendors, await self._queue.run_many(calls), strict=True):
+        try:
+            answers = await self._queue.run_many(calls)
+        except RedisUnusable:
             # A bell that cannot be rung costs a second: workers look by themselves.
+            return
+        for vendor, wanted in zip(vendors, answers, strict=True):
             if wanted == 1:
                 self._trigger(vendor)
 

@@ -144,7 +144,9 @@ class ParcelDesk:
         for (due_ms, why, parking), some in job.by_wait(deliveries).items():
             carried = replace(push, later=why, parking=parking) if due_ms else push
             for number, first in enumerate(range(0, len(some), size)):
-                identity = parcel_id(job.part, name_of(manner), number, due_ms, f"{why}{parking}".encode())
+                # Of its stream entry as well: who repeats a message after its marker is gone has it put once more, and
+                # what was put before may still be there.
+                identity = parcel_id(job.part, job.raw.id, name_of(manner), number, due_ms, f"{why}{parking}".encode())
                 parcel = some[first : first + size]
                 if carried.tells_of_others:
                     job.carrying[vendor, credential, identity] = parcel

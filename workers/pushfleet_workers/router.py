@@ -308,12 +308,16 @@ async def _find_repeats(stream: IngressStream, jobs: Sequence[Job]) -> None:
 
 
 def _slices(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Batches of jobs with a bounded number of recipients, so that large groups do not pile up in memory."""
+    """Batches of jobs with a bounded number of recipients, so that large groups do not pile up in memory.
+
+    Whom a recall is for is mostly not known yet: it may be thousands.
+    """
     batch: list[Job] = []
     recipients = 0
     for job in jobs:
         batch.append(job)
-        recipients += len(job.message.recipients) + len(job.message.targets)
+        unknown = job.recall is not None and not job.recall.recipients
+        recipients += _RECIPIENTS_AT_ONCE if unknown else job.people
         if recipients >= _RECIPIENTS_AT_ONCE:
             yield batch
             batch, recipients = [], 0

@@ -166,12 +166,12 @@ class _RouterProcess:
             await self._router.route(stream, raws)
 
     async def _chores(self) -> None:
-        """Forget the markers of parts that no entry can name any more, and what nobody came to look at."""
+        """Forget the markers of parts that no entry of the streams can name, and what nobody came to look at."""
         await self._keep_time()
         await self._trim_letters()
         horizon = self._clock.now_ms() - 2 * MARK_BUCKET_MS
         for stream in self._streams.values():
-            oldest = await stream.oldest_unacknowledged_ms()
+            oldest = await stream.oldest_ms()
             horizon = min(horizon, oldest - MARK_BUCKET_MS if oldest is not None else horizon)
         for stream in self._streams.values():
             await trim_marks(self._queue, stream.keys, horizon)

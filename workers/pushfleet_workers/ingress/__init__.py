@@ -128,10 +128,10 @@ class IngressStream:
             (GROUP, raw.id, first, *payload_of(raw.fields), reason, problem[:500]),
         )
 
-    async def oldest_unacknowledged_ms(self) -> int | None:
-        """The time of the oldest entry that a router has read and not acknowledged."""
-        summary = await self._link.call("XPENDING", self.keys.stream, GROUP)
-        return int(summary[1].partition(b"-")[0]) if summary and summary[1] else None
+    async def oldest_ms(self) -> int | None:
+        """The time of the oldest entry that no router is done with, whether one has read it or not."""
+        found = await self._link.call("XRANGE", self.keys.stream, "-", "+", "COUNT", 1)
+        return int(found[0][0].partition(b"-")[0]) if found else None
 
     async def forget_idle_consumers(self) -> int:
         """Remove routers from the group that have been idle for an hour and hold nothing; returns how many."""
