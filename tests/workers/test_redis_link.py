@@ -142,6 +142,16 @@ def test_a_caller_that_goes_away_does_not_shift_the_replies_of_others(redis_url:
     on_link(redis_url, scenario)
 
 
+def test_what_cannot_be_packed_does_not_shift_the_replies_of_others(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        assert await link.call("ECHO", "before") == b"before"
+        with pytest.raises((TypeError, UnicodeEncodeError)):
+            await link.call("ECHO", "\ud800")
+        assert await link.call("ECHO", "after") == b"after"
+
+    on_link(redis_url, scenario)
+
+
 def test_large_replies_arrive_whole(redis_url: str) -> None:
     async def scenario(link: Link) -> None:
         large = b"x" * 3_000_000

@@ -235,7 +235,7 @@ class Hand:
         """
         old = held.entry
         groups: dict[tuple[object, ...], tuple[Push, list[Delivery]]] = {}
-        for one in deliveries:
+        for one in unresolved(held, deliveries):
             push = pushes.get(one.id, old.parcel.push)
             groups.setdefault(push.variant, (push, []))[1].append(one)
         if not groups:

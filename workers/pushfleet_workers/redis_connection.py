@@ -58,11 +58,13 @@ class RedisConnection(asyncio.Protocol):
         if self.lost:
             batch.done.set_exception(LinkLost("the connection to Redis broke: closed by the server"))
             return batch.done
-        self._waiting.append(batch)
         assert self._transport is not None
         pack = hiredis.pack_command
-        # The stub of pack_command knows no tuple longer than one.
-        self._transport.write(b"".join([pack(command) for command in commands]))  # type: ignore[arg-type]
+        # What cannot be packed raises before it is waited for: the replies of others would be taken for its own. The
+        # stub of pack_command knows no tuple longer than one.
+        packed = b"".join([pack(command) for command in commands])  # type: ignore[arg-type]
+        self._waiting.append(batch)
+        self._transport.write(packed)
         return batch.done
 
     def abort(self) -> None:

@@ -126,7 +126,8 @@ def _kept(job: Job) -> bytes:
             elements=(),
             body=None,
             offline_push=overrides_of_recall(message.offline_push),
-            sent_at_ms=job.sent_at_ms,
+            # An erasure goes by it, and its user's clock may be ahead.
+            sent_at_ms=min(job.sent_at_ms, job.raw.written_ms),
             lane=message.effective_lane,
         )
     )
