@@ -88,8 +88,9 @@ class _Nursery:
     """The nursery's process, seen from a scenario."""
 
     def __init__(self) -> None:
+        # Unbuffered: what a child prints is read while it runs.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.nursery"],
+            [sys.executable, "-u", "-m", "tests.chaos.nursery"],
             cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
             preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
         )  # fmt: skip
@@ -145,7 +146,7 @@ def spawn(
     if fresh:
         with output.open("ab") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [sys.executable, "-u", "-m", *command],
                 cwd=ROOT, env=environment(**variables), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
                 start_new_session=True, preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
             )  # fmt: skip
