@@ -246,25 +246,6 @@ async def test_a_certificate_that_is_not_taken_says_why(
         assert not peer.calls
 
 
-async def test_further_authorities_are_trusted_beside_the_systems(
-    opened: OpenTransport,
-    certificates: Certificates,
-    http2: ssl.SSLContext,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca_file))
-    further = make_certificates(tmp_path)
-    async with (
-        Peer(http2) as peer,
-        Peer(server_context(further.server_file, ["h2"])) as beside,
-        opened(ca_bundle=further.ca_file) as to_one,
-        opened(ca_bundle=further.ca_file) as to_other,
-    ):
-        assert (await to_one.send(a_secure_push(peer))).status == 200
-        assert (await to_other.send(a_secure_push(beside))).status == 200
-
-
 async def test_a_handshake_that_never_ends_is_known_not_to_have_delivered(opened: OpenTransport) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         async with opened(timeout_s=0.5) as transport:

@@ -39,7 +39,10 @@ _HTTP1_IDLE_S = 30.0
 
 
 class PyreqwestTransport(LineTransport[Client]):
-    """Requests over pyreqwest, one client for each connection."""
+    """Requests over pyreqwest, one client for each connection.
+
+    * **ca_bundle** - trusted beside the system's authorities, not instead of them.
+    """
 
     def __init__(self, options: TransportOptions) -> None:
         super().__init__(options, one_connection_per_line=options.http2)

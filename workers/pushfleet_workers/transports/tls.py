@@ -44,7 +44,7 @@ class _Http2Context(ssl.SSLContext):
 
 
 def client_context(ca_bundle: Path | None, http2: bool, identity: Identity | None = None) -> ssl.SSLContext:
-    """A context that trusts the system's authorities, and those in *ca_bundle* beside them, and shows *identity*.
+    """A context that trusts the authorities in *ca_bundle*, or the system's where it is None, and shows *identity*.
 
     Raises :class:`SettingsError` when the file cannot be read or holds no certificate, and as :func:`check_identity`.
     """
@@ -53,8 +53,8 @@ def client_context(ca_bundle: Path | None, http2: bool, identity: Identity | Non
     context.set_alpn_protocols(["http/1.1"])
     if identity is not None:
         _show(identity, context)
-    context.load_default_certs()
     if ca_bundle is None:
+        context.load_default_certs()
         return context
     try:
         context.load_verify_locations(cafile=ca_bundle)
