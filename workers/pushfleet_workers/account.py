@@ -44,7 +44,11 @@ class AccountSettings(BaseModel):
     base_url: str = Field("", description="Where requests go instead of the vendor's own address.")
     auth_url: str = Field("", description="Where access tokens come from instead of the vendor's own address.")
     proxy: str = Field("", description="HTTP proxy for this account, e.g. http://proxy:3128.")
-    ca_bundle: Path | None = Field(None, description="PEM file of further authorities to trust, for example a proxy's.")
+    ca_bundle: Path | None = Field(
+        None,
+        description="PEM file of the authorities to trust, for example a proxy's. pyreqwest trusts the system's as "
+        "well; httpx, aioapns and requests for access tokens trust these alone.",
+    )
     rate_per_s: float | None = Field(
         None, gt=0, description="Most targets a second, over the whole fleet; absent: no limit."
     )
@@ -52,9 +56,14 @@ class AccountSettings(BaseModel):
         None, ge=1, description="What may leave above the rate in one second; absent: half a second of rate."
     )
     in_flight_max: int = Field(200, ge=1, le=5_000, description="Most requests waiting for an answer, per process.")
-    connections: int = Field(1, ge=1, le=64, description="HTTP/2 connections per process.")
+    connections: int = Field(1, ge=1, le=64, description="Connections per process, where the vendor speaks HTTP/2.")
     timeout_s: float = Field(10.0, gt=0, le=120, description="How long one request may take.")
-    attempts_max: int = Field(8, ge=1, le=50, description="Answers or failures after which a delivery is dead.")
+    attempts_max: int = Field(
+        8,
+        ge=1,
+        le=50,
+        description="Answers about this one device, and requests without an answer, after which a delivery is dead.",
+    )
     on_unknown: Literal["retry", "drop"] = Field(
         "retry", description="What to do when a request left and no answer came: send again, or drop."
     )
