@@ -274,6 +274,23 @@ def test_stopping_in_the_middle_of_a_move_leaves_the_lease_to_run_out(redis_url:
     on_bench(redis_url, scenario, cloud=cloud, mover=Troubled(cloud, slow_s=60))
 
 
+def test_stopping_in_the_middle_of_a_move_after_an_answer_counts_an_unknown_outcome(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.answer("a-0", DEAD_TOKEN)
+        await put(bench.link, named("a"))
+        unknown = bench.courier._unknown._value.get()
+        await bench.courier.claim()
+        await until(lambda: bench.cloud.tokens == ["a-0"])
+        await bench.courier.stop(0.1)
+        book = await bench.book()
+        assert (book.leased, book.ended, book.delayed) == (0, 0, 1)
+        assert bench.courier._unknown._value.get() == unknown + 1
+        assert book.unknown == 1, "it may be sent by both"
+
+    cloud = Cloud()
+    on_bench(redis_url, scenario, cloud=cloud, mover=Troubled(cloud, slow_s=60))
+
+
 def test_a_slow_evacuation_holds_up_no_neighbour(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         courier, cloud, keys = await neighbour(bench)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.chaos.proxy import RedisProxy
 from tests.workers.routing import PREFIX
 
 from pushfleet.message import ApnsOptions, OfflinePush
@@ -18,6 +20,7 @@ from pushfleet_workers.next_channel import NextChannel
 from pushfleet_workers.push import Delivery, Push, delivery_id
 from pushfleet_workers.recall.memory import RecallMemory
 from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_server import EmbeddedRedis
 from pushfleet_workers.tokens.erasures import Erasures
 from pushfleet_workers.tokens.keys import UserKeys
 from pushfleet_workers.tokens.record import Channel, Device, encode_device
@@ -28,10 +31,10 @@ FAR_MS = 4_000_000_000_000
 
 
 class Stage:
-    def __init__(self, link: Link, here: tuple[str, str]) -> None:
+    def __init__(self, link: Link, here: tuple[str, str], queue: Link | None = None) -> None:
         self.link = link
         self.triggered: list[str] = []
-        self.next = NextChannel(link, link, ACCOUNTS, PREFIX, here, FleetClock(), self.triggered.append)
+        self.next = NextChannel(link, queue or link, ACCOUNTS, PREFIX, here, FleetClock(), self.triggered.append)
 
     async def device(self, *channels: Channel, user: str = "bob", **fields: Any) -> None:
         device = Device(**{"channels": list(channels), "state": "b", **fields})
@@ -84,6 +87,30 @@ def test_the_delivery_goes_on_in_the_next_channels_account_once(redis_url: str) 
         assert set(stage.triggered) == {"fcm"}
 
     with_stage(redis_url, scenario)
+
+
+def test_a_move_whose_answer_was_lost_has_happened_once(redis_server: EmbeddedRedis, redis_url: str) -> None:
+    """Or both accounts would send it, and nobody would count that."""
+
+    async def run(way: RedisProxy) -> None:
+        link, queue = Link(redis_url), Link(way.url)
+        stage, delivery = Stage(link, HUAWEI, queue), a_delivery()
+        await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"))
+        await queue.ready()
+        with way.swallowing_answers():
+            moving = asyncio.create_task(stage.move(a_push(), [delivery]))
+            deadline = time.monotonic() + 10
+            while not await stage.put_at(FCM):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+            assert not moving.done()
+        assert await asyncio.wait_for(moving, 10) == {delivery.id}
+        assert len(await stage.put_at(FCM)) == 1
+        await queue.close()
+        await link.close()
+
+    with RedisProxy(redis_server.port) as way:
+        asyncio.run(run(way))
 
 
 def test_the_number_that_the_backend_gave_stays(redis_url: str) -> None:

@@ -43,7 +43,7 @@ class Mover(Protocol):
         ...
 
     async def move(self, moving: Sequence[Moving], *, same_account: bool) -> set[bytes]:
-        """The ids of those deliveries that went on."""
+        """The ids of those deliveries that went on; raises only when none did."""
         ...
 
     async def went(self, moving: Sequence[Moving]) -> set[bytes]:

@@ -7,6 +7,7 @@ delivery after that finds that it went.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.decision import channel_for, refuse_device
 from pushfleet_workers.errors import RedisUnusable
+from pushfleet_workers.hooks import metrics
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pack
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 
 Moving = tuple[Push, Lane, Sequence[Delivery]]
 """Deliveries of one push, and the lane they travel in."""
+
+_REDIS_RETRY_S = 0.2
 
 _Put = tuple[bytes, list[bytes], bytes]
 """A part with its packed entries, and the delivery that it carries."""
@@ -82,7 +86,8 @@ class NextChannel:
         *same_account* lets another channel of this account serve, which helps where only the token was at fault. Left
         alone are those that were addressed directly, those of users who were erased since, those whose outcome is
         unknown (the first channel may have delivered), and those without another channel. Raises
-        :class:`RedisUnusable`; asking again moves nothing twice.
+        :class:`RedisUnusable` when nobody tells of the devices: nothing has moved then. Once it puts, it goes on until
+        it hears what became of that, for as long as Redis is away; whoever cancels it does not know.
         """
         asked = [(push, lane, one) for push, lane, some in moving for one in some if one.user and not one.unknown]
         devices = await self._devices([(push, one) for push, _, one in asked])
@@ -208,16 +213,9 @@ class NextChannel:
 
     async def _put(self, puts: Mapping[tuple[str, str], list[_Put]]) -> set[bytes]:
         """What reached its ledger counts, whatever became of the others."""
-        bucket = int(self._clock.now_ms() // MARK_BUCKET_MS)
-        calls = [
-            Ledger.put_call(AccountKeys(self._prefix, *name), bucket, [(part, entries) for part, entries, _ in some], 0)
-            for name, some in puts.items()
-        ]
         moved: set[bytes] = set()
         rung: set[str] = set()
-        for (vendor, credential), some, answer in zip(
-            puts, puts.values(), await self._queue.run_many(calls), strict=True
-        ):
+        for ((vendor, credential), some), answer in zip(puts.items(), await self._answers(puts), strict=True):
             if isinstance(answer, ReplyError):
                 log.warning("nothing could be moved to %s:%s: %s", vendor, credential, answer)
                 continue
@@ -225,6 +223,29 @@ class NextChannel:
             rung.add(vendor)
         await self._ring(sorted(rung))
         return moved
+
+    async def _answers(self, puts: Mapping[tuple[str, str], list[_Put]]) -> list[Any]:
+        """What each ledger says to what is put there, asked until it is heard.
+
+        What was put and whose answer was lost would be sent from here as well. A part is put once, however often.
+        """
+        told = False
+        while True:
+            bucket = int(self._clock.now_ms() // MARK_BUCKET_MS)
+            calls = [
+                Ledger.put_call(
+                    AccountKeys(self._prefix, *name), bucket, [(part, entries) for part, entries, _ in some], 0
+                )
+                for name, some in puts.items()
+            ]
+            try:
+                return await self._queue.run_many(calls)
+            except RedisUnusable as problem:
+                metrics.REDIS_LOST.labels("worker").inc()
+                if not told:
+                    log.warning("what goes on from %s:%s waits for Redis: %s", *self._here, problem)
+                    told = True
+                await asyncio.sleep(_REDIS_RETRY_S)
 
     async def _ring(self, vendors: Sequence[str]) -> None:
         calls = [ring_call(VendorKeys(self._prefix, vendor)) for vendor in vendors]
