@@ -99,8 +99,11 @@ class Device(Struct, array_like=True):
 
     @property
     def nothing_unread_at_ms(self) -> int:
-        """As of when its user had read everything, as far as it told; 0: it did not."""
-        return self.state_at_ms - self.unread_lag_ms if not self.unread else 0
+        """Until when its user had read everything, as far as it told; 0: it did not.
+
+        What was written in the very millisecond of the report may have come after it.
+        """
+        return max(0, self.state_at_ms - self.unread_lag_ms - 1) if not self.unread else 0
 
     @property
     def logged_out(self) -> bool:
@@ -128,8 +131,15 @@ def encode_device(device: Device) -> bytes:
 def decode_device(data: bytes) -> Device:
     """The device in *data*; raises :class:`msgspec.DecodeError`."""
     device = _decoder.decode(data)
-    device.locale, device.time_zone = spelled(device.locale), spelled(device.time_zone)
-    device.platform, device.maker = spelled(device.platform), spelled(device.maker)
+    # Many report only some of these.
+    if device.locale:
+        device.locale = spelled(device.locale)
+    if device.time_zone:
+        device.time_zone = spelled(device.time_zone)
+    if device.platform:
+        device.platform = spelled(device.platform)
+    if device.maker:
+        device.maker = spelled(device.maker)
     return device
 
 
