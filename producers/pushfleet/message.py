@@ -146,7 +146,9 @@ class Sender(_Part, frozen=True):
     def __post_init__(self) -> None:
         _check_id("sender.id", self.id)
         _check_text("sender.name", self.name, TEXT_BYTES_MAX)
-        _check_text("sender.avatar", self.avatar, TEXT_BYTES_MAX)
+        # Decoding runs this for every message, here and below: what is absent costs no call.
+        if self.avatar != "":
+            _check_text("sender.avatar", self.avatar, TEXT_BYTES_MAX)
 
 
 class Conversation(_Part, frozen=True):
@@ -165,7 +167,8 @@ class Conversation(_Part, frozen=True):
 
     def __post_init__(self) -> None:
         _check_id("conversation.id", self.id)
-        _check_text("conversation.name", self.name, TEXT_BYTES_MAX)
+        if self.name != "":
+            _check_text("conversation.name", self.name, TEXT_BYTES_MAX)
 
 
 class Recipient(_Part, frozen=True):
@@ -226,7 +229,8 @@ class Element(_Part, frozen=True):
     def __post_init__(self) -> None:
         _check_text("elements[].type", self.type, ID_BYTES_MAX)
         _check_text("elements[].text", self.text, TEXT_BYTES_MAX)
-        _check_text("elements[].desc", self.desc, TEXT_BYTES_MAX)
+        if self.desc != "":
+            _check_text("elements[].desc", self.desc, TEXT_BYTES_MAX)
 
 
 class ApnsOptions(_Part, frozen=True):
@@ -482,9 +486,12 @@ class OfflinePush(_Part, frozen=True):
     """Only for FCM."""
 
     def __post_init__(self) -> None:
-        _check_text("offline_push.title", self.title, TEXT_BYTES_MAX)
-        _check_text("offline_push.desc", self.desc, TEXT_BYTES_MAX)
-        _check_text("offline_push.ext", self.ext, EXT_BYTES_MAX)
+        if self.title is not None:
+            _check_text("offline_push.title", self.title, TEXT_BYTES_MAX)
+        if self.desc is not None:
+            _check_text("offline_push.desc", self.desc, TEXT_BYTES_MAX)
+        if self.ext is not None:
+            _check_text("offline_push.ext", self.ext, EXT_BYTES_MAX)
 
 
 class OfflineMessage(_Part, frozen=True):
@@ -554,7 +561,6 @@ class OfflineMessage(_Part, frozen=True):
     def __post_init__(self) -> None:
         _check_id("id", self.id)
         _check_name("app", self.app)
-        # Decoding runs this for every message: what is absent costs no call.
         if self.sender is not None and not isinstance(self.sender, Sender):
             raise _wrong_type("sender", self.sender, Sender)
         if self.conversation is not None and not isinstance(self.conversation, Conversation):

@@ -111,7 +111,10 @@ def _title(message: OfflineMessage, app_name: str) -> str:
         conversation.name if conversation is not None and conversation.kind != "single" else None,
         message.sender.name if message.sender is not None else None,
     )
-    return next((title for one in candidates if one and (title := _clean_name(one))), app_name)
+    for one in candidates:
+        if one and (title := _clean_name(one)):
+            return title
+    return app_name
 
 
 def _prefix(message: OfflineMessage, title: str, texts: Mapping[str, str], mentioned: bool) -> str:

@@ -69,7 +69,7 @@ class Exchange:
         """
         deliveries = load[0][1] if len(load) == 1 else [delivery for _, some in load for delivery in some]
         outcomes = await self._outcomes(load, deliveries, auth, leave_by)
-        if len(load) == 1 and all(outcome is OK for outcome in outcomes):
+        if len(load) == 1 and outcomes.count(OK) == len(outcomes):
             return [outcomes]
         if len(load) > 1:
             outcomes = [_alone(delivery, outcome) for delivery, outcome in zip(deliveries, outcomes, strict=True)]

@@ -117,7 +117,7 @@ class ParcelDesk:
         """What is planned, by vendor, credential and bucket."""
         puts: dict[tuple[str, str, int], list[tuple[Job, list[PutEntry]]]] = {}
         for job in jobs:
-            by_account = self._accounts_put_before(job)
+            by_account = self._accounts_put_before(job) if job.raw.again else {}
             for group, deliveries in job.planned.items() if not (job.repeat or job.recalled) else ():
                 by_account.setdefault(group[:2], []).extend(self._entries(job, group, deliveries))
             for (vendor, credential), entries in by_account.items():
@@ -127,8 +127,6 @@ class ParcelDesk:
 
     def _accounts_put_before(self, job: Job) -> dict[tuple[str, str], list[PutEntry]]:
         """For an entry whose first router died: every account may hold its parcels, whatever is decided now."""
-        if not job.raw.again:
-            return {}
         return {name: [] for name, account in self._accounts.items() if account.app == job.message.app}
 
     def _entries(self, job: Job, group: Group, deliveries: list[Delivery]) -> Iterator[PutEntry]:
@@ -138,15 +136,16 @@ class ParcelDesk:
         if push.recall:
             # An attempt at the message that ends late must not end the recall as well.
             deliveries = [replace(one, id=sent_id(push, one)) for one in deliveries]
-        size = self._accounts[vendor, credential].parcel
+        size, told = self._accounts[vendor, credential].parcel, name_of(manner)
         # Its age counts from the decision: what waited in the ingress has just been decided.
         now_ms = self._clock.now_ms()
         for (due_ms, why, parking), some in job.by_wait(deliveries).items():
             carried = replace(push, later=why, parking=parking) if due_ms else push
+            wait = f"{why}{parking}".encode()
             for number, first in enumerate(range(0, len(some), size)):
                 # Of its stream entry as well: who repeats a message after its marker is gone has it put once more, and
                 # what was put before may still be there.
-                identity = parcel_id(job.part, job.raw.id, name_of(manner), number, due_ms, f"{why}{parking}".encode())
+                identity = parcel_id(job.part, job.raw.id, told, number, due_ms, wait)
                 parcel = some[first : first + size]
                 if carried.tells_of_others:
                     job.carrying[vendor, credential, identity] = parcel

@@ -185,6 +185,7 @@ class Parcel(Struct, array_like=True):
         return f"Parcel({self.push.app}/{self.push.message_id}, {len(self.deliveries)} deliveries)"
 
 
+_DELIVERY = blake2b(digest_size=16, person=b"pushfleet-dlvry")
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Parcel)
 
@@ -206,7 +207,9 @@ def delivery_id(app: str, message_id: str, user: str, device: str) -> bytes:
 
 
 def _uuid(name: bytes) -> bytes:
-    raw = bytearray(blake2b(name, digest_size=16, person=b"pushfleet-dlvry").digest())
+    digest = _DELIVERY.copy()
+    digest.update(name)
+    raw = bytearray(digest.digest())
     raw[6] = (raw[6] & 0x0F) | 0x80
     raw[8] = (raw[8] & 0x3F) | 0x80
     return bytes(raw)

@@ -14,6 +14,7 @@ __all__ = ["Entry", "pack", "parcel_id", "unpack"]
 
 _HEADER = struct.Struct(">HBBdd16s")
 _NEVER_MS = 2.0**53
+_PARCEL = blake2b(digest_size=16, person=b"pushfleet-parcel")
 _LANE_NUMBERS = {lane: number for number, lane in enumerate(LANES, start=1)}
 
 
@@ -70,5 +71,6 @@ def head_of(data: bytes) -> tuple[int, Lane, bytes]:
 
 def parcel_id(*parts: bytes | int) -> bytes:
     """Sixteen bytes made of *parts*, the same for the same parts."""
-    name = b"\0".join([part if isinstance(part, bytes) else b"%d" % part for part in parts])
-    return blake2b(name, digest_size=16, person=b"pushfleet-parcel").digest()
+    digest = _PARCEL.copy()
+    digest.update(b"\0".join([part if isinstance(part, bytes) else b"%d" % part for part in parts]))
+    return digest.digest()

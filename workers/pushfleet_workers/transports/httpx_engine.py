@@ -189,7 +189,7 @@ class HttpxTransport(LineTransport[httpx.AsyncHTTPTransport]):
     async def _leave_unused(self) -> None:
         """Look at one pool: by itself it looks when it is used, and the last ones are used in a crowd alone."""
         line = super()._next_line(self._lines)
-        unused_s = asyncio.get_running_loop().time() - line.used_at
+        unused_s = time.monotonic() - line.used_at
         if line.client is not None and not line.in_flight and unused_s > _HTTP1_IDLE_S:
             await self._replace(line)
 

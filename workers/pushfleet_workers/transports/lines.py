@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -55,7 +55,7 @@ class Line(Generic[ClientT]):
         self.piloted = False
         self.in_flight = 0
         self.used_at = 0.0
-        """When its last request began or ended, by the loop's clock."""
+        """When its last request began or ended; monotonic seconds."""
 
         self.retired = False
         self.gone: asyncio.Future[None] | None = None
@@ -99,6 +99,9 @@ class LineTransport(ABC, Generic[ClientT]):
 
     async def send(self, request: Request) -> Response:
         """See :meth:`Transport.send`."""
+        if time.monotonic() > request.leave_by:
+            # Content was stored ahead of it for too long, or an idle connection was closed.
+            raise Failure(Reason.STALE).as_error()
         outcome = await self._try(request)
         if isinstance(outcome, Failure) and outcome.try_again and time.monotonic() <= request.leave_by:
             outcome = await self._try(request)
@@ -149,14 +152,9 @@ class LineTransport(ABC, Generic[ClientT]):
 
     # ---- one attempt
 
-    async def _try(self, request: Request) -> Response | Failure:
-        if time.monotonic() > request.leave_by:
-            # Content was stored ahead of it for too long, or an idle connection was closed.
-            return Failure(Reason.STALE)
+    def _try(self, request: Request) -> Awaitable[Response | Failure]:
         line = self._next_line(self._lines)
-        if line.warm:
-            return await self._carry(line, request)
-        return await self._try_cold(request)
+        return self._carry(line, request) if line.warm else self._try_cold(request)
 
     def _next_line(self, lines: list[Line[ClientT]]) -> Line[ClientT]:
         """The line for the next request: each in turn."""
@@ -215,14 +213,13 @@ class LineTransport(ABC, Generic[ClientT]):
         era = line.era
         if line.client is None:
             line.client = self._open(line)
-        loop = asyncio.get_running_loop()
         line.in_flight += 1
-        line.used_at = loop.time()
+        line.used_at = time.monotonic()
         try:
             outcome = await self._exchange(line, request)
         finally:
             line.in_flight -= 1
-            line.used_at = loop.time()
+            line.used_at = time.monotonic()
             if line.retired and not line.in_flight:
                 await self._finish(line)
         if isinstance(outcome, Failure) and outcome.ends_connection and line.era == era:

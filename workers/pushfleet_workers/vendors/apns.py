@@ -387,7 +387,8 @@ def _alert(account: ApnsAccount, push: Push, wishes: ApnsOptions, title: str, bo
     """What is shown and how it knocks: the message's own wishes, the user's, else what its kind has in the settings."""
     kind: ApnsKind = account.by_kind[push.kind]
     aps: dict[str, Any] = {"alert": _texts(wishes, title, body)}
-    sound = next((one for one in (wishes.sound, push.sound, kind.sound) if one is not None), "default")
+    chosen = [one for one in (wishes.sound, push.sound, kind.sound) if one is not None]
+    sound = chosen[0] if chosen else "default"
     level = wishes.interruption_level or kind.interruption_level
     if push.recall:
         # Taking something back is no news.
