@@ -2,100 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 from tests.workers.ledger.support import an_entry
+from tests.workers.peace.storm_play import (
+    BOB,
+    RECALLED,
+    bodies,
+    field,
+    on,
+    pass_time,
+    play_with,
+    recheck,
+    said,
+    storm,
+)
 from tests.workers.routing import PREFIX, Stage, chat, group, now_ms, play
 
-from pushfleet import Conversation, OfflinePush, Recipient, Sender
-from pushfleet.message import ApnsOptions
-from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.ledger import AccountKeys, Entry
+from pushfleet import Conversation, Recipient
 from pushfleet_workers.peace.storms import (
     STORMS_MAX,
     Storm,
     Telling,
     read_storm,
-    storm_command,
-    storm_place,
     told,
     told_by,
 )
-from pushfleet_workers.push import Delivery
 from pushfleet_workers.recall.keys import message_digest
-from pushfleet_workers.recheck import Rechecked, Rechecker
-from pushfleet_workers.tokens.keys import UserKeys
 from pushfleet_workers.tokens.reads import ReadStore
 from pushfleet_workers.tokens.record import FOREGROUND
 from pushfleet_workers.tokens.store import TokenStore
-
-WAITS: dict[str, Any] = {"demo": {"name": "Demo", "storm_waits_s": [10, 20, 40, 80, 160, 300], "reads": True}}
-APPS = {**WAITS, "lite": {}}
-BOB = UserKeys(PREFIX, "demo", "bob")
-
-
-def on(url: str, scenario: Callable[[Stage], Awaitable[None]]) -> None:
-    """Play with storms switched on for the app, and a phone of Bob's."""
-
-    async def run(stage: Stage) -> None:
-        await stage.device()
-        await scenario(stage)
-
-    play(url, run, apps=APPS)
-
-
-def field(conversation: str = "g1", device: str = "phone", vendor: str = "apns") -> str:
-    """What the storm of a place is kept under."""
-    place = storm_place(Delivery(b"", "bob", device, "", 0), vendor, "main")
-    return storm_command(PREFIX, "demo", "bob", conversation, place)[2]
-
-
-def play_with(url: str, waits_s: list[float], scenario: Callable[[Stage], Awaitable[None]]) -> None:
-    """The same with other waits."""
-
-    async def run(stage: Stage) -> None:
-        await stage.device()
-        await scenario(stage)
-
-    play(url, run, apps={"demo": {**WAITS["demo"], "storm_waits_s": waits_s}, "lite": {}})
-
-
-async def storm(stage: Stage, conversation: str = "g1") -> Storm:
-    """What is known of the storm on Bob's phone."""
-    found = read_storm(await stage.queue.call("HGET", BOB.storms, field(conversation)))
-    assert found is not None
-    return found
-
-
-async def pass_time(stage: Stage, ms: int, conversation: str = "g1") -> None:
-    """As if everything that was put down had been so earlier."""
-    fields = msgspec.msgpack.decode(await stage.queue.call("HGET", BOB.storms, field(conversation)))
-    fields[1:3] = [at_ms - ms for at_ms in fields[1:3]]
-    await stage.queue.call("HSET", BOB.storms, field(conversation), msgspec.msgpack.encode(fields))
-
-
-async def recheck(stage: Stage, *entries: Entry, vendor: str = "apns") -> Rechecked:
-    """What a worker finds when it claims *entries*."""
-    has: dict[str, Any] = {"reads": True, "recall_window_s": 120, "app_name": "Demo"}
-    return await Rechecker(stage.queue, PREFIX, FleetClock(), vendor, "main", **has).recheck(entries)
-
-
-async def bodies(stage: Stage, *entries: Entry) -> list[str]:
-    """What the deliveries of *entries* say, or why they are not sent."""
-    found = await recheck(stage, *entries)
-    return [
-        found.refused.get(one.id) or found.rendered[one.id].body for entry in entries for one in entry.parcel.deliveries
-    ]
-
-
-def said(number: int, name: str = "", **changes: Any) -> Any:
-    """A message of somebody's in the group."""
-    sender = Sender(id=f"u{number}", name=name or f"User {number}")
-    return group(f"m{number}", "bob", **{"sender": sender, **changes})
 
 
 def test_three_hundred_messages_a_minute_ring_four_times(redis_url: str) -> None:
@@ -378,102 +317,6 @@ def test_a_router_that_died_changes_nothing_of_what_was_decided(redis_url: str) 
     on(redis_url, scenario)
 
 
-def tight(stage: Stage, most: int) -> None:
-    """From now on accounts take so many deliveries before bulk work is dropped; 0: any number."""
-    router = stage.settings.router.model_copy(update={"account_backlog_max": most})
-    stage.router = stage.new_router(stage.settings.model_copy(update={"router": router}))
-
-
-@pytest.mark.parametrize("late", [False, True])
-def test_what_a_dropped_carrier_would_have_told_the_next_message_tells(redis_url: str, late: bool) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.device(name="pad", vendor="huawei")
-        tight(stage, 1)
-        await stage.route(said(0, lane="bulk"))
-        await stage.queue.call("HSET", AccountKeys(PREFIX, "huawei", "main").books, "ready", 0)
-        await stage.route(*(said(number, lane="bulk") for number in range(1, 4)))
-        assert await stage.delayed() == []
-        assert [entry.parcel.push.message_id for _, entry in await stage.delayed("huawei")] == ["m1"], "there was room"
-        assert (await storm(stage)).waiting.message == ""
-        await stage.route(said(4, lane="bulk"))
-        assert await stage.delayed() == [], "still none"
-        tight(stage, 0)
-        if late:
-            await pass_time(stage, 10_500)
-        await stage.route(said(5, lane="bulk"), said(6, lane="bulk"))
-        (due_ms, entry), *next_one = await stage.delayed()
-        assert entry.parcel.push.message_id == "m5"
-        # Where it came late it goes at once, and the next one waits for others.
-        assert (due_ms <= now_ms(), len(next_one)) == (late, late)
-        assert await bodies(stage, entry) == [f"User {6 - late} and {5 - late} others in Team"]
-
-    on(redis_url, scenario)
-
-
-def test_whoever_takes_over_lets_the_next_message_tell_what_a_dropped_carrier_would_have(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.device(name="pad", vendor="huawei")
-        tight(stage, 1)
-        await stage.route(said(0, lane="bulk"))
-        await stage.queue.call("HSET", AccountKeys(PREFIX, "huawei", "main").books, "ready", 0)
-
-        async def die(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        stage.enqueue(*(said(number, lane="bulk") for number in range(1, 4)))
-        raws = await stage.read("bulk")
-        with monkeypatch.context() as patch:
-            patch.setattr(stage.router._storms, "pass_on", die)
-            with pytest.raises(KeyboardInterrupt):
-                await stage.router.route(stage.streams["bulk"], raws)
-        assert (await storm(stage)).waiting.message, "it counts on a push that there is no room for"
-        tight(stage, 0)
-        await stage.put_and_die(*await stage.read_again("bulk"), lane="bulk")
-        assert (await storm(stage)).waiting.message == ""
-        await stage.router.route(stage.streams["bulk"], await stage.read_again("bulk"))
-        await stage.route(said(4, lane="bulk"))
-        ((_, entry),) = await stage.delayed()
-        assert await bodies(stage, entry) == ["User 4 and 3 others in Team"]
-        assert [one.parcel.push.message_id for _, one in await stage.delayed("huawei")] == ["m1"], "there was room"
-        assert await stage.suppressed() == {"stormed": 5}
-
-    on(redis_url, scenario)
-
-
-def test_what_a_dropped_carrier_would_have_told_too_late_is_told_no_more(redis_url: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        tight(stage, 1)
-        await stage.route(said(0, lane="bulk"), said(1, lane="bulk", ttl_s=60))
-        packed = msgspec.msgpack.decode(await stage.queue.call("HGET", BOB.storms, field()))
-        packed[5][5] = now_ms() - 1
-        await stage.queue.call("HSET", BOB.storms, field(), msgspec.msgpack.encode(packed))
-        tight(stage, 0)
-        await stage.route(said(2, lane="bulk"))
-        ((_, entry),) = await stage.delayed()
-        assert await bodies(stage, entry) == ["User 2: Lunch?"]
-
-    on(redis_url, scenario)
-
-
-def test_what_comes_again_does_not_take_over_from_a_dropped_carrier(redis_url: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        tight(stage, 1)
-        await stage.route(said(0, lane="bulk"), said(1, lane="bulk"))
-        tight(stage, 0)
-        for number, ttl_s in ((2, None), (3, 5)):
-            stage.enqueue(said(number, lane="bulk", ttl_s=ttl_s))
-            await stage.read("bulk")
-        await stage.router.route(stage.streams["bulk"], await stage.read_again("bulk"))
-        await stage.route(said(4, lane="bulk", ttl_s=5))
-        at_once = [one.parcel.push.message_id for one in await stage.entries()]
-        assert at_once == ["m0", "m2", "m3", "m4"], "those may be in the ledger since, and this one would expire"
-        assert (await storm(stage)).waiting.count == 1
-
-    on(redis_url, scenario)
-
-
 def test_what_would_expire_while_it_waits_goes_by_itself(redis_url: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.route(said(0), said(1, ttl_s=5), said(2), said(3, ttl_s=5))
@@ -534,260 +377,6 @@ def test_what_could_not_be_sent_in_time_still_knows_what_it_tells_of(redis_url: 
         assert (await bodies(stage, entry))[0].startswith("User 5 and ")
 
     on(redis_url, scenario)
-
-
-def test_a_batch_that_breaks_after_the_decision_promises_nothing_that_is_not_put(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.device("eve")
-        await stage.route(said(0))
-        put = stage.router._put
-
-        async def fails_for_eve(jobs: Any) -> None:
-            if any(job.message.id == "broken" for job in jobs):
-                raise ValueError
-            await put(jobs)
-
-        monkeypatch.setattr(stage.router, "_put", fails_for_eve)
-        await stage.route(said(1), chat("broken", "eve"), said(2))
-        ((_, entry),) = await stage.delayed()
-        assert await bodies(stage, entry) == ["User 2 and 1 others in Team"]
-        assert [one["reason"] for one in await stage.refused()] == ["unroutable"]
-
-    on(redis_url, scenario)
-
-
-def test_nothing_waits_for_a_carrier_that_cannot_be_put(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.route(said(0))
-
-        async def fails(_: object) -> None:
-            raise ValueError
-
-        with monkeypatch.context() as broken:
-            broken.setattr(stage.router, "_put", fails)
-            await stage.route(said(1))
-        await stage.route(said(2))
-        assert [entry.parcel.push.message_id for _, entry in await stage.delayed()] == ["m2"]
-
-    on(redis_url, scenario)
-
-
-def test_a_message_that_two_routers_have_at_once_is_decided_once(redis_url: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        normal = stage.streams["normal"]
-        for number in range(2):
-            stage.enqueue(said(number))
-            first = await stage.read()
-            stage.enqueue(said(number))
-            second = await stage.read()
-            await stage.put_and_die(*first)
-            await stage.new_router().route(normal, second)
-        assert (await storm(stage)).waiting.count == 1
-        await stage.route(said(2))
-        assert [one.parcel.push.message_id for one in await stage.entries()] == ["m0"]
-        ((_, entry),) = await stage.delayed()
-        assert await bodies(stage, entry) == ["User 2 and 1 others in Team"]
-
-    on(redis_url, scenario)
-
-
-def test_a_message_that_two_routers_have_at_once_counts_once_in_the_text(redis_url: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.route(said(0), said(1))
-        stage.enqueue(said(2))
-        first = await stage.read()
-        stage.enqueue(said(2))
-        second = await stage.read()
-        await stage.put_and_die(*first)
-        await stage.new_router().route(stage.streams["normal"], second)
-        ((_, entry),) = await stage.delayed()
-        assert await bodies(stage, entry) == ["User 2 and 1 others in Team"]
-        await pass_time(stage, 10_500)
-        await stage.route(said(3))
-        await stage.router.route(stage.streams["normal"], await stage.read_again())
-        assert [one.parcel.push.message_id for one in await stage.entries()] == ["m0"], "told before, it goes nowhere"
-
-    on(redis_url, scenario)
-
-
-def test_what_a_dead_router_did_not_ask_about_is_counted_by_the_next(redis_url: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.route(said(0), said(1))
-        stage.enqueue(said(2))
-        await stage.read()
-        await stage.router.route(stage.streams["normal"], await stage.read_again())
-        ((_, entry),) = await stage.delayed()
-        assert await bodies(stage, entry) == ["User 2 and 1 others in Team"]
-        # Of more than twenty nobody knows whether it is among them.
-        await stage.route(*(said(number) for number in range(3, 30)))
-        stage.enqueue(said(30))
-        await stage.read()
-        await stage.router.route(stage.streams["normal"], await stage.read_again())
-        assert (await storm(stage)).waiting.count == 29
-
-    on(redis_url, scenario)
-
-
-def test_a_message_that_comes_again_is_not_the_latest_of_its_moment(redis_url: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        at_ms = now_ms()
-        await stage.route(said(0, sent_at_ms=at_ms))
-        stage.enqueue(*(said(number, f"User {number}", sent_at_ms=at_ms) for number in range(1, 30)))
-        await stage.put_and_die(*await stage.read())
-        await stage.router.route(stage.streams["normal"], await stage.read_again())
-        waiting = (await storm(stage)).waiting
-        assert (waiting.sender, waiting.count) == ("User 29", 29)
-
-    on(redis_url, scenario)
-
-
-def test_a_carrier_that_is_refused_when_it_is_routed_again_is_not_waited_for(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scenario(stage: Stage) -> None:
-        class Died(BaseException):
-            pass
-
-        async def die(_: object) -> None:
-            raise Died
-
-        await stage.route(said(0))
-        stage.enqueue(said(1))
-        raws = await stage.read()
-        with monkeypatch.context() as broken:
-            broken.setattr(stage.router, "_put", die)
-            with pytest.raises(Died):
-                await stage.router.route(stage.streams["normal"], raws)
-        await stage.device(state=FOREGROUND, lease_until_ms=now_ms() + 60_000)
-        await stage.router.route(stage.streams["normal"], await stage.read_again())
-        assert await stage.delayed() == []
-        await stage.device()
-        await stage.route(said(2))
-        assert [entry.parcel.push.message_id for _, entry in await stage.delayed()] == ["m2"]
-
-    on(redis_url, scenario)
-
-
-def test_what_comes_again_and_is_not_known_waits_for_nobody(redis_url: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.route(said(0))
-        stage.enqueue(said(1))
-        await stage.read()
-        await stage.router.route(stage.streams["normal"], await stage.read_again())
-        assert [one.parcel.push.message_id for one in await stage.entries()] == ["m0", "m1"]
-        assert (await storm(stage)).waiting.count == 0
-
-    on(redis_url, scenario)
-
-
-RECALLED: dict[str, Any] = {"demo": {**APPS["demo"], "recall_window_s": 120}, "lite": {}}
-
-
-@pytest.mark.parametrize(
-    ("recalled", "text"),
-    [
-        (["m2"], "User 3 and 1 others in Team"),
-        (["m3"], "2 new messages"),
-        (["m2", "m3"], "User 1: Lunch?"),
-        (["m1", "m2"], "You have a new message"),
-        (["m1", "m2", "m3"], "recalled"),
-    ],
-)
-def test_what_is_recalled_is_not_told(redis_url: str, recalled: list[str], text: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.device()
-        await stage.route(*(said(number, sent_at_ms=now_ms() + number) for number in range(4)))
-        ((_, entry),) = await stage.delayed()
-        for identity in recalled:
-            await stage.recall(identity)
-        assert await bodies(stage, entry) == [text]
-
-    play(redis_url, scenario, apps=RECALLED)
-
-
-def test_of_very_many_messages_the_last_twenty_can_be_left_out(redis_url: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        start_ms = now_ms()
-        await stage.device()
-        await stage.route(*(said(number, sent_at_ms=start_ms + number) for number in range(40)))
-        ((_, entry),) = await stage.delayed()
-        assert await bodies(stage, entry) == ["User 39 and 38 others in Team"]
-        for number in (1, 2, 3, 21, 30):
-            await stage.recall(f"m{number}")
-        assert await bodies(stage, entry) == ["36 new messages"], "the carrier, and two of the last"
-        await ReadStore(stage.queue, PREFIX, now_ms).mark("demo", "bob", "g1", start_ms + 25)
-        assert await bodies(stage, entry) == ["13 new messages"]
-
-    play(redis_url, scenario, apps=RECALLED)
-
-
-def test_a_count_is_no_message_that_could_be_taken_back(redis_url: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.device()
-        await stage.route(said(0), said(1), said(2))
-        ((_, entry),) = await stage.delayed()
-        assert await bodies(stage, entry) == ["User 2 and 1 others in Team"]
-        for identity in ("m0", "m1", "m2"):
-            await stage.recall(identity)
-        assert [one.parcel.push.recall for one in await stage.entries()] == [False]
-        assert await stage.suppressed() == {"stormed": 1, "recall_unknown": 1, "not_shown": 2}
-
-    play(redis_url, scenario, apps=RECALLED)
-
-
-def test_a_carrier_that_speaks_for_itself_is_taken_back_once_it_is_sent(redis_url: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.device()
-        await stage.route(said(0), said(1))
-        ((_, entry),) = await stage.delayed()
-        assert await bodies(stage, entry) == ["User 1: Lunch?"]
-        await stage.recall("m1")
-        assert [one.parcel.push.recall for one in await stage.entries()] == [False, True]
-
-    play(redis_url, scenario, apps=RECALLED)
-
-
-def test_a_recall_of_what_another_push_tells_of_takes_nothing_off_the_screen(redis_url: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.device()
-        await stage.route(said(0), said(1), said(2))
-        await stage.recall("m2", "bob", conversation="g1")
-        assert [entry.parcel.push.recall for entry in await stage.entries()] == [False]
-        assert await stage.suppressed() == {"stormed": 1, "not_shown": 1}
-
-    play(redis_url, scenario, apps=RECALLED)
-
-
-@pytest.mark.parametrize(("after", "text"), [(1, "You have a new message"), (3, "3 new messages")])
-def test_a_carrier_that_is_recalled_still_tells_of_the_others(redis_url: str, after: int, text: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.device()
-        secret = OfflinePush(title="Secret", desc="Secret", apns=ApnsOptions(subtitle="Secret"))
-        await stage.route(said(0), said(1, title="Secret", offline_push=secret))
-        await stage.route(*(said(2 + number) for number in range(after)))
-        await stage.recall("m1", "bob", conversation="g1")
-        ((_, entry),) = await stage.delayed()
-        found = await recheck(stage, entry)
-        (push,) = found.rendered.values()
-        assert (found.refused, push.title, push.body) == ({}, "Demo", text)
-        assert "Secret" not in str(push)
-
-    play(redis_url, scenario, apps=RECALLED)
-
-
-def test_a_carrier_of_itself_alone_ends_when_it_is_recalled(redis_url: str) -> None:
-    async def scenario(stage: Stage) -> None:
-        await stage.device()
-        await stage.route(said(0), said(1))
-        await stage.recall("m1", "bob", conversation="g1")
-        ((_, entry),) = await stage.delayed()
-        assert await bodies(stage, entry) == ["recalled"]
-        await stage.route(said(2))
-        assert await bodies(stage, entry) == ["You have a new message"], "it waits on, for what comes in time"
-
-    play(redis_url, scenario, apps=RECALLED)
 
 
 @pytest.mark.parametrize(("state", "later_ms"), [("", 0), ("redis://state.example", 1_000)])

@@ -1,4 +1,4 @@
-"""Tests that are coroutines, and certificates for them."""
+"""Tests that are coroutines, certificates for them, and transports of every engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import gc
 import inspect
 import ssl
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from tests.workers.transports.pushes import OpenTransport
 
 from pushfleet_workers.fakecloud.certs import (
     Certificates,
@@ -25,6 +27,7 @@ from pushfleet_workers.fakecloud.certs import (
     pem_pair,
     server_context,
 )
+from pushfleet_workers.transports import ENGINES, Transport, TransportOptions, open_transport
 from pushfleet_workers.vendor import Identity
 
 
@@ -90,3 +93,24 @@ def http2_for_the_known(certificates: Certificates) -> ssl.SSLContext:
     context = server_context(certificates.server_file, ["h2"], client_authority())
     context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def engine(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def opened(engine: str, certificates: Certificates) -> OpenTransport:
+    """An open transport of the engine, closed at the end."""
+
+    @asynccontextmanager
+    async def opened(**options: Any) -> AsyncIterator[Transport]:
+        defaults = {"http2": True, "timeout_s": 20.0, "ca_bundle": certificates.ca_file}
+        transport = open_transport(engine, TransportOptions(**{**defaults, **options}))
+        try:
+            yield transport
+        finally:
+            await transport.close()
+
+    return opened
