@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 from tests.workers.courier_play import DEAD_TOKEN, UNKNOWN, named, on_bench
-from tests.workers.doubles import Bench, Cloud, OtherChannels, a_bench, neighbour, until
+from tests.workers.doubles import QUICK, Bench, Cloud, OtherChannels, a_bench, neighbour, until
 from tests.workers.ledger.support import a_ledger, put, put_at
 
+from pushfleet_workers.errors import MoveUnheard
 from pushfleet_workers.ledger import GateNews
 from pushfleet_workers.next_channel import Moving
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
@@ -81,6 +83,41 @@ def test_a_dead_token_is_not_dropped_because_nobody_could_tell(redis_url: str, p
 
     cloud = Cloud()
     on_bench(redis_url, scenario, cloud=cloud, mover=Troubled(cloud, problem))
+
+
+@pytest.mark.parametrize(("drop", "end"), [(False, "dropped:token_dead"), (True, "dropped:unknown_outcome")])
+def test_of_whom_nobody_knows_whether_it_went_is_an_unknown_outcome(redis_url: str, drop: bool, end: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.answer("m-0", DEAD_TOKEN)
+        bench.cloud.answer("m-1", DEAD_TOKEN)
+        bench.cloud.moves = {"m-0"}
+        bench.mover.problem = MoveUnheard("lost", frozenset({entry.parcel.deliveries[0].id}))
+        await put(bench.link, entry)
+        assert await bench.finish() == ({end: 2} if not drop else {end: 1, "dropped:token_dead": 1})
+        assert (await bench.book()).unknown == 1
+        assert "m-0" not in bench.cloud.moved, "what may have gone is not moved again"
+
+    entry, cloud = named("m", deliveries=2), Cloud(10)
+    policy = replace(QUICK, drop_unknown=drop)
+    on_bench(redis_url, scenario, cloud=cloud, mover=Troubled(cloud), policy=policy)
+
+
+def test_a_shut_account_whose_moves_nobody_knows_of_keeps_what_did_not_go(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.courier.ledger.tell_gate(LONG)
+        bench.mover.problem = MoveUnheard("lost", frozenset({perhaps.parcel.deliveries[0].id}))
+        await put(bench.link, perhaps, stays)
+        await bench.courier.claim()
+
+        async def both_wait() -> bool:
+            book = await bench.book()
+            return (book.ready, book.leased, book.delayed, book.ended) == (0, 0, 2, 0)
+
+        await until(both_wait)
+        assert (await bench.book()).unknown == 1
+
+    perhaps, stays, cloud = named("a"), named("b"), Cloud()
+    on_bench(redis_url, scenario, cloud=cloud, mover=Troubled(cloud))
 
 
 def test_answers_are_counted_once_each(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

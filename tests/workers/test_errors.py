@@ -5,7 +5,7 @@ import pytest
 
 import pushfleet_workers.redis_link
 from pushfleet_workers import errors
-from pushfleet_workers.errors import FleetError, NoAnswer
+from pushfleet_workers.errors import FleetError, MoveUnheard, NoAnswer
 from pushfleet_workers.redis_link import LinkLost
 
 OWN = [
@@ -17,7 +17,8 @@ OWN = [
 
 
 def made(kind: type[FleetError]) -> FleetError:
-    return kind("what happened", True) if issubclass(kind, NoAnswer) else kind("what happened")
+    more = {NoAnswer: [True], MoveUnheard: [frozenset({b"id"})]}
+    return kind("what happened", *next((args for root, args in more.items() if issubclass(kind, root)), []))
 
 
 @pytest.mark.parametrize("kind", sorted(set(OWN), key=lambda one: one.__name__))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.chaos.proxy import RedisProxy
@@ -15,11 +15,12 @@ from pushfleet.message import ApnsOptions, OfflinePush
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.audit import read_books
 from pushfleet_workers.clock import FleetClock
+from pushfleet_workers.errors import FleetError, MoveUnheard, RedisUnusable
 from pushfleet_workers.ledger import AccountKeys, Entry, unpack
 from pushfleet_workers.next_channel import NextChannel
 from pushfleet_workers.push import Delivery, Push, delivery_id
 from pushfleet_workers.recall.memory import RecallMemory
-from pushfleet_workers.redis_link import Link
+from pushfleet_workers.redis_link import Link, LinkLost, ReplyError
 from pushfleet_workers.redis_server import EmbeddedRedis
 from pushfleet_workers.tokens.erasures import Erasures
 from pushfleet_workers.tokens.keys import UserKeys
@@ -111,6 +112,82 @@ def test_a_move_whose_answer_was_lost_has_happened_once(redis_server: EmbeddedRe
 
     with RedisProxy(redis_server.port) as way:
         asyncio.run(run(way))
+
+
+class Scripted:
+    """A link that goes through *answers* where it puts: errors are raised or given, None is what the server says."""
+
+    def __init__(self, link: Link, *answers: Exception | None, histories: str = "") -> None:
+        self._link = link
+        self._answers = list(answers)
+        self._histories = list(histories)
+        self.history = "a"
+        self.puts = 0
+
+    async def ready(self) -> None:
+        self.history = self._histories.pop(0) if self._histories else self.history
+
+    async def run_many(self, calls: Any) -> list[Any]:
+        if calls[0][0].name != "put":
+            return await self._link.run_many(calls)
+        self.puts += 1
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, LinkLost):
+            raise answer
+        return await self._link.run_many(calls) if answer is None else [answer] * len(calls)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+
+LOST, LOADING = LinkLost("broke"), ReplyError("LOADING Redis is loading the dataset in memory")
+
+
+@pytest.mark.parametrize(
+    ("answers", "histories", "raised", "puts"),
+    [
+        ([LOST, None], "", None, 2),
+        ([LOST, LOST, None], "", None, 3),
+        ([LOST, LOADING, None], "", None, 3),
+        ([LOST], "", MoveUnheard, 0),
+        ([LOST, LOADING], "", MoveUnheard, 0),
+        ([LOST, None], "ab", MoveUnheard, 1),
+        ([LOADING, None], "", RedisUnusable, 1),
+        ([ReplyError("OOM command not allowed"), None], "", RedisUnusable, 1),
+    ],
+    ids=[
+        "lost once", "lost twice", "lost, then loading", "always lost", "lost, then always loading",
+        "lost with the data", "loading", "full",
+    ],
+)  # fmt: skip
+def test_whether_a_move_happened_is_known_or_said_not_to_be(
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: list[Exception | None],
+    histories: str,
+    raised: type[FleetError] | None,
+    puts: int,
+) -> None:
+    monkeypatch.setattr("pushfleet_workers.next_channel._ASK_FOR_S", 0.2)
+    monkeypatch.setattr("pushfleet_workers.next_channel._ASK_AGAIN_S", 0.01)
+
+    async def scenario(stage: Stage) -> None:
+        link = Scripted(stage.link, *answers, histories=histories)
+        stage.next = NextChannel(stage.link, cast("Link", link), ACCOUNTS, PREFIX, HUAWEI, FleetClock(), print)
+        await stage.device(channel(HUAWEI, "old"), channel(FCM, "new"))
+        await stage.device(channel(HUAWEI, "only"), user="eve")
+        delivery, stays = a_delivery(), a_delivery("eve")
+        if raised is None:
+            assert await stage.move(a_push(), [delivery, stays]) == {delivery.id}
+            assert len(await stage.put_at(FCM)) == 1
+        else:
+            with pytest.raises(raised) as told:
+                await stage.move(a_push(), [delivery, stays])
+            assert getattr(told.value, "deliveries", {delivery.id}) == {delivery.id}
+            assert await stage.put_at(FCM) == []
+        assert link.puts == puts or (not puts and link.puts > 2)
+
+    with_stage(redis_url, scenario)
 
 
 def test_the_number_that_the_backend_gave_stays(redis_url: str) -> None:

@@ -132,7 +132,7 @@ class Courier:
             on_written=self._written,
         )
         self._still_wanted = StillWanted(recheck, self._overtaking, self._hand, clock, self.name)
-        self._elsewhere = Elsewhere(self._hand, mover, clock, self.name, self._claim_portion)
+        self._elsewhere = Elsewhere(self._hand, mover, clock, self.name, self._claim_portion, self._perhaps_sent)
         self._triage = Triage(
             self._hand,
             self._elsewhere,
@@ -464,6 +464,9 @@ class Courier:
                 await self._authorization.reject(auth)
             except (RedisUnusable, ReplyError):
                 log.warning("the refused authorization of %s could not be withdrawn", self.name)
+
+    def _perhaps_sent(self, held: Held, deliveries: list[Delivery]) -> None:
+        self._apply_no_answer(held, deliveries, maybe_delivered=True)
 
     def _apply_no_answer(self, held: Held, deliveries: list[Delivery], *, maybe_delivered: bool) -> None:
         deliveries = unresolved(held, deliveries)

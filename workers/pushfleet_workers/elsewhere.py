@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from pushfleet_workers.clock import FleetClock
-from pushfleet_workers.errors import where_raised
-from pushfleet_workers.hand import Hand, Held
+from pushfleet_workers.errors import MoveUnheard, where_raised
+from pushfleet_workers.hand import Hand, Held, unresolved
 from pushfleet_workers.ledger import Claim
 from pushfleet_workers.next_channel import Moving
 from pushfleet_workers.outcome import Outcome, Verdict
@@ -43,7 +43,10 @@ class Mover(Protocol):
         ...
 
     async def move(self, moving: Sequence[Moving], *, same_account: bool) -> set[bytes]:
-        """The ids of those deliveries that went on; raises only when none did."""
+        """The ids of those deliveries that went on.
+
+        Raises :class:`MoveUnheard` where nobody knows of some; with any other error none did.
+        """
         ...
 
     async def went(self, moving: Sequence[Moving]) -> set[bytes]:
@@ -59,6 +62,7 @@ class Elsewhere:
     """The way out of one account, in one process.
 
     * **claim** - claims what the shut gate holds up, and takes it in hand; None when there is nothing more to take.
+    * **perhaps_sent** - given deliveries of which nobody knows whether they went, it deals with them.
     """
 
     def __init__(
@@ -68,23 +72,25 @@ class Elsewhere:
         clock: FleetClock,
         name: str,
         claim: Callable[[], Awaitable[tuple[Claim, list[Held]] | None]],
+        perhaps_sent: Callable[[Held, list[Delivery]], None],
     ) -> None:
         self._hand = hand
         self._mover = mover
         self._clock = clock
         self._name = name
         self._claim = claim
+        self._perhaps_sent = perhaps_sent
         self._evacuation: asyncio.Task[None] | None = None
         self._under_way: set[bytes] = set()
         """Ids of entries whose deliveries are being moved: whoever ends us leaves their leases to run out."""
 
     async def moved_on(self, held: Held, deliveries: list[Delivery], reason: str) -> list[Delivery] | None:
-        """Let the devices' other channels have *deliveries*; those that stay here, or None when nobody can tell."""
+        """Let other channels of the devices have *deliveries*; those that stay here, or None: nobody could be asked."""
         moved = await self._move([(held, deliveries)], same_account=reason == "token_dead")
         if moved is None:
             return None
         self._hand.finish(held, [one for one in deliveries if one.id in moved], End("moved", reason))
-        return [one for one in deliveries if one.id not in moved] if moved else deliveries
+        return unresolved(held, [one for one in deliveries if one.id not in moved] if moved else deliveries)
 
     async def without_moved(
         self, held: Held, deliveries: list[Delivery], outcomes: list[Outcome], counted: Callable[[Outcome], None]
@@ -101,7 +107,7 @@ class Elsewhere:
                 continue
             left = await self.moved_on(held, asked, reason)
             if left is None:
-                # Dropping what another channel may have been given would be the wrong end: it is asked about again.
+                # Dropping what another channel may take would be the wrong end: it is asked about again.
                 self._hand.postpone(held, asked, Later(AFTER_TROUBLE_MS, counts=False))
                 left = []
             gone = {one.id for one in asked} - {one.id for one in left}
@@ -202,7 +208,10 @@ class Elsewhere:
         return self._under_way
 
     async def _move(self, asked: Sequence[tuple[Held, list[Delivery]]], *, same_account: bool) -> set[bytes] | None:
-        """The ids of deliveries that went; None when nobody can tell. What takes something back goes nowhere else."""
+        """The ids of deliveries that went; None when nobody could be asked.
+
+        What takes something back goes nowhere else. What nobody knows of has been dealt with.
+        """
         moving = [
             (held.entry.parcel.push, held.entry.lane, deliveries)
             for held, deliveries in asked
@@ -213,6 +222,11 @@ class Elsewhere:
             return set()
         try:
             return await self._mover.move(moving, same_account=same_account)
+        except MoveUnheard as problem:
+            log.warning("%s, from %s", problem, self._name)
+            for held, deliveries in asked:
+                self._perhaps_sent(held, [one for one in deliveries if one.id in problem.deliveries])
+            return set()
         except Exception as problem:  # noqa: BLE001 - whatever it was, these deliveries must not stay in hand
             self._log_trouble(problem)
             return None

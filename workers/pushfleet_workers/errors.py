@@ -4,6 +4,7 @@ FleetError
 ├── SettingsError       the configuration is wrong; the operator must act
 ├── CredentialError     a credential is missing, unreadable or refused; the operator must act
 ├── RedisUnusable       Redis is not there, too old, or refuses what we need
+├── MoveUnheard         nobody knows whether deliveries went to another account; ``.deliveries`` are their ids
 └── NoAnswer            a vendor gave no answer; ``.maybe_delivered`` says whether it may have got the push
     ├── NotInTime       nothing was sent: by the time that there was a connection it was not to leave any more
     └── Distrusted      nothing was sent: the certificate shown for the vendor is not taken
@@ -19,6 +20,7 @@ __all__ = [
     "CredentialError",
     "Distrusted",
     "FleetError",
+    "MoveUnheard",
     "NoAnswer",
     "NotInTime",
     "RedisUnusable",
@@ -41,6 +43,18 @@ class CredentialError(FleetError):
 
 class RedisUnusable(FleetError):
     """Redis is not there, is older than the floor, or refuses what we need."""
+
+
+class MoveUnheard(FleetError):
+    """Deliveries may have gone into another account's ledger; ``.deliveries`` are their ids."""
+
+    def __init__(self, problem: str, deliveries: frozenset[bytes]) -> None:
+        super().__init__(problem, deliveries)
+        self.problem = problem
+        self.deliveries = deliveries
+
+    def __str__(self) -> str:
+        return self.problem
 
 
 class NoAnswer(FleetError):

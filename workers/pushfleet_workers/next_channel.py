@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,15 +20,15 @@ from pushfleet_workers import registry
 from pushfleet_workers.account import AccountSettings
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.decision import channel_for, refuse_device
-from pushfleet_workers.errors import RedisUnusable
-from pushfleet_workers.hooks import metrics
+from pushfleet_workers.errors import MoveUnheard, RedisUnusable, where_raised
 from pushfleet_workers.ledger import AccountKeys, Entry, Ledger, VendorKeys, pack
 from pushfleet_workers.ledger.entry import parcel_id
 from pushfleet_workers.ledger.keys import MARK_BUCKET_MS
 from pushfleet_workers.push import Delivery, Parcel, Push
 from pushfleet_workers.recall import RecallMemory
 from pushfleet_workers.recall.screens import At, Screens
-from pushfleet_workers.redis_link import Link, ReplyError
+from pushfleet_workers.redis_link import Link, LinkLost, ReplyError, serves_not_now
+from pushfleet_workers.redis_replies import good
 from pushfleet_workers.tokens.erasures import Erasures
 from pushfleet_workers.tokens.lookup import Counted, Lookup, read_badges
 from pushfleet_workers.tokens.record import Channel, Device, channel_name
@@ -40,7 +41,10 @@ log = logging.getLogger(__name__)
 Moving = tuple[Push, Lane, Sequence[Delivery]]
 """Deliveries of one push, and the lane they travel in."""
 
-_REDIS_RETRY_S = 0.2
+_ASK_FOR_S = 4.0
+"""How long the answer to a put is asked for again; no lease is over by then that stood when the put was sent."""
+
+_ASK_AGAIN_S = 0.2
 
 _Put = tuple[bytes, list[bytes], bytes]
 """A part with its packed entries, and the delivery that it carries."""
@@ -85,9 +89,8 @@ class NextChannel:
 
         *same_account* lets another channel of this account serve, which helps where only the token was at fault. Left
         alone are those that were addressed directly, those of users who were erased since, those whose outcome is
-        unknown (the first channel may have delivered), and those without another channel. Raises
-        :class:`RedisUnusable` when nobody tells of the devices: nothing has moved then. Once it puts, it goes on until
-        it hears what became of that, for as long as Redis is away; whoever cancels it does not know.
+        unknown (the first channel may have delivered), and those without another channel. Raises :class:`MoveUnheard`
+        where nobody knows whether some went. With any other error, as :class:`RedisUnusable`, none did.
         """
         asked = [(push, lane, one) for push, lane, some in moving for one in some if one.user and not one.unknown]
         devices = await self._devices([(push, one) for push, _, one in asked])
@@ -109,9 +112,8 @@ class NextChannel:
         went = await self._put(puts) if puts else set()
         try:
             await self.forget([(push, delivery) for push, delivery in elsewhere if delivery.id in went])
-        except (RedisUnusable, ReplyError) as problem:
-            # They went all the same, and must not be sent from here as well.
-            log.warning("what went on from %s:%s may be recalled in vain: %s", *self._here, problem)
+        except Exception as problem:  # noqa: BLE001 - they went all the same, and must not be sent from here as well
+            log.warning("what went on from %s:%s may be recalled in vain: %s", *self._here, where_raised(problem))
         return went
 
     async def went(self, moving: Sequence[Moving]) -> set[bytes]:
@@ -131,7 +133,7 @@ class NextChannel:
                 part = _part_id(push, delivery, channel.name)
                 commands += [("HEXISTS", key, part) for key in keys.marks_around(bucket)]
                 named += [delivery.id] * 3
-        found = await self._queue.pipeline(commands)
+        found = good(await self._queue.pipeline(commands))
         return {identity for identity, marked in zip(named, found, strict=True) if marked == 1}
 
     async def forget(self, elsewhere: Sequence[tuple[Push, Delivery]]) -> None:
@@ -225,38 +227,49 @@ class NextChannel:
         return moved
 
     async def _answers(self, puts: Mapping[tuple[str, str], list[_Put]]) -> list[Any]:
-        """What each ledger says to what is put there, asked until it is heard.
+        """What each ledger says to what is put there.
 
-        What was put and whose answer was lost would be sent from here as well. A part is put once, however often.
+        What went and whose answer was lost would be sent from here as well. So it is put again until an answer comes:
+        a part is put once. But not after our lease may be over, nor into data that may have lost our claim.
         """
-        told = False
+        bucket = int(self._clock.now_ms() // MARK_BUCKET_MS)
+        calls = [
+            Ledger.put_call(AccountKeys(self._prefix, *name), bucket, [(part, entries) for part, entries, _ in some], 0)
+            for name, some in puts.items()
+        ]
+        until, history, lost = time.monotonic() + _ASK_FOR_S, "", False
         while True:
-            bucket = int(self._clock.now_ms() // MARK_BUCKET_MS)
-            calls = [
-                Ledger.put_call(
-                    AccountKeys(self._prefix, *name), bucket, [(part, entries) for part, entries, _ in some], 0
-                )
-                for name, some in puts.items()
-            ]
+            asked = False
             try:
-                return await self._queue.run_many(calls)
+                await self._queue.ready()
+                if lost and (self._queue.history != history or time.monotonic() > until):
+                    raise self._unheard(puts, f"Redis at {self._queue.shown} was away, or has other data since")
+                history, asked = self._queue.history, True
+                answers = await self._queue.run_many(calls)
+                if not all(map(serves_not_now, answers)):
+                    return answers
+                raise RedisUnusable(f"Redis at {self._queue.shown} cannot serve now: {answers[0]}")
             except RedisUnusable as problem:
-                metrics.REDIS_LOST.labels("worker").inc()
-                if not told:
-                    log.warning("what goes on from %s:%s waits for Redis: %s", *self._here, problem)
-                    told = True
-                await asyncio.sleep(_REDIS_RETRY_S)
+                lost = lost or (asked and isinstance(problem, LinkLost))
+                if not lost:
+                    raise
+                if time.monotonic() > until:
+                    raise self._unheard(puts, str(problem)) from problem
+            await asyncio.sleep(_ASK_AGAIN_S)
+
+    def _unheard(self, puts: Mapping[tuple[str, str], list[_Put]], why: str) -> MoveUnheard:
+        perhaps = frozenset(delivery for some in puts.values() for _, _, delivery in some)
+        return MoveUnheard(f"{len(perhaps)} deliveries may have gone to another account: {why}", perhaps)
 
     async def _ring(self, vendors: Sequence[str]) -> None:
         calls = [ring_call(VendorKeys(self._prefix, vendor)) for vendor in vendors]
         try:
-            answers = await self._queue.run_many(calls)
-        except RedisUnusable:
+            for vendor, wanted in zip(vendors, await self._queue.run_many(calls), strict=True):
+                if wanted == 1:
+                    self._trigger(vendor)
+        except Exception as problem:  # noqa: BLE001 - what was put has gone, whoever hears of it
             # A bell that cannot be rung costs a second: workers look by themselves.
-            return
-        for vendor, wanted in zip(vendors, answers, strict=True):
-            if wanted == 1:
-                self._trigger(vendor)
+            log.warning("no bell could be rung for what went on from %s:%s: %s", *self._here, where_raised(problem))
 
 
 def _part_id(push: Push, delivery: Delivery, channel: str) -> bytes:

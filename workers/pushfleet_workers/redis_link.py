@@ -29,7 +29,7 @@ from pushfleet_workers.redis_connection import (
 from pushfleet_workers.redis_sentinels import Sentinels
 from pushfleet_workers.scripts import Script
 
-__all__ = ["Argument", "Link", "LinkLost", "ReplyError"]
+__all__ = ["Argument", "Link", "LinkLost", "ReplyError", "serves_not_now"]
 
 log = logging.getLogger(__name__)
 
@@ -136,8 +136,7 @@ class Link:
     def _checked(self, reply: Any) -> Any:
         if not isinstance(reply, ReplyError):
             return reply
-        state = str(reply).partition(" ")[0]
-        if state not in _NOT_NOW:
+        if not serves_not_now(reply):
             raise reply
         raise RedisUnusable(f"Redis at {self.shown} cannot serve now: {reply}")
 
@@ -209,3 +208,8 @@ class Link:
             self._connection = None
         if self.sentinels is not None:
             self.sentinels.close()
+
+
+def serves_not_now(reply: Any) -> bool:
+    """Whether *reply* is an error that tells of the server's state: nothing was done, and soon it may be."""
+    return isinstance(reply, ReplyError) and str(reply).partition(" ")[0] in _NOT_NOW

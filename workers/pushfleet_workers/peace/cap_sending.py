@@ -218,7 +218,7 @@ class CapSending:
         for held, deliveries in _by_held(stuck):
             left = await self._elsewhere.moved_on(held, deliveries, "device_cap")
             if left is None:
-                # Ending what another channel may have been given would be wrong: it is asked about again.
+                # Ending what another channel may take would be wrong: it is asked about again.
                 self._hand.postpone(held, deliveries, Later(AFTER_TROUBLE_MS, counts=False))
             else:
                 staying.update(one.id for one in left)
