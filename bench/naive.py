@@ -1,7 +1,8 @@
 """The obvious alternative: one Celery task per push, aioapns in a loop thread. Written as its authors would.
 
-JSON, no results, no events, no prefetch surprises, one connection pool a process, 16 slots. No state look-up, no
-limits, no retries: less than what it is compared with.
+JSON, no results, no events, no prefetch surprises, one connection pool a process, 16 slots. It sends what the fleet
+does for the same message, headers included. No state look-up, no limits, no retries: less than what it is compared
+with.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from aioapns import APNs, NotificationRequest
+from aioapns import APNs, NotificationRequest, PushType
 from aioapns.connection import APNsProductionClientProtocol
 from celery import Celery, signals
 
@@ -59,9 +60,22 @@ def open_client(**_: Any) -> None:
 
 
 @app.task(name="naive.push")
-def push(token: str, title: str, body: str) -> None:
+def push(token: str, title: str, body: str, message_id: str, conversation_id: str, ext: str) -> None:
     """Send one push and wait for the answer."""
-    request = NotificationRequest(token, {"aps": {"alert": {"title": title, "body": body}, "sound": "default"}})
+    alert = {"title": title, "body": body}
+    request = NotificationRequest(
+        token,
+        {
+            "aps": {"alert": alert, "badge": 1, "sound": "default", "thread-id": conversation_id},
+            "mid": message_id,
+            "cid": conversation_id,
+            "ext": ext,
+        },
+        time_to_live=86_400,
+        priority=10,
+        collapse_key=conversation_id,
+        push_type=PushType.ALERT,
+    )
     result = asyncio.run_coroutine_threadsafe(_client[0].send_notification(request), _loop).result(30)
     if not result.is_successful:
         raise RuntimeError(result.description)

@@ -34,6 +34,8 @@ WARM_UP = 400
 SINGLE_CHATS = 20_000
 NAIVE_PUSHES = 1_500
 IDLE_MESSAGES = 200
+NAME, TEXT = "Ann", "See you at eight in front of the cinema? I have the tickets."
+EXT = '{"page":"chat","conversation":"42"}'
 RAW_REQUESTS = {"pyreqwest": 15_000, "httpx": 2_000, "aioapns": 3_000}
 
 
@@ -73,7 +75,8 @@ def naive_aioapns(stage: Stage) -> Figures:
 
         def publish(count: int) -> None:
             for number in range(count):
-                app.send_task("naive.push", (f"{number:064x}", "Ann", "See you at eight?"), queue="naive")
+                words = NAME, TEXT, f"chat-{number}", f"conversation-{number}", EXT
+                app.send_task("naive.push", (f"{number:064x}", *words), queue="naive")
 
         def left() -> int:
             return int(client.llen("naive")) + int(client.hlen("unacked"))  # type: ignore[arg-type]
@@ -167,11 +170,11 @@ def chats(name: str, count: int) -> Iterator[OfflineMessage]:
         yield OfflineMessage(
             id=f"{name}-{number}",
             app="bench",
-            sender=Sender(id=f"user-{(number * 7) % USERS}", name="Ann"),
+            sender=Sender(id=f"user-{(number * 7) % USERS}", name=NAME),
             conversation=Conversation(id=f"conversation-{number}"),
             recipients=(f"user-{number % USERS}",),
-            elements=(Element(type="text", text="See you at eight in front of the cinema? I have the tickets."),),
-            offline_push=OfflinePush(ext='{"page":"chat","conversation":"42"}'),
+            elements=(Element(type="text", text=TEXT),),
+            offline_push=OfflinePush(ext=EXT),
             sent_at_ms=int(time.time() * 1000),
         )
 
