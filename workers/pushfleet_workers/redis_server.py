@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,8 @@ FLOORS = {"redis": (7, 0), "valkey": (7, 2)}
 _START_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 10.0
 _ADDRESS_FILE = "address"
+_FIRST_PORT, _PORTS = 15_000, 17_000
+"""Linux gives connections those from 32768, others from 49152."""
 
 REDIS_FOLDER = "redis"
 """Where in a fleet's `data_dir` its embedded server keeps its data."""
@@ -69,10 +72,16 @@ def _new_enough(path: str) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback address that was free a moment ago.
+
+    Mostly none that the system gives to connections: what is started again at its port finds it free then.
+    """
+    tried = [_FIRST_PORT + secrets.randbelow(_PORTS) for _ in range(50)]
+    for port in (*tried, 0):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise RedisUnusable("no port of 127.0.0.1 is free")
 
 
 def running_in(folder: Path) -> str:
