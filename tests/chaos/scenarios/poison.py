@@ -19,7 +19,8 @@ def a_message_that_kills_its_process(stage: Stage) -> None:
     _enqueue_poison_among_innocents(stage)
     deaths = 0
     while not deaths or stage.audit().pending:
-        worker = stage.fleet.start("worker", seams=[f"leases:{LEASES_S}", "defect:exit"])
+        # It may die before anybody sees that it is ready.
+        worker = stage.fleet.start("worker", seams=[f"leases:{LEASES_S}", "defect:exit"], ready=False)
         until(lambda worker=worker: not worker.alive or not stage.audit().pending, what="it dies or all is done")  # type: ignore[misc]
         deaths += not worker.alive
         worker.expected_to_end = True
