@@ -32,14 +32,14 @@ def redis_fails_over(stage: Stage) -> None:
     _expect_no_pause(stage, times)
 
 
-@scenario(vendors=("apns", "huawei"), sentinels=True, short=False)
+@scenario(vendors=("apns", "huawei"), sentinels=True)
 def redis_fails_over_and_producers_wait(stage: Stage) -> None:
     """The same with `wait_replicas`: what the replica does not have was not accepted."""
     router, *_ = stage.fleet.start_all("router", "worker")
-    with stage.load(per_s=300, wait_replicas=1):
-        for _ in range(2):
+    with stage.load(per_s=stage.size(full=300, short=100), wait_replicas=1):
+        for _ in range(stage.size(full=2, short=1)):
             _fail_over(stage, router)
-        stage.until_more_taken(300)
+        stage.until_more_taken(stage.size(full=300, short=40))
     stage.expect(any(one.refusals for one in stage.told()), "producers heard that the replica does not confirm")
 
 
