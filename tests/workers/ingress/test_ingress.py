@@ -121,6 +121,22 @@ def test_the_book_is_exact_at_every_step(redis_url: str) -> None:
     at_door(redis_url, scenario)
 
 
+def test_whatever_the_entries_of_a_batch_count_is_added_up_for_each(redis_url: str) -> None:
+    async def scenario(door: Door) -> None:
+        await door.add(*"abcdefgh")
+        raws = await door.one.read(10, 10)
+        kinds: list[dict[str, int]] = [{"recipients": 1}, {"recipients": 500, "suppressed:demo:muted": 70_000}, {}]
+        batch = [routed(raw, deliveries=70_000 * number, **kinds[number % 3]) for number, raw in enumerate(raws)]
+        # A repeat counts nothing, whatever it says of itself.
+        batch[6] = routed(raws[6], batch[0].part, 0, **kinds[1])
+        assert await door.one.acknowledge(batch) == 1
+        book = await door.book()
+        assert (book.routed, book.deliveries) == (8, 70_000 * (0 + 1 + 2 + 3 + 4 + 5 + 7))
+        assert (book.recipients, book.suppressed) == (2 * 1 + 3 * 500, {"demo:muted": 3 * 70_000})
+
+    at_door(redis_url, scenario)
+
+
 def test_acknowledging_twice_counts_once(redis_url: str) -> None:
     async def scenario(door: Door) -> None:
         await door.add("a")

@@ -60,6 +60,32 @@ def test_what_is_put_for_later_waits_until_it_is_due_and_goes_first_then(redis_u
     on_redis(redis_url, scenario)
 
 
+def test_parts_with_more_or_fewer_entries_for_now_and_for_later_are_told_apart(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        due_ms = int(time.time() * 1000) + 60_000
+
+        def part(number: int) -> tuple[bytes, list[PutEntry]]:
+            entries: list[PutEntry] = [pack(an_entry(f"{number}/{one}", deliveries=2)) for one in range(number % 4)]
+            later = [(due_ms, pack(an_entry(f"{number}/later/{one}"))) for one in range(number % 3)]
+            # In any order.
+            return b"part-%d" % number, [*later[:1], *entries, *later[1:]]
+
+        parts = [part(number) for number in range(24)]
+        (answer,) = await link.run_many([Ledger.put_call(KEYS, 1, parts, 0)])
+        assert answer[2] == [2 * (number % 4) + number % 3 for number in range(24)]
+        now = await books(link)
+        assert (now["ready"], now["delayed"]) == (2 * 36, 24)
+        claim = await a_ledger(link).claim(PLENTY)
+        names = [entry.parcel.push.message_id for entry in claim.entries]
+        assert names == [f"{number}/{one}" for number in range(24) for one in range(number % 4)]
+        # The same with a new one between: only that is new.
+        (again,) = await link.run_many([Ledger.put_call(KEYS, 1, [*parts[:9], part(25), *parts[9:]], 0)])
+        assert (again[1], again[2][9]) == (24, 2 * 1 + 1)
+        assert again[2][:9] + again[2][10:] == answer[2]
+
+    on_redis(redis_url, scenario)
+
+
 def test_what_waits_counts_in_the_share_of_the_ledger(redis_url: str) -> None:
     async def scenario(link: Link) -> None:
         entries: list[PutEntry] = [(2**50, pack(an_entry(f"b{n}", lane="bulk"))) for n in range(3)]
@@ -182,6 +208,29 @@ def test_settling_twice_changes_nothing(redis_url: str) -> None:
         assert await ledger.settle([settlement]) == []
         assert await ledger.settle([settlement]) == [settlement]
         assert (await books(link))["ended"] == 1
+
+    on_redis(redis_url, scenario)
+
+
+def test_of_many_results_those_whose_lease_is_gone_or_another_are_named(redis_url: str) -> None:
+    async def scenario(link: Link) -> None:
+        ledger = a_ledger(link)
+        held = []
+        for number in range(40):
+            await put(link, an_entry(f"m{number}", deliveries=1 + number % 3))
+            (entry,) = (await ledger.claim(PLENTY)).entries
+            held.append(entry)
+        results = [sent(one.id, one.fence, len(one.parcel.deliveries)) for one in held]
+        # Of another claim, of another size, of nobody.
+        results[7].fence += 1
+        results[20] = sent(held[20].id, held[20].fence, 4)
+        results[39].id = b"?" * 16
+        wrong = [results[7], results[20], results[39]]
+        assert await ledger.settle(results) == wrong
+        now = await books(link)
+        settled = sum(one.size for one in results if one not in wrong)
+        assert (now["ended"], now["end:normal:sent:"], now["leased"]) == (settled, settled, now["put"] - settled)
+        assert await link.call("HLEN", KEYS.leased("w1")) == 3
 
     on_redis(redis_url, scenario)
 

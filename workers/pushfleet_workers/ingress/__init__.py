@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -22,6 +23,9 @@ __all__ = ["GROUP", "IngressKeys", "IngressStream", "Raw", "Routed"]
 GROUP = "router"
 _ACKNOWLEDGE = load(__name__, "acknowledge")
 _REFUSE = load(__name__, "refuse")
+_ROW = struct.Struct(">IH")
+"""Of an entry: its deliveries, and the number of what else it counts."""
+
 _DIGITS_MAX = 20
 
 
@@ -139,9 +143,15 @@ class IngressStream:
 
 
 def _acknowledgement(bucket: int, routed: Sequence[Routed]) -> list[Any]:
-    arguments: list[Any] = [GROUP, bucket, len(routed), *(one.raw.id for one in routed), *(one.part for one in routed)]
+    numbers: dict[tuple[tuple[str, int], ...], int] = {}
+    rows = bytearray()
     for one in routed:
-        arguments += (one.deliveries, len(one.counts), *chain.from_iterable(one.counts.items()))
+        number = numbers.setdefault(tuple(one.counts.items()), len(numbers) + 1)
+        rows += _ROW.pack(one.deliveries, number)
+    arguments: list[Any] = [GROUP, bucket, len(routed), *[one.raw.id for one in routed], *[one.part for one in routed]]
+    arguments.append(bytes(rows))
+    for counts in numbers:
+        arguments += (len(counts), *chain.from_iterable(counts))
     return arguments
 
 

@@ -95,7 +95,7 @@ local function take(key, quota, most, kept)
   local entries = redis.call('LRANGE', key, 0, most - 1)
   local count, got = 0, 0
   for _, entry in ipairs(entries) do
-    local n, _, _, expires = header(entry)
+    local n, _, _, expires = struct.unpack('>HBBd', entry)
     if got > 0 and got + n > quota then break end
     local cost = expires > now and n or 0
     if cost > 0 and live >= live_max then break end
@@ -108,9 +108,9 @@ local function take(key, quota, most, kept)
     if cost > 0 then live = live + 1 end
     count = count + 1
     got = got + n
-    table.insert(taken, entry)
-    table.insert(lease, id_of(entry))
-    table.insert(lease, stamp .. entry)
+    taken[#taken + 1] = entry
+    lease[#lease + 1] = string.sub(entry, ID_AT, BODY_AT - 1)
+    lease[#lease + 1] = stamp .. entry
   end
   if count > 0 then redis.call('LTRIM', key, count, -1) end
   parcels = parcels + count

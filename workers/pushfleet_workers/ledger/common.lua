@@ -18,6 +18,14 @@ local function id_of(entry)
   return string.sub(entry, ID_AT, BODY_AT - 1)
 end
 
+-- Whole numbers as commands take them: the server writes out each anew, and most are the same few.
+local texts = setmetatable({}, {
+  __index = function(known, number)
+    known[number] = string.format('%d', number)
+    return known[number]
+  end,
+})
+
 local function add(books, field, n)
   if n ~= 0 then redis.call('HINCRBY', books, field, n) end
 end

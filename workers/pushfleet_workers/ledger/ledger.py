@@ -47,6 +47,12 @@ PERMIT_LIFE_S = 0.5
 
 _BULK_SHARE_S = 0.05
 _LATE_OK_LIFE_MS = 86_400_000
+_SHAPE = struct.Struct(">II")
+"""Of a part: how many entries are put for now, and how many for later."""
+
+_STOOD = struct.Struct(">dH")
+"""As a leased value begins: the fence, then the entry with its deliveries."""
+
 _PACKAGE = "pushfleet_workers.ledger"
 
 
@@ -267,7 +273,7 @@ class Ledger:
     @staticmethod
     def put_call(
         keys: AccountKeys, bucket: int, parts: Sequence[tuple[bytes, Sequence[PutEntry]]], share_max: int
-    ) -> tuple[Script, tuple[str, ...], tuple[Any, ...]]:
+    ) -> tuple[Script, tuple[str, ...], list[Any]]:
         """The script call that puts *parts* (part id, packed entries), for :meth:`Link.run_many`.
 
         An entry for later comes with the time when it is due. It answers ``[now_ms, repeats, [deliveries of each part's
@@ -275,18 +281,22 @@ class Ledger:
         entry's time divided by ``MARK_BUCKET_MS``; *share_max* is the number of deliveries above which new bulk work is
         dropped.
         """
-        arguments: list[Any] = [bucket, share_max]
-        for part, entries in parts:
-            now = [entry for entry in entries if isinstance(entry, bytes)]
-            arguments += (part, len(now), len(entries) - len(now), *now)
-            if len(now) < len(entries):
-                arguments += chain.from_iterable(entry for entry in entries if not isinstance(entry, bytes))
+        shapes, rows = bytearray(), list[Any]()
+        for _, entries in parts:
+            later = [entry for entry in entries if not isinstance(entry, bytes)]
+            shapes += _SHAPE.pack(len(entries) - len(later), len(later))
+            if later:
+                rows += [entry for entry in entries if isinstance(entry, bytes)]
+                rows += chain.from_iterable(later)
+            else:
+                rows += entries
+        arguments = [bucket, share_max, len(parts), *[part for part, _ in parts], bytes(shapes), *rows]
         return (
             Ledger._put,
             (
                 keys.books, *keys.marks_around(bucket), keys.mark_index, *keys.ready, keys.delayed, keys.delayed_entries
             ),
-            tuple(arguments),
+            arguments,
         )  # fmt: skip
 
     async def claim(self, want: Want) -> Claim:
@@ -370,8 +380,8 @@ class Ledger:
                 by_end.setdefault(next(iter(one.ends)), []).append(one)
         calls = [(self._settle, self._settle_keys, [self._letters_max, *_settle_arguments(others)])] if others else []
         for end, some in by_end.items():
-            arguments = chain.from_iterable((one.id, one.fence, one.size) for one in some)
-            calls.append((self._finish, self._finish_keys, [end, *arguments]))
+            stood = b"".join([_STOOD.pack(one.fence, one.size) for one in some])
+            calls.append((self._finish, self._finish_keys, [end, len(some), *[one.id for one in some], stood]))
         late: list[Settlement] = []
         groups = [others, *by_end.values()] if others else [*by_end.values()]
         for some, reply in zip(groups, await self.link.run_many(calls), strict=True):

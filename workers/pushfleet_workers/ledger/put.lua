@@ -2,9 +2,9 @@
 -- nothing.
 -- KEYS  books, marks of the entries' bucket, of the one before and of the one after, index of buckets,
 --       ready urgent/normal/bulk, delayed, delayed entries
--- ARGV  bucket, most deliveries that may lie in the ledger before bulk work is dropped (0: no limit),
---       then for each part: its id, how many entries, how many for later, the entries, and for each later one when it
---       is due (Unix ms) and the entry
+-- ARGV  bucket, most deliveries that may lie in the ledger before bulk work is dropped (0: no limit), how many parts,
+--       their ids, a string with how many entries each has and how many for later (u32 both), then for each part the
+--       entries, and for each later one when it is due (Unix ms) and the entry
 -- Returns the time, how many parts were repeats, for each part the deliveries of its first write, and the ids of entries
 -- for later that there was no room for when their parts were first written.
 --
@@ -23,25 +23,22 @@ if share > 0 then
   held = (tonumber(b[1]) or 0) + (tonumber(b[2]) or 0) + (tonumber(b[3]) or 0)
 end
 
-local parts, marked, marks = {}, {}, {}
-local at = 3
-while ARGV[at] do
-  table.insert(parts, ARGV[at])
-  at = at + 3 + tonumber(ARGV[at + 1]) + 2 * tonumber(ARGV[at + 2])
-end
+local total, shapes = tonumber(ARGV[3]), ARGV[4 + tonumber(ARGV[3])]
+local marked, marks = {}, {}
 for i = 2, 4 do
   -- Of the three there is mostly one.
-  for first = 1, redis.call('EXISTS', KEYS[i]) * #parts, 1000 do
-    local last = math.min(first + 999, #parts)
-    for n, known in ipairs(redis.call('HMGET', KEYS[i], unpack(parts, first, last))) do
-      marked[parts[first + n - 1]] = marked[parts[first + n - 1]] or known or nil
+  for first = 4, redis.call('EXISTS', KEYS[i]) * (3 + total), 1000 do
+    local last = math.min(first + 999, 3 + total)
+    for n, known in ipairs(redis.call('HMGET', KEYS[i], unpack(ARGV, first, last))) do
+      local part = ARGV[first + n - 1]
+      if known then marked[part] = marked[part] or known end
     end
   end
 end
 
 -- The deliveries of an entry and its lane; no lane where there is no room for it.
 local function place(entry)
-  local n, lane = header(entry)
+  local n, lane = struct.unpack('>HB', entry)
   put = put + n
   if lane == 3 and share > 0 and held + ready + delayed + n > share then
     dropped = dropped + n
@@ -50,51 +47,52 @@ local function place(entry)
   return n, lane
 end
 
-at = 3
-while ARGV[at] do
-  local part, entries, later = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+local at = 5 + total
+for i = 1, total do
+  local part = ARGV[3 + i]
+  local entries, later = struct.unpack('>I4I4', shapes, 8 * i - 7)
   local known = marked[part]
   if known then
     repeats = repeats + 1
-    table.insert(counts, tonumber(known))
+    counts[i] = tonumber(known)
     -- Who wrote it first may have died before anybody heard of these.
-    for i = 2, 4 do
-      local ids = redis.call('HGET', KEYS[i], part .. LOST) or ''
-      for first = 1, #ids, ID_SIZE do table.insert(lost, string.sub(ids, first, first + ID_SIZE - 1)) end
+    for k = 2, 4 do
+      local ids = redis.call('HGET', KEYS[k], part .. LOST) or ''
+      for first = 1, #ids, ID_SIZE do lost[#lost + 1] = string.sub(ids, first, first + ID_SIZE - 1) end
     end
   else
     local before, lost_before = put, #lost
-    for i = at + 3, at + 2 + entries do
-      local n, lane = place(ARGV[i])
+    for j = at, at + entries - 1 do
+      local n, lane = place(ARGV[j])
       if lane then
         ready = ready + n
-        table.insert(lanes[lane], ARGV[i])
+        lane = lanes[lane]
+        lane[#lane + 1] = ARGV[j]
       end
     end
-    for i = at + 3 + entries, at + 2 + entries + 2 * later, 2 do
-      local n, lane = place(ARGV[i + 1])
-      local id = id_of(ARGV[i + 1])
+    for j = at + entries, at + entries + 2 * later - 1, 2 do
+      local n, lane = place(ARGV[j + 1])
+      local id = id_of(ARGV[j + 1])
       if lane then
         delayed = delayed + n
-        table.insert(due, ARGV[i])
-        table.insert(due, id)
-        table.insert(waiting, id)
-        table.insert(waiting, ARGV[i + 1])
+        due[#due + 1] = ARGV[j]
+        due[#due + 1] = id
+        waiting[#waiting + 1] = id
+        waiting[#waiting + 1] = ARGV[j + 1]
       else
-        table.insert(lost, id)
+        lost[#lost + 1] = id
       end
     end
-    local total = put - before
-    marked[part] = total
-    table.insert(marks, part)
-    table.insert(marks, total)
+    counts[i] = put - before
+    marked[part] = put - before
+    marks[#marks + 1] = part
+    marks[#marks + 1] = texts[put - before]
     if #lost > lost_before then
-      table.insert(marks, part .. LOST)
-      table.insert(marks, table.concat(lost, '', lost_before + 1))
+      marks[#marks + 1] = part .. LOST
+      marks[#marks + 1] = table.concat(lost, '', lost_before + 1)
     end
-    table.insert(counts, total)
   end
-  at = at + 3 + entries + 2 * later
+  at = at + entries + 2 * later
 end
 
 for lane = 1, 3 do push_all('RPUSH', KEYS[5 + lane], lanes[lane]) end

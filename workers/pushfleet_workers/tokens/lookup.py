@@ -110,7 +110,8 @@ class Lookup:
             keys.append(UserKeys(self._prefix, push.app, push.user).badges)
             digest = _MESSAGE.copy()
             digest.update(push.message_id.encode(errors="surrogatepass"))
-            arguments += device_field(push.device), digest.digest(), (push.sent_at_ms // _BADGE_TICK_MS) % 2**32
+            written = push.sent_at_ms // _BADGE_TICK_MS % 2**32
+            arguments += device_field(push.device), digest.digest() + written.to_bytes(4, "big")
         return _BADGE, keys, arguments
 
     def counted(self, app: str, user: str, device: str) -> tuple[str | bytes, ...]:
