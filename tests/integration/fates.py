@@ -44,6 +44,9 @@ def fate(outcome: Outcome) -> Fate:
             return Fate("dropped:device_muted", "muted")
         case Verdict.BAD_PAYLOAD:
             return Fate("dead:bad_payload") if outcome.remedy is None else SENT
+    if outcome.unknown:
+        # Each attempt may have been shown, so they have an end.
+        return Fate("dead:attempts")
     return Fate("dropped:expired") if _waits_long(outcome) else SENT
 
 

@@ -42,7 +42,7 @@ class Provocation:
         return self.rule.get("action") in ("refuse", "raw")
 
 
-STATUSES = {"HTTP 4xx": 418, "HTTP 5xx": 502, "HTTP other": 302}
+STATUSES = {"HTTP 2xx": 202, "HTTP 4xx": 418, "HTTP 5xx": 502, "HTTP other": 302}
 """One status for each of the rows that stand for a range."""
 
 

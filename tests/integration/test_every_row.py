@@ -31,6 +31,7 @@ from pushfleet_workers.fakecloud import FakeCloudThread
 from pushfleet_workers.ledger import AccountKeys
 from pushfleet_workers.outcome import Scope
 from pushfleet_workers.redis_link import Link
+from pushfleet_workers.retry import RetryPolicy
 from pushfleet_workers.supervisor import Child, Supervisor
 from pushfleet_workers.tokens.record import Device
 from pushfleet_workers.tokens.store import TokenStore
@@ -241,6 +242,18 @@ def serve_the_neighbours(play: Play) -> None:
             assert book.ready + book.leased + book.delayed, f"{case} does not wait any more"
 
 
+def let_attempts_run_out(play: Play) -> None:
+    """Wait for the end of what may have been taken again and again."""
+    cases = [case for case in play.cases if case.outcome.unknown]
+
+    def over() -> bool:
+        books = play.stage.books()
+        return all(books.accounts[case.account].ends == {"normal:dead:attempts": 1} for case in cases)
+
+    assert cases
+    eventually(over, timeout_s=SEEN_WITHIN_S, what="attempts have run out")
+
+
 def wrong_ends(play: Play, books: Books) -> Iterator[str]:
     """Where a delivery did not end as its row says."""
     for case in play.cases:
@@ -252,6 +265,14 @@ def wrong_ends(play: Play, books: Books) -> Iterator[str]:
             expected["sent:"] += 1
         if ends != expected:
             yield f"{case}: {dict(ends)} instead of {dict(expected)}"
+
+
+def wrong_counts(play: Play, books: Books) -> Iterator[str]:
+    """Where more or less is counted as an unknown outcome than what may have been taken."""
+    for case in play.cases:
+        unknown = books.accounts[case.account].unknown
+        if unknown != (RetryPolicy().attempts_max if case.outcome.unknown else 0):
+            yield f"{case}: {unknown} unknown outcomes"
 
 
 def wrong_answers(play: Play) -> Iterator[str]:
@@ -301,11 +322,18 @@ def test_every_row_of_every_vendor_has_its_end(tmp_path: Path, redis_url: str) -
         serve_other_classes(play)
         see_accounts_shut(play)
         serve_the_neighbours(play)
+        let_attempts_run_out(play)
         play.stage.cloud.clear_rules()
         books = play.stage.wait_until_idle(SEEN_WITHIN_S)
         assert books.balanced
         assert sum(lane.routed for lane in books.lanes.values()) == play.enqueued
-        wrong = [*wrong_ends(play, books), *wrong_answers(play), *wrong_tokens(play), *wrong_receptions(play)]
+        wrong = [
+            *wrong_ends(play, books),
+            *wrong_counts(play, books),
+            *wrong_answers(play),
+            *wrong_tokens(play),
+            *wrong_receptions(play),
+        ]
         assert not wrong, "\n".join(wrong)
 
 

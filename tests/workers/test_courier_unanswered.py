@@ -37,6 +37,53 @@ def test_an_unknown_outcome_is_dropped_where_the_account_says_so(redis_url: str)
     on_bench(redis_url, scenario, policy=replace(QUICK, drop_unknown=True))
 
 
+UNREADABLE = Outcome(Verdict.RETRY, Scope.ACCOUNT, code="HTTP 200", unknown=True)
+
+
+def test_a_success_that_nobody_can_read_is_an_unknown_outcome(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.answer("m-0", UNREADABLE, OK)
+        await put(bench.link, named("m", deliveries=2))
+        assert await bench.finish() == {"sent": 2}
+        assert (await bench.book()).unknown == 1
+
+    on_bench(redis_url, scenario)
+
+
+def test_it_is_dropped_where_the_account_says_so(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.answer("m-0", UNREADABLE)
+        await put(bench.link, named("m", deliveries=2))
+        assert await bench.finish() == {"sent": 1, "dropped:unknown_outcome": 1}
+        assert bench.cloud.tokens.count("m-0") == 1
+        assert (await bench.book()).unknown == 1
+
+    on_bench(redis_url, scenario, policy=replace(QUICK, drop_unknown=True))
+
+
+def test_it_costs_an_attempt_each_time_so_that_it_is_not_shown_for_ever(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.script = lambda token, auth: UNREADABLE
+        await put(bench.link, named("m"))
+        assert await bench.finish() == {"dead:attempts": 1}
+        assert len(bench.cloud.tokens) == (await bench.book()).unknown == QUICK.attempts_max
+
+    on_bench(redis_url, scenario)
+
+
+def test_a_vendor_of_which_nobody_can_read_a_word_opens_the_breaker(redis_url: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.cloud.script = lambda token, auth: UNREADABLE
+        await put(bench.link, *[named(f"m{number}") for number in range(20)])
+        await bench.courier.claim()
+        await bench.settled()
+        book = await bench.book()
+        assert (book.open, book.pause_reason) == (True, "HTTP 200")
+        assert 0 < book.unknown <= 20
+
+    on_bench(redis_url, scenario)
+
+
 def test_what_a_dead_process_held_is_dropped_where_the_account_says_so(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         await put(bench.link, named("m", deliveries=2))

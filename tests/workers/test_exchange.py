@@ -110,6 +110,12 @@ def test_a_staging_that_is_refused_for_the_day_is_not_asked_for_again_that_day()
     assert cloud.stagings == ["hi"]
 
 
+def test_a_staging_whose_success_nobody_can_read_has_reached_nobody() -> None:
+    cloud = StagingCloud()
+    cloud.staged = Staged(failure=Outcome(Verdict.RETRY, Scope.ACCOUNT, code="HTTP 200", unknown=True))
+    assert exchanged(cloud, [letters(deliveries=2)]) == [[[replace(cloud.staged.failure, unknown=False)] * 2]]
+
+
 def test_a_staging_without_an_answer_has_reached_nobody() -> None:
     cloud = StagingCloud()
     cloud.staged = NoAnswer("reset", maybe_delivered=True)
@@ -145,7 +151,8 @@ def test_a_module_that_cannot_build_costs_only_its_own() -> None:
 def test_a_module_that_cannot_read_leaves_the_outcome_unknown_to_us() -> None:
     cloud = Cloud(5)
     cloud.read_fails = {"m-0"}
-    assert {one.code for one in exchanged(cloud, [letters(deliveries=2)])[0][0]} == {"no_answer"}
+    outcomes = exchanged(cloud, [letters(deliveries=2)])[0][0]
+    assert {(one.code, one.unknown) for one in outcomes} == {("no_answer", True)}
 
 
 def test_a_mixed_load_gives_each_push_its_outcomes_and_a_second_chance_alone() -> None:

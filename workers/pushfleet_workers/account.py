@@ -65,7 +65,8 @@ class AccountSettings(BaseModel):
         description="Answers about this one device, and requests without an answer, after which a delivery is dead.",
     )
     on_unknown: Literal["retry", "drop"] = Field(
-        "retry", description="What to do when a request left and no answer came: send again, or drop."
+        "retry",
+        description="What to do when a request left and no answer came, or none that can be read: send again, or drop.",
     )
     device_caps: dict[str, Annotated[int, Field(ge=0, le=1_000_000)]] = Field(
         {},

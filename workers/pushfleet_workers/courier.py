@@ -12,6 +12,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pushfleet_workers.clock import FleetClock
@@ -472,7 +473,10 @@ class Courier:
         deliveries = unresolved(held, deliveries)
         if not maybe_delivered:
             self._apply(held, deliveries, [UNREACHABLE] * len(deliveries))
-            return
+        else:
+            self._apply_unknown(held, deliveries, NO_ANSWER)
+
+    def _apply_unknown(self, held: Held, deliveries: list[Delivery], outcome: Outcome) -> None:
         self._unknown.inc(len(deliveries))
         held.settlement.unknown += len(deliveries)
         for delivery in deliveries:
@@ -480,9 +484,29 @@ class Courier:
         if self._policy.drop_unknown:
             self._hand.finish(held, deliveries, End("dropped", "unknown_outcome"))
         else:
-            self._apply(held, deliveries, [NO_ANSWER] * len(deliveries))
+            self._apply(held, deliveries, [outcome] * len(deliveries))
+
+    def _without_unknown(
+        self, held: Held, deliveries: list[Delivery], outcomes: Sequence[Outcome]
+    ) -> tuple[list[Delivery], list[Outcome]]:
+        """What is left of *deliveries* and *outcomes* when those are dealt with of which nobody knows."""
+        doubtful: dict[Outcome, list[Delivery]] = {}
+        left: list[tuple[Delivery, Outcome]] = []
+        for delivery, outcome in zip(deliveries, outcomes, strict=True):
+            if outcome.unknown:
+                doubtful.setdefault(outcome, []).append(delivery)
+            else:
+                left.append((delivery, outcome))
+        for outcome, some in doubtful.items():
+            if self._policy.drop_unknown:
+                self._answers.count(outcome.verdict, outcome.code, len(some))
+            # Whatever it says of the account: each attempt may show it once more, so they have to be few.
+            self._apply_unknown(held, unresolved(held, some), replace(outcome, scope=Scope.DEVICE, unknown=False))
+        return [delivery for delivery, _ in left], [outcome for _, outcome in left]
 
     def _apply(self, held: Held, deliveries: list[Delivery], outcomes: Sequence[Outcome]) -> None:
+        if any(outcome.unknown for outcome in outcomes):
+            deliveries, outcomes = self._without_unknown(held, deliveries, outcomes)
         push = held.entry.parcel.push
         now_ms = self._clock.now_ms()
         groups: dict[tuple[Later | End, str], list[Delivery]] = {}

@@ -176,12 +176,14 @@ class Exchange:
             raise NoAnswer(problem.problem, maybe_delivered=False) from None
         staged = self._vendor.read_staged(response)
         if staged.failure is not None:
+            # Content without targets reaches nobody, whatever became of it.
+            failure = replace(staged.failure, unknown=False)
             now_ms = self._clock.now_ms()
-            wait_ms = staged.failure.asked_ms(now_ms)
-            if wait_ms > 0 and staged.failure.remedy is not None:
+            wait_ms = failure.asked_ms(now_ms)
+            if wait_ms > 0 and failure.remedy is not None:
                 # It holds for all content, and there is another way until then.
-                self._no_staging, self._no_staging_until_ms = staged.failure, now_ms + wait_ms
-            return staged.failure
+                self._no_staging, self._no_staging_until_ms = failure, now_ms + wait_ms
+            return failure
         self._staged[request.body] = staged.value, time.monotonic() + _STAGED_LIFE_S
         if len(self._staged) > _STAGED_MAX:
             self._staged.popitem(last=False)
@@ -197,9 +199,9 @@ class Exchange:
             if len(outcomes) != len(deliveries):
                 raise ValueError("not one outcome per delivery")
         except Exception as problem:  # noqa: BLE001
-            # The vendor has answered; what it said we cannot know.
+            # The vendor has answered; what it said we cannot know, beyond what its status says.
             self._log_defect("read", problem)
-            return [_UNREADABLE] * len(deliveries)
+            return [replace(_UNREADABLE, unknown=response.status // 100 == 2)] * len(deliveries)
         return outcomes
 
     def _blamed(self, push: Push, outcome: Outcome) -> Outcome:

@@ -87,6 +87,9 @@ class Outcome:
     """For DROP_TOKEN: the code may speak of the account (its environment, app or project) rather than of the token."""
 
     remedy: Remedy | None = None
+    unknown: bool = False
+    """The vendor may have taken it all the same: another attempt may show it twice."""
+
     reconnect: bool = False
     """The connection that gave this answer is worn out; the next attempt needs a new one."""
 

@@ -160,7 +160,7 @@ DROPPED = {
         "again",
     ),
     "unknown_outcome": Reason(
-        "the request left, no answer came, and the account's on_unknown says drop",
+        "the request left, no answer came or none that can be read, and the account's on_unknown says drop",
         "the connection broke while the vendor thought; the push may have arrived, and twice is worse than not",
     ),
 }

@@ -140,10 +140,13 @@ class _Sender:
         name, token = self.vendor.name, fingerprint(delivery.token)
         row = self.vendor.codes.get(outcome.code)
         fleet = self._goes_back(outcome) or consequence(outcome, push, delivery, self.clock.now_ms(), policy)
+        if outcome.unknown and self.account.on_unknown == "drop":
+            fleet = "drop it"
         accepted = outcome.verdict is Verdict.OK
         said = answered(outcome, self.vendor.codes, status)
         said = f" ({said})" if said else ""
-        what = f"{'took' if accepted else 'refused'} the push to token {token}" if status else "gave no authorization"
+        did = "took" if accepted else "may have taken" if outcome.unknown else "refused"
+        what = f"{did} the push to token {token}" if status else "gave no authorization"
         verdict = "" if accepted else f": {outcome.verdict}, scope {outcome.scope}"
         return Sent(
             vendor=name,

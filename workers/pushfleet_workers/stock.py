@@ -46,7 +46,7 @@ METRICS: dict[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, tup
     ),
     "pushfleet_unknown_attempts_total": (
         CounterMetricFamily,
-        "Attempts whose outcome nobody knows: no answer came, or the process died.",
+        "Attempts whose outcome nobody knows: no answer came, or none that can be read, or the process died.",
         ("vendor", "account"),
     ),
     "pushfleet_receipts_total": (

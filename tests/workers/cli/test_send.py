@@ -145,6 +145,16 @@ def test_the_authorization_is_the_fleets_and_one_that_is_refused_is_given_up(
     assert redis_client.keys("t:*") == [key.encode()], "nothing else of the fleet hears of it"
 
 
+def test_a_success_that_nobody_can_read_may_have_been_one(cli: Cli, account: Any, cloud: FakeCloudThread) -> None:
+    account("meizu")
+    cloud.rule("meizu", "raw", status=200, times=2)
+    said = send(cli, "meizu")
+    assert said.code == 1
+    assert said.out.startswith(f"meizu may have taken the push to token {fingerprint(TOKEN)} (HTTP 200")
+    account("meizu", on_unknown="drop")
+    assert send(cli, "meizu").out.endswith("; the fleet would drop it.\n")
+
+
 # ---- our own errors
 
 

@@ -107,6 +107,23 @@ def test_a_code_that_nobody_knows_goes_by_its_status(status: int, verdict: Verdi
     assert judge(CODES, "NewCode", Response(status, {}, b"")).code == "NewCode"
 
 
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_of_a_success_that_nobody_can_read_it_is_not_known_whether_it_was_one(status: int) -> None:
+    outcome = judge(CODES, "", Response(status, {}, b"<html>"))
+    assert (outcome.verdict, outcome.scope, outcome.unknown) == (Verdict.RETRY, Scope.ACCOUNT, True)
+    assert outcome.code == f"HTTP {status}"
+
+
+def test_whoever_names_a_code_has_not_taken_the_push() -> None:
+    outcome = judge(CODES, "NewCode", Response(200, {}, b""))
+    assert (outcome.verdict, outcome.unknown, outcome.code) == (Verdict.RETRY, False, "NewCode")
+
+
+@pytest.mark.parametrize("status", [0, 302, 408, 500, 503, 999])
+def test_any_other_status_says_that_it_was_not_taken(status: int) -> None:
+    assert not judge(CODES, "", Response(status, {}, b"")).unknown
+
+
 def test_a_fault_with_a_wait_is_retried_after_it() -> None:
     outcome = judge(CODES, "", Response(503, {"retry-after": "12"}, b""))
     assert (outcome.verdict, outcome.wait_s) == (Verdict.RETRY_AFTER, 12.0)

@@ -45,7 +45,9 @@ ANSWERS = Counter(
     "pushfleet_vendor_answers", "Outcomes read from answers, by delivery.", ["vendor", "account", "verdict", "code"]
 )
 UNKNOWN_OUTCOMES = Counter(
-    "pushfleet_unknown_outcomes", "Deliveries whose request left without an answer.", ["vendor", "account"]
+    "pushfleet_unknown_outcomes",
+    "Deliveries whose request left without an answer that can be read.",
+    ["vendor", "account"],
 )
 LATE_RESULTS = Counter("pushfleet_late_results", "Results that came after their lease was gone.", ["vendor", "account"])
 PARKED = Counter(

@@ -45,6 +45,9 @@ REFRESH_AUTH = Outcome(Verdict.REFRESH_AUTH, Scope.ACCOUNT)
 RETRY = Outcome(Verdict.RETRY, Scope.ACCOUNT)
 """A fault of the vendor's servers: account scope, so that the breaker counts it."""
 
+UNREADABLE = replace(RETRY, unknown=True)
+"""Of a push: it may have been taken."""
+
 CLASS_MISCONFIGURED = Outcome(Verdict.MISCONFIGURED, Scope.CLASS)
 """A right, template or channel that one class of messages lacks: the others go on. Where the message itself asked for
 that class, it is the message's fault alone."""
@@ -81,9 +84,12 @@ STATUS_ROWS: tuple[tuple[str, str, Outcome, str], ...] = (
     ("HTTP 429", "429", RATE_LIMITED, "Too fast."),
     ("HTTP 4xx", "4xx", BAD_PAYLOAD, "Any other refusal: this push ends, nothing else is touched."),
     ("HTTP 5xx", "5xx", RETRY, "The vendor's servers, or what stands before them, have a fault."),
-    ("HTTP other", "other", RETRY, "No answer of this vendor: a portal, a redirect, an unreadable success."),
+    ("HTTP 2xx", "2xx", UNREADABLE, "A success that nobody can read, or a portal: it may have taken the push."),
+    ("HTTP other", "other", RETRY, "A redirect, or a success with a code that nobody knows."),
 )
-"""What a status says by itself; no status alone ever drops a token. The last three stand for whole ranges."""
+"""What a status says by itself; no status alone ever drops a token. The last four stand for whole ranges."""
+
+_RANGES = {2: "HTTP 2xx", 4: "HTTP 4xx", 5: "HTTP 5xx"}
 
 
 def judge(codes: Mapping[str, Row], code: str, response: Response) -> Outcome:
@@ -95,7 +101,8 @@ def judge(codes: Mapping[str, Row], code: str, response: Response) -> Outcome:
     name = f"HTTP {status}"
     row = codes.get(name)
     if row is None:
-        row = codes[{4: "HTTP 4xx", 5: "HTTP 5xx"}.get(status // 100, "HTTP other")]
+        # A success with a code that nobody knows is none, whatever the code.
+        row = codes["HTTP other" if code and status // 100 == 2 else _RANGES.get(status // 100, "HTTP other")]
     return _with_wait(replace(row.outcome, code=plain(code) or name), response.headers)
 
 
@@ -162,13 +169,15 @@ def auth_refused(codes: Mapping[str, Row], code: str, response: Response) -> Aut
     """
     outcome = judge(codes, code, response)
     if outcome.verdict in (Verdict.RETRY, Verdict.RETRY_AFTER, Verdict.RATE_LIMITED):
-        return AuthAnswer(failure=outcome)
+        # Nothing was sent yet.
+        return AuthAnswer(failure=replace(outcome, unknown=False))
     return AuthAnswer(failure=replace(MISCONFIGURED, code=outcome.code))
 
 
 _AUTH_CODES = table(
     *STATUS_ROWS,
     *((f"HTTP {status}", status, MISCONFIGURED, "Refused.") for status in ("400", "401", "4xx", "413")),
+    ("HTTP 2xx", "2xx", RETRY, "Nothing was sent yet."),
 )
 
 
