@@ -77,10 +77,10 @@ def _sink(certificate: Path, folder: Path) -> Iterator[str]:
     ]  # fmt: skip
     with (folder / "sink.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-    # It stands for machines elsewhere: being sent something must not take the core from whoever sent it. Its workers
-    # inherit this.
-    os.sched_setscheduler(process.pid, os.SCHED_BATCH, os.sched_param(0))
     try:
+        # It stands for machines elsewhere: being sent something must not take the core from whoever sent it. Its
+        # workers inherit this.
+        os.sched_setscheduler(process.pid, os.SCHED_BATCH, os.sched_param(0))
         deadline = time.monotonic() + 30
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):

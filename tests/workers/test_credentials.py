@@ -256,6 +256,18 @@ def test_a_refusal_says_what_it_means_and_counts_for_all_that_waited(
     in_office(redis_url, scenario)
 
 
+def test_an_answer_that_nobody_can_read_had_no_push_in_it(redis_url: str) -> None:
+    async def scenario(office: Office) -> None:
+        answer = AuthAnswer(failure=Outcome(Verdict.RETRY, Scope.ACCOUNT, code="HTTP 200", unknown=True))
+        office.vendor.auth_answers = [answer, answer]
+        for _ in range(2):
+            with pytest.raises(AuthRefused) as refusal:
+                await office.members[0].obtain()
+            assert refusal.value.outcome == Outcome(Verdict.RETRY, Scope.ACCOUNT, code="HTTP 200")
+
+    in_office(redis_url, scenario, vendor=Cloud())
+
+
 @pytest.mark.parametrize("problem", [CredentialError("key_file is missing"), KeyError("private_key"), OSError("disk")])
 def test_a_credential_that_cannot_be_used_is_the_accounts_fault(redis_url: str, problem: Exception) -> None:
     async def scenario(office: Office) -> None:

@@ -47,6 +47,10 @@ def told(outcome: Outcome, policy: RetryPolicy = POLICY, kind: str = "chat", ttl
             "count a failure, a row of which holds the account's work, and send it again within 1 s",
         ),
         (
+            Outcome(Verdict.RETRY, Scope.ACCOUNT, unknown=True),
+            "count a failure, a row of which holds the account's work, and send it again within 1 s, 8 times at most",
+        ),
+        (
             Outcome(Verdict.RETRY_AFTER, Scope.ACCOUNT, wait_s=60),
             "hold the account's work for 60 s, and send it again within 61 s",
         ),
@@ -77,6 +81,8 @@ def test_what_the_time_to_live_and_the_attempts_leave_no_room_for() -> None:
     assert (
         told(Outcome(Verdict.RETRY_AFTER, wait_s=600), ttl_s=30) == "let it expire, as its time to live is over by then"
     )
+    strict = replace(POLICY, drop_unknown=True)
+    assert told(Outcome(Verdict.RETRY, unknown=True), strict) == "drop it, as it may have arrived"
     once = replace(POLICY, attempts_max=1)
     assert told(Outcome(Verdict.RETRY), once).startswith("put it among the dead letters, since it failed as often")
 

@@ -1,5 +1,6 @@
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -38,6 +39,8 @@ TABLE = [
     (Outcome(Verdict.RETRY), 2, End("dead", "attempts")),
     (Outcome(Verdict.RETRY, Scope.ACCOUNT), 2, FREE),
     (Outcome(Verdict.RETRY, Scope.CLASS), 2, FREE),
+    (Outcome(Verdict.RETRY, Scope.ACCOUNT, unknown=True), 1, AGAIN),
+    (Outcome(Verdict.RETRY, Scope.ACCOUNT, unknown=True), 2, End("dead", "attempts")),
     (Outcome(Verdict.RETRY_AFTER, wait_s=5), 0, AGAIN),
     (Outcome(Verdict.RATE_LIMITED, Scope.DEVICE), 0, AGAIN),
     (Outcome(Verdict.RATE_LIMITED, Scope.DEVICE), 2, End("dead", "attempts")),
@@ -52,7 +55,7 @@ TABLE = [
 
 def names() -> Iterator[str]:
     for outcome, attempt, _ in TABLE:
-        yield f"{outcome.verdict}-{outcome.scope}-{outcome.remedy}-{outcome.wait_s}-{attempt}"
+        yield f"{outcome.verdict}-{outcome.scope}-{outcome.remedy}-{outcome.wait_s}-{outcome.unknown}-{attempt}"
 
 
 @pytest.mark.parametrize(("outcome", "attempt", "expected"), TABLE, ids=names())
@@ -68,6 +71,18 @@ def test_what_follows_from_an_outcome(outcome: Outcome, attempt: int, expected: 
 
 def test_every_verdict_is_in_the_table() -> None:
     assert {outcome.verdict for outcome, _, _ in TABLE} == set(Verdict)
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("attempt", [0, 99])
+def test_what_may_have_arrived_ends_where_the_policy_says_so_and_nothing_else(scope: Scope, attempt: int) -> None:
+    strict = replace(POLICY, drop_unknown=True)
+    known, unknown = Outcome(Verdict.RETRY, scope), Outcome(Verdict.RETRY, scope, unknown=True)
+    steps = [
+        next_step(one, a_delivery(attempt), NOW_MS + TTL_MS, NOW_MS, strict, random.Random(7))
+        for one in (known, unknown)
+    ]
+    assert steps == [step_after(known, attempt=attempt), End("dropped", "unknown_outcome")]
 
 
 @pytest.mark.parametrize("remedy", list(Remedy))

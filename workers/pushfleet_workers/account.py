@@ -62,7 +62,8 @@ class AccountSettings(BaseModel):
         8,
         ge=1,
         le=50,
-        description="Answers about this one device, and requests without an answer, after which a delivery is dead.",
+        description="Answers about this one device, and requests without an answer that can be read, after which a "
+        "delivery is dead.",
     )
     on_unknown: Literal["retry", "drop"] = Field(
         "retry",

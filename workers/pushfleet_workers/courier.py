@@ -12,7 +12,6 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from pushfleet_workers.clock import FleetClock
@@ -471,42 +470,19 @@ class Courier:
 
     def _apply_no_answer(self, held: Held, deliveries: list[Delivery], *, maybe_delivered: bool) -> None:
         deliveries = unresolved(held, deliveries)
-        if not maybe_delivered:
-            self._apply(held, deliveries, [UNREACHABLE] * len(deliveries))
-        else:
-            self._apply_unknown(held, deliveries, NO_ANSWER)
+        self._apply(held, deliveries, [NO_ANSWER if maybe_delivered else UNREACHABLE] * len(deliveries))
 
-    def _apply_unknown(self, held: Held, deliveries: list[Delivery], outcome: Outcome) -> None:
+    def _count_unknown(self, held: Held, deliveries: list[Delivery]) -> None:
+        deliveries = unresolved(held, deliveries)
         self._unknown.inc(len(deliveries))
         held.settlement.unknown += len(deliveries)
         for delivery in deliveries:
             delivery.unknown += 1
-        if self._policy.drop_unknown:
-            self._hand.finish(held, deliveries, End("dropped", "unknown_outcome"))
-        else:
-            self._apply(held, deliveries, [outcome] * len(deliveries))
-
-    def _without_unknown(
-        self, held: Held, deliveries: list[Delivery], outcomes: Sequence[Outcome]
-    ) -> tuple[list[Delivery], list[Outcome]]:
-        """What is left of *deliveries* and *outcomes* when those are dealt with of which nobody knows."""
-        doubtful: dict[Outcome, list[Delivery]] = {}
-        left: list[tuple[Delivery, Outcome]] = []
-        for delivery, outcome in zip(deliveries, outcomes, strict=True):
-            if outcome.unknown:
-                doubtful.setdefault(outcome, []).append(delivery)
-            else:
-                left.append((delivery, outcome))
-        for outcome, some in doubtful.items():
-            if self._policy.drop_unknown:
-                self._answers.count(outcome.verdict, outcome.code, len(some))
-            # Whatever it says of the account: each attempt may show it once more, so they have to be few.
-            self._apply_unknown(held, unresolved(held, some), replace(outcome, scope=Scope.DEVICE, unknown=False))
-        return [delivery for delivery, _ in left], [outcome for _, outcome in left]
 
     def _apply(self, held: Held, deliveries: list[Delivery], outcomes: Sequence[Outcome]) -> None:
         if any(outcome.unknown for outcome in outcomes):
-            deliveries, outcomes = self._without_unknown(held, deliveries, outcomes)
+            pairs = zip(deliveries, outcomes, strict=True)
+            self._count_unknown(held, [delivery for delivery, outcome in pairs if outcome.unknown])
         push = held.entry.parcel.push
         now_ms = self._clock.now_ms()
         groups: dict[tuple[Later | End, str], list[Delivery]] = {}

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from pushfleet_workers.clock import FleetClock
@@ -160,9 +161,11 @@ class Authorization:
             if self._keep_old():
                 log.warning("the authorization of %s was not renewed (%s)", self._vendor.name, answer.failure.code)
                 return
-            self._refusal, self._refused_at = answer.failure, time.monotonic()
-            await self._tell_refusal(answer.failure.code, now_ms)
-            raise AuthRefused(answer.failure)
+            # Whatever the answer was, no push was in it.
+            refusal = replace(answer.failure, unknown=False)
+            self._refusal, self._refused_at = refusal, time.monotonic()
+            await self._tell_refusal(refusal.code, now_ms)
+            raise AuthRefused(refusal)
         self._value = answer.value
         self._renew_at_ms = now_ms + answer.life_s * _RENEW_AT * 1000
         self._expires_at_ms = now_ms + answer.life_s * 1000

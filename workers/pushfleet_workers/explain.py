@@ -87,6 +87,8 @@ def _for_itself(outcome: Outcome, step: End | Later, policy: RetryPolicy) -> str
     if isinstance(step, End):
         if step.end == "dead":
             return f"put it among the dead letters, since {DEAD[step.reason].sentence}"
+        if step.reason == "unknown_outcome":
+            return "drop it, as it may have arrived"
         return "let it expire, as its time to live is over by then"
     if outcome.verdict is Verdict.MISCONFIGURED and outcome.scope is not Scope.DEVICE:
         return ""

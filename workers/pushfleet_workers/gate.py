@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 UNREACHABLE = Outcome(Verdict.RETRY, Scope.ACCOUNT, code="unreachable")
 """The request provably never reached the vendor."""
 
-NO_ANSWER = Outcome(Verdict.RETRY, Scope.DEVICE, code="no_answer")
+NO_ANSWER = Outcome(Verdict.RETRY, Scope.DEVICE, code="no_answer", unknown=True)
 """The request left and no answer came: the vendor may have taken the push."""
 
 _VENDOR_WORKS = frozenset({Verdict.OK, Verdict.DROP_TOKEN, Verdict.MUTE_DEVICE, Verdict.BAD_PAYLOAD})

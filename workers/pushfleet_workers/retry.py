@@ -19,6 +19,7 @@ class RetryPolicy:
     first_s: float = 1.0
     longest_s: float = 300.0
     drop_unknown: bool = False
+    """Whether what the vendor may have taken ends instead of being tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ def next_step(
         if outcome.remedy is not None and not delivery.remedy:
             return Later(0, remedy=outcome.remedy.value)
         return End("dead", "bad_payload")
+    if outcome.unknown and policy.drop_unknown:
+        return End("dropped", "unknown_outcome")
     step = _wait_for(outcome, delivery, now_ms, policy, rng)
     if step.counts and delivery.attempt + 1 >= policy.attempts_max:
         return End("dead", "attempts")
@@ -80,8 +83,9 @@ def next_step(
 
 
 def _wait_for(outcome: Outcome, delivery: Delivery, now_ms: int, policy: RetryPolicy, rng: random.Random) -> Later:
-    # A fault of the account or class is not the delivery's: it waits at the gate and costs no attempt.
-    counts = outcome.scope is Scope.DEVICE
+    # A fault of the account or class is not the delivery's: it waits at the gate and costs no attempt. But where each
+    # attempt may show it once more, they have to be few.
+    counts = outcome.scope is Scope.DEVICE or outcome.unknown
     if outcome.verdict is Verdict.REFRESH_AUTH:
         return Later(0, counts=counts)
     return Later(int(outcome.asked_ms(now_ms)) + backoff_ms(delivery.attempt, policy, rng), counts=counts)

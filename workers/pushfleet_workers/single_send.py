@@ -136,12 +136,11 @@ class _Sender:
 
     def _explained(self, outcome: Outcome, push: Push, delivery: Delivery, status: int) -> Sent:
         retry = self.settings.retry
-        policy = RetryPolicy(self.account.attempts_max, retry.first_s, retry.longest_s)
+        drops = self.account.on_unknown == "drop"
+        policy = RetryPolicy(self.account.attempts_max, retry.first_s, retry.longest_s, drop_unknown=drops)
         name, token = self.vendor.name, fingerprint(delivery.token)
         row = self.vendor.codes.get(outcome.code)
         fleet = self._goes_back(outcome) or consequence(outcome, push, delivery, self.clock.now_ms(), policy)
-        if outcome.unknown and self.account.on_unknown == "drop":
-            fleet = "drop it"
         accepted = outcome.verdict is Verdict.OK
         said = answered(outcome, self.vendor.codes, status)
         said = f" ({said})" if said else ""

@@ -151,8 +151,9 @@ def test_a_success_that_nobody_can_read_may_have_been_one(cli: Cli, account: Any
     said = send(cli, "meizu")
     assert said.code == 1
     assert said.out.startswith(f"meizu may have taken the push to token {fingerprint(TOKEN)} (HTTP 200")
+    assert said.out.endswith(", and send it again within 1 s, 8 times at most.\n")
     account("meizu", on_unknown="drop")
-    assert send(cli, "meizu").out.endswith("; the fleet would drop it.\n")
+    assert send(cli, "meizu").out.endswith(", and drop it, as it may have arrived.\n")
 
 
 # ---- our own errors

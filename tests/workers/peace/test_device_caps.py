@@ -506,6 +506,9 @@ def test_what_never_left_does_not_count_and_what_may_have_arrived_does(redis_url
         cloud.answer(TOKEN, NoAnswer("reset", maybe_delivered=True), OK)
         await phone.come(mention("u1"))
         assert (await phone.day()).important == 3
+        cloud.answer(TOKEN, Outcome(Verdict.RETRY, Scope.ACCOUNT, code="HTTP 200", unknown=True), OK)
+        await phone.come(mention("u2"))
+        assert (await phone.day()).important == 5
 
     on(redis_url, scenario)
 

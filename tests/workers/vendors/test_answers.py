@@ -124,6 +124,11 @@ def test_any_other_status_says_that_it_was_not_taken(status: int) -> None:
     assert not judge(CODES, "", Response(status, {}, b"")).unknown
 
 
+@pytest.mark.parametrize("status", [200, 302, 418, 500])
+def test_a_table_without_the_rows_of_statuses_goes_by_ours(status: int) -> None:
+    assert judge({}, "", Response(status, {}, b"")) == judge(CODES, "", Response(status, {}, b""))
+
+
 def test_a_fault_with_a_wait_is_retried_after_it() -> None:
     outcome = judge(CODES, "", Response(503, {"retry-after": "12"}, b""))
     assert (outcome.verdict, outcome.wait_s) == (Verdict.RETRY_AFTER, 12.0)

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from pushfleet_workers.clock import FleetClock
 from pushfleet_workers.elsewhere import AFTER_TROUBLE_MS, Elsewhere
 from pushfleet_workers.errors import where_raised
-from pushfleet_workers.gate import NO_ANSWER
 from pushfleet_workers.hand import Hand, Held
 from pushfleet_workers.outcome import Outcome, Scope, Verdict
 from pushfleet_workers.peace.device_day import Answer, Asked, Counted, DeviceDays
@@ -232,7 +231,7 @@ class CapSending:
         for (_, deliveries), outcomes in zip(load, answers, strict=True):
             for delivery, outcome in zip(deliveries, outcomes, strict=True):
                 one = counted.get(delivery.id)
-                if one is not None and outcome.verdict is not Verdict.OK and outcome != NO_ANSWER:
+                if one is not None and outcome.verdict is not Verdict.OK and not outcome.unknown:
                     back.append((one, _is_full(outcome)))
         await self._give_back(back)
 

@@ -90,6 +90,7 @@ STATUS_ROWS: tuple[tuple[str, str, Outcome, str], ...] = (
 """What a status says by itself; no status alone ever drops a token. The last four stand for whole ranges."""
 
 _RANGES = {2: "HTTP 2xx", 4: "HTTP 4xx", 5: "HTTP 5xx"}
+_BY_STATUS = table(*STATUS_ROWS)
 
 
 def judge(codes: Mapping[str, Row], code: str, response: Response) -> Outcome:
@@ -102,7 +103,8 @@ def judge(codes: Mapping[str, Row], code: str, response: Response) -> Outcome:
     row = codes.get(name)
     if row is None:
         # A success with a code that nobody knows is none, whatever the code.
-        row = codes["HTTP other" if code and status // 100 == 2 else _RANGES.get(status // 100, "HTTP other")]
+        kind = "HTTP other" if code and status // 100 == 2 else _RANGES.get(status // 100, "HTTP other")
+        row = codes.get(kind) or _BY_STATUS[kind]
     return _with_wait(replace(row.outcome, code=plain(code) or name), response.headers)
 
 
@@ -169,15 +171,13 @@ def auth_refused(codes: Mapping[str, Row], code: str, response: Response) -> Aut
     """
     outcome = judge(codes, code, response)
     if outcome.verdict in (Verdict.RETRY, Verdict.RETRY_AFTER, Verdict.RATE_LIMITED):
-        # Nothing was sent yet.
-        return AuthAnswer(failure=replace(outcome, unknown=False))
+        return AuthAnswer(failure=outcome)
     return AuthAnswer(failure=replace(MISCONFIGURED, code=outcome.code))
 
 
 _AUTH_CODES = table(
     *STATUS_ROWS,
     *((f"HTTP {status}", status, MISCONFIGURED, "Refused.") for status in ("400", "401", "4xx", "413")),
-    ("HTTP 2xx", "2xx", RETRY, "Nothing was sent yet."),
 )
 
 
