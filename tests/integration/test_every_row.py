@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -142,7 +143,10 @@ def playing(folder: Path, redis_url: str) -> Iterator[Play]:
         for vendor in VENDORS:
             settings.append(accounts.make(vendor, NEIGHBOUR)[0])
             for number, row in enumerate(registry.load(vendor).codes):
-                further = {"multi_messages": True} if provocation(vendor, row).mixed else {}
+                further: dict[str, Any] = {"multi_messages": True} if provocation(vendor, row).mixed else {}
+                if vendor == "xiaomi":
+                    # What may have arrived counts, and a day of a device has fewer places than a delivery attempts.
+                    further["device_caps.public"] = 0
                 lines, known_as = accounts.make(vendor, f"r{number}", **further)
                 settings.append(lines)
                 cases.append(RowCase(vendor, row, f"r{number}", known_as))
