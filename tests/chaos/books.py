@@ -96,6 +96,9 @@ class Terms(Struct, frozen=True):
     rates: Mapping[str, Rate] = {}
     """By account, as the vendor names its credential."""
 
+    connections: int = 0
+    """That are made while a rate is used to the full: each one's first request is late by what making it takes."""
+
     healed_at_s: float = 0.0
 
 
@@ -121,7 +124,7 @@ def compare(books: Books, terms: Terms) -> Comparison:
         duplicated=_duplicated(books.cloud),
         unknown_outcomes=books.ledger.unknown,
         late=_late(books),
-        over_rate=_over_rate(books.cloud, terms.rates),
+        over_rate=_over_rate(books.cloud, terms),
         after_death=_after_death(books),
         recovery_s=_recovery_s(books, terms.healed_at_s),
         faults=[],
@@ -183,12 +186,12 @@ def _late(books: Books) -> int:
     return sum(met.since_s > expires_s.get(met.message_id, met.since_s) + LATE_S for met in books.cloud.met)
 
 
-def _over_rate(cloud: Cloud, rates: Mapping[str, Rate]) -> int:
+def _over_rate(cloud: Cloud, terms: Terms) -> int:
     """By how much the busiest second of any account was over its limit, whatever moment the second begins."""
     over = [0]
-    for account, rate in rates.items():
+    for account, rate in terms.rates.items():
         met = [(one.since_s, one.at_s) for one in cloud.met if one.account == account]
-        over.append(_peak(met) - int(rate.rate_per_s + rate.burst))
+        over.append(_peak(met) - int(rate.rate_per_s + rate.burst) - terms.connections)
     return max(over)
 
 

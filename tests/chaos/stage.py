@@ -173,6 +173,10 @@ class Stage:
         assert done.returncode == 0, f"pushfleet {' '.join(words)}: {done.stderr[-500:]}"
         return done.stdout
 
+    def connecting(self, count: int) -> None:
+        """So many connections are made while an account's rate is used to the full."""
+        self.terms = msgspec.structs.replace(self.terms, connections=count)
+
     def healed(self) -> None:
         """What was broken is whole again: from here on the recovery counts."""
         self.terms = msgspec.structs.replace(self.terms, healed_at_s=self.now())

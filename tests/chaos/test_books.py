@@ -141,6 +141,7 @@ def test_the_rate_holds_in_any_second_and_for_what_was_refused_as_well() -> None
     found = compare(books(says, {"sent:": 8}, some), Terms(rates={"key": Rate(4, 2)}))
     assert found.over_rate == 2
     assert compare(books(says, {"sent:": 8}, some), Terms(rates={"key": Rate(6, 2)})).over_rate == 0
+    assert compare(books(says, {"sent:": 8}, some), Terms(rates={"key": Rate(4, 2)}, connections=1)).over_rate == 1
     assert compare(books(says, {"sent:": 8}, some), Terms(rates={"another key": Rate(1, 1)})).over_rate == 0
 
 

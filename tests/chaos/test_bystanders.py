@@ -11,7 +11,7 @@ from tests.chaos.bystanders import FLOOR_S, RATIO, STALL_S, complaints
 from tests.chaos.machine import Machine, cpu_s, p99
 from tests.chaos.processes import until
 
-SPIN = "import time\nuntil = time.process_time() + 0.3\nwhile time.process_time() < until: pass\ninput()"
+SPIN = "import time\nuntil = time.process_time() + 0.5\nwhile time.process_time() < until: pass\ninput()"
 
 
 def said(calm_s: float, fault_s: float, catching_up_s: float = 0.0, *, judged: bool = True) -> list[str]:

@@ -51,7 +51,9 @@ def _older_version(folder: Path) -> Path:
         ["git", "archive", name, "producers", "workers"], cwd=ROOT, capture_output=True, check=True, timeout=60
     ).stdout
     with tarfile.open(fileobj=io.BytesIO(source)) as archive:
-        archive.extractall(folder, filter="data")
+        # Older than 3.11.4 Python has no filters; what git packs needs none.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(folder)
     return folder
 
 
