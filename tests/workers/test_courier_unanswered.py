@@ -10,39 +10,19 @@ from tests.workers.courier_play import UNKNOWN, UNREACHABLE, lose, named, on_ben
 from tests.workers.doubles import QUICK, Bench, until
 from tests.workers.ledger.support import put
 
-from pushfleet_workers.errors import Distrusted
+from pushfleet_workers.errors import Distrusted, NoAnswer
 from pushfleet_workers.ledger import Entry
 from pushfleet_workers.ledger.ledger import Breaker
 from pushfleet_workers.outcome import OK, Outcome, Scope, Verdict
 
-
-def test_an_unknown_outcome_is_counted_and_tried_again(redis_url: str) -> None:
-    async def scenario(bench: Bench) -> None:
-        bench.cloud.answer("m-0", UNKNOWN, OK)
-        await put(bench.link, named("m", deliveries=2))
-        assert await bench.finish() == {"sent": 2}
-        assert (await bench.book()).unknown == 1
-
-    on_bench(redis_url, scenario)
-
-
-def test_an_unknown_outcome_is_dropped_where_the_account_says_so(redis_url: str) -> None:
-    async def scenario(bench: Bench) -> None:
-        bench.cloud.answer("m-0", UNKNOWN)
-        await put(bench.link, named("m", deliveries=2))
-        assert await bench.finish() == {"sent": 1, "dropped:unknown_outcome": 1}
-        assert bench.cloud.tokens.count("m-0") == 1
-        assert (await bench.book()).unknown == 1
-
-    on_bench(redis_url, scenario, policy=replace(QUICK, drop_unknown=True))
-
-
 UNREADABLE = Outcome(Verdict.RETRY, Scope.ACCOUNT, code="HTTP 200", unknown=True)
+doubtful = pytest.mark.parametrize("answer", [UNKNOWN, UNREADABLE], ids=["no answer", "a success that nobody can read"])
 
 
-def test_a_success_that_nobody_can_read_is_an_unknown_outcome(redis_url: str) -> None:
+@doubtful
+def test_an_unknown_outcome_is_counted_and_tried_again(redis_url: str, answer: NoAnswer | Outcome) -> None:
     async def scenario(bench: Bench) -> None:
-        bench.cloud.answer("m-0", UNREADABLE, OK)
+        bench.cloud.answer("m-0", answer, OK)
         await put(bench.link, named("m", deliveries=2))
         assert await bench.finish() == {"sent": 2}
         assert (await bench.book()).unknown == 1
@@ -50,9 +30,10 @@ def test_a_success_that_nobody_can_read_is_an_unknown_outcome(redis_url: str) ->
     on_bench(redis_url, scenario)
 
 
-def test_it_is_dropped_where_the_account_says_so(redis_url: str) -> None:
+@doubtful
+def test_an_unknown_outcome_is_dropped_where_the_account_says_so(redis_url: str, answer: NoAnswer | Outcome) -> None:
     async def scenario(bench: Bench) -> None:
-        bench.cloud.answer("m-0", UNREADABLE)
+        bench.cloud.answer("m-0", answer)
         await put(bench.link, named("m", deliveries=2))
         assert await bench.finish() == {"sent": 1, "dropped:unknown_outcome": 1}
         assert bench.cloud.tokens.count("m-0") == 1
@@ -61,7 +42,7 @@ def test_it_is_dropped_where_the_account_says_so(redis_url: str) -> None:
     on_bench(redis_url, scenario, policy=replace(QUICK, drop_unknown=True))
 
 
-def test_it_costs_an_attempt_each_time_so_that_it_is_not_shown_for_ever(redis_url: str) -> None:
+def test_a_success_that_nobody_can_read_costs_an_attempt_so_that_it_is_not_shown_for_ever(redis_url: str) -> None:
     async def scenario(bench: Bench) -> None:
         bench.cloud.script = lambda token, auth: UNREADABLE
         await put(bench.link, named("m"))

@@ -30,8 +30,8 @@ def four_workers_share_a_rate(stage: Stage) -> None:
     stage.until_idle()
     used = _busiest_stretch(sorted(met.at_s for met in stage.cloud.met()))
     stage.measured("rate_used_per_s", used)
-    # A worker each.
-    stage.connecting(5)
+    # A worker each, beside a full bucket; the fifth makes its own while the bucket is low.
+    stage.connecting(4)
     stage.expect(used > 0.8 * RATE_PER_S, f"the rate is made use of: {used:.0f} of {RATE_PER_S} a second")
 
 
